@@ -1,0 +1,151 @@
+"""Cameras in PyBullet: matrices, the two renderers, and ground truth in metric units."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pybullet
+from numpy.typing import NDArray
+
+from spie_robo.envs.scene_state import CameraPose
+from spie_robo.errors import EnvError
+from spie_robo.types import RGB, Geometry
+
+Renderer = Literal["tiny", "egl", "auto"]
+
+DEFAULT_LIGHT: dict[str, Any] = {
+    "lightDirection": [0.6, 0.7, 2.0],
+    "lightColor": [1.0, 1.0, 1.0],
+    "lightDistance": 2.0,
+    "shadow": 0,
+    "lightAmbientCoeff": 0.6,
+    "lightDiffuseCoeff": 0.35,
+    "lightSpecularCoeff": 0.05,
+}
+"""TinyRenderer's light, spelled out: what a call leaves out it keeps from the call before."""
+
+_OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+_EGL_PROBE = """
+import importlib.util, pybullet as p
+p.connect(p.DIRECT)
+plugin = p.loadPlugin(importlib.util.find_spec("eglRenderer").origin, "_eglRendererPlugin")
+image = p.getCameraImage(16, 16, renderer=p.ER_BULLET_HARDWARE_OPENGL)[2]
+raise SystemExit(0 if plugin >= 0 else 1)
+"""
+
+
+def view_matrix(camera: CameraPose) -> list[float]:
+    """The OpenGL view matrix, column-major, as PyBullet takes it."""
+    return list((_OPENCV_TO_OPENGL @ camera.extrinsics).T.ravel())
+
+
+def projection_matrix(camera: CameraPose, hardware: bool = False) -> list[float]:
+    """The OpenGL projection matrix, column-major, as PyBullet takes it.
+
+    TinyRenderer samples a pixel at its bottom-left corner instead of its centre (measured: the
+    depth of a plane fits row + 1 to 4e-6 m, and row + 0.5 only to 4e-3 m), so its principal
+    point is moved by half a pixel each way. Without that nothing else is aligned with it.
+    """
+    matrix = list(
+        pybullet.computeProjectionMatrixFOV(
+            fov=camera.vertical_fov,
+            aspect=camera.width / camera.height,
+            nearVal=camera.near,
+            farVal=camera.far,
+        )
+    )
+    if not hardware:
+        matrix[8] += 1 / camera.width
+        matrix[9] += 1 / camera.height
+    return matrix
+
+
+def depth_in_metres(buffer: NDArray[np.float32], camera: CameraPose) -> NDArray[np.float32]:
+    """Turn an OpenGL depth buffer in 0..1 into distance along the optical axis in metres."""
+    near, far = camera.near, camera.far
+    metres = far * near / (far - (far - near) * buffer.astype(np.float64))
+    return metres.astype(np.float32)
+
+
+def render(
+    client: Any,
+    camera: CameraPose,
+    names: Mapping[int, str],
+    light: Mapping[str, Any] | None = None,
+    hardware: bool = False,
+) -> tuple[RGB, Geometry]:
+    """Take a picture and its ground truth.
+
+    Args:
+        client: A ``BulletClient``.
+        camera: Where to look from.
+        names: Name of each body id, for the segmentation.
+        light: Keyword arguments of ``getCameraImage`` such as ``lightDirection``.
+        hardware: Use the EGL plugin, which must have been loaded into ``client``.
+
+    Returns:
+        The image, uint8 (height, width, 3), and its geometry. Pixels that show nothing have
+        segmentation -1 and depth ``camera.far``.
+    """
+    _, _, rgba, buffer, ids = client.getCameraImage(
+        camera.width,
+        camera.height,
+        view_matrix(camera),
+        projection_matrix(camera, hardware),
+        renderer=client.ER_BULLET_HARDWARE_OPENGL if hardware else client.ER_TINY_RENDERER,
+        **(DEFAULT_LIGHT if light is None else light),
+    )
+    size = (camera.height, camera.width)
+    rgb = np.ascontiguousarray(np.reshape(rgba, (*size, 4))[:, :, :3].astype(np.uint8))
+    geometry = Geometry(
+        depth=depth_in_metres(np.reshape(buffer, size), camera),
+        segmentation=np.reshape(ids, size).astype(np.int32),
+        names=dict(names),
+        intrinsics=camera.intrinsics,
+        extrinsics=camera.extrinsics.copy(),
+    )
+    return rgb, geometry
+
+
+@functools.cache
+def egl_available() -> bool:
+    """Whether PyBullet's EGL plugin renders on this machine.
+
+    Tried in a process of its own: where there is no EGL device the plugin ends its process.
+    """
+    command = [sys.executable, "-c", _EGL_PROBE]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def load_hardware_renderer(client: Any, renderer: Renderer) -> bool:
+    """Load the EGL plugin into ``client`` if ``renderer`` asks for it.
+
+    Returns:
+        True if the plugin was loaded.
+
+    Raises:
+        EnvError: If ``renderer`` is ``"egl"`` and the plugin does not work here, or unknown.
+    """
+    if renderer not in ("tiny", "egl", "auto"):
+        raise EnvError(f"renderer: expected 'tiny', 'egl' or 'auto', got {renderer!r}.")
+    if renderer == "tiny" or (renderer == "auto" and not egl_available()):
+        return False
+    if not egl_available():
+        raise EnvError(
+            "renderer='egl': PyBullet's EGL plugin does not work on this machine (no EGL device "
+            "or driver). Use renderer='tiny', or 'auto' to take EGL only where it loads."
+        )
+    import importlib.util
+
+    specification = importlib.util.find_spec("eglRenderer")
+    assert specification is not None and specification.origin is not None
+    return bool(client.loadPlugin(specification.origin, "_eglRendererPlugin") >= 0)

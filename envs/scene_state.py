@@ -1,0 +1,115 @@
+"""What a scene looks like at one instant, as plain data: the seam between physics and rendering.
+
+A :class:`SceneState` holds no simulator handle, so it can be sent to another process, stored, and
+rendered by anything: the photoreal twin reads nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+ShapeKind = Literal["box", "sphere", "cylinder", "mesh"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """One visual shape in the world.
+
+    Attributes:
+        name: Name of the instance that it belongs to, e.g. ``"cube"``.
+        instance: Segmentation id of that instance.
+        kind: Primitive or mesh.
+        size: Metres. Box: three edge lengths; sphere: (radius,); cylinder (along local z):
+            (length, radius); mesh: three scale factors.
+        pose: float64, (4, 4): local to world.
+        color: Linear rgb in 0..1, as the simulator has it.
+        mesh: Path of the OBJ file of a mesh; empty otherwise.
+    """
+
+    name: str
+    instance: int
+    kind: ShapeKind
+    size: tuple[float, ...]
+    pose: NDArray[np.float64]
+    color: tuple[float, float, float]
+    mesh: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class CameraPose:
+    """A pinhole camera with square pixels.
+
+    Attributes:
+        name: What the camera is called.
+        extrinsics: float64, (4, 4): world to camera; x right, y down, z forward (OpenCV).
+        vertical_fov: Degrees.
+        height: Pixels.
+        width: Pixels.
+        near: Metres; nothing nearer is seen.
+        far: Metres; nothing farther is seen.
+    """
+
+    name: str
+    extrinsics: NDArray[np.float64]
+    vertical_fov: float
+    height: int
+    width: int
+    near: float = 0.01
+    far: float = 6.0
+
+    @property
+    def intrinsics(self) -> NDArray[np.float64]:
+        """float64, (3, 3): pinhole matrix in pixels; pixel centres at half-integers."""
+        focal = 0.5 * self.height / np.tan(np.radians(self.vertical_fov) / 2)
+        return np.array([[focal, 0, self.width / 2], [0, focal, self.height / 2], [0, 0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class SceneState:
+    """Everything that a renderer needs.
+
+    Attributes:
+        shapes: All visual shapes.
+        cameras: All cameras.
+    """
+
+    shapes: tuple[Shape, ...]
+    cameras: tuple[CameraPose, ...]
+
+    def camera(self, name: str) -> CameraPose:
+        """The camera called ``name``.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise KeyError(f"no camera {name!r}; there are {[c.name for c in self.cameras]}")
+
+
+def look_at(
+    eye: NDArray[np.float64], target: NDArray[np.float64], up: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """World-to-camera matrix of a camera at ``eye`` that looks at ``target``.
+
+    Args:
+        eye: (3,), metres.
+        target: (3,), metres.
+        up: (3,), the direction that is up in the image; not parallel to the line of sight.
+
+    Returns:
+        float64, (4, 4); x right, y down, z forward (OpenCV).
+    """
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    extrinsics = np.eye(4)
+    extrinsics[:3, :3] = np.stack([right, down, forward])
+    extrinsics[:3, 3] = -extrinsics[:3, :3] @ eye
+    return extrinsics

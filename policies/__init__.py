@@ -1,0 +1,1 @@
+"""Policies that learn from episode stores: their place in the package."""

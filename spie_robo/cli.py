@@ -1,0 +1,244 @@
+"""The command line: arguments become a configuration record, and one function is called with it.
+
+``--config FILE`` gives defaults from YAML, flags win. A user's mistake is one line on stderr and
+exit code 2; ``--debug`` shows its traceback. Nothing heavy is imported before a command is known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union, cast, final
+
+import tyro
+
+from spie_robo import config
+from spie_robo.errors import ConfigError, SpieRoboError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+@final
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        settings: Its configuration record.
+        run: Does the work and returns the exit code.
+        summary: One line for the list of commands.
+        kept: Says after Ctrl-C what is left, from the record.
+    """
+
+    settings: type[Any]
+    run: Callable[[Any], int]
+    summary: str
+    kept: Callable[[Any], str]
+
+
+def demo(options: config.DemoConfig) -> int:
+    """Record an edited, guarded episode and write its report."""
+    from spie_robo.demo import run_demo
+
+    run_demo(options)
+    return 0
+
+
+def record(options: config.RecordConfig) -> int:
+    """Record episodes of an environment."""
+    from spie_robo.recording import record
+
+    record(options)
+    return 0
+
+
+def convert(options: config.ConvertConfig) -> int:
+    """Edit the cameras of recorded episodes."""
+    from spie_robo.data import convert
+
+    convert(options)
+    return 0
+
+
+def info(options: config.InfoConfig) -> int:
+    """Say what is in a store."""
+    from spie_robo.data import describe_store
+
+    print(describe_store(options.store))
+    return 0
+
+
+def verify(options: config.VerifyConfig) -> int:
+    """Check every committed byte of a store."""
+    from spie_robo.data import verify_store
+
+    print(verify_store(options.store))
+    return 0
+
+
+def report(options: config.ReportConfig) -> int:
+    """Write the HTML report of a store."""
+    from spie_robo.report import write_report
+
+    size = write_report(options.store, options.out, frames=options.frames).stat().st_size
+    print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
+    return 0
+
+
+def _nothing(options: Any) -> str:
+    return "nothing was written."
+
+
+COMMANDS = {
+    "demo": Command(
+        config.DemoConfig,
+        demo,
+        "Record an edited, guarded episode and write its report.",
+        lambda o: (
+            f"finished episodes are in {o.out / 'episodes.zarr'}; run it again to start over."
+        ),
+    ),
+    "record": Command(
+        config.RecordConfig,
+        record,
+        "Record episodes of an environment, raw or edited.",
+        lambda o: f"finished episodes are in {o.out}.",
+    ),
+    "convert": Command(
+        config.ConvertConfig,
+        convert,
+        "Edit the cameras of recorded episodes; copy the rest byte for byte.",
+        lambda o: f"finished episodes are in {o.out}; run the same command again to go on.",
+    ),
+    "info": Command(config.InfoConfig, info, "Say what is in a store.", _nothing),
+    "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _nothing),
+    "report": Command(
+        config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _nothing
+    ),
+}
+
+DESCRIPTION = (
+    "Make a simulator's camera frames look like your lab while every object stays put.\n\n"
+    "Every command takes --config FILE (YAML settings, see configs/; flags win) and --debug "
+    "(the traceback of an error)."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``spie-robo``.
+
+    Args:
+        arguments: The words after ``spie-robo``; None takes them from ``sys.argv``.
+
+    Returns:
+        The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        name, options = _parse(words)
+    except SystemExit as stop:  # tyro has printed help or its own message
+        return stop.code if isinstance(stop.code, int) else USER_ERROR
+    except SpieRoboError as error:
+        return _complain(error, debug)
+    command = COMMANDS[name]
+    try:
+        return command.run(options)
+    except SpieRoboError as error:
+        return _complain(error, debug)
+    except KeyboardInterrupt:
+        print(f"\nspie-robo {name}: interrupted; {command.kept(options)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _complain(error: SpieRoboError, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"spie-robo: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _parse(words: list[str]) -> tuple[str, Any]:
+    """The command's name and its configuration record.
+
+    Raises:
+        ConfigError: If the command, or a setting in a ``--config`` file, is unknown or wrong.
+        SystemExit: From tyro, after help (0) or a wrong flag (2).
+    """
+    words, file = _take_config(words)
+    words = words or ["--help"]
+    name = words[0]
+    if not name.startswith("-") and name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(COMMANDS)}."
+        raise ConfigError(f"{name!r} is no command. {advice}")
+    values: dict[str, Any] = {}
+    if file is not None and name in COMMANDS:
+        values = config.read_values(COMMANDS[name].settings, file)
+    choices = tuple(
+        Annotated[
+            command.settings,
+            tyro.conf.subcommand(
+                name=key,
+                default=_defaults(command.settings, values if key == name else {}),
+                description=command.summary,
+            ),
+        ]
+        for key, command in COMMANDS.items()
+    )
+    options: Any = tyro.cli(
+        cast("Any", Union[choices]),  # noqa: UP007 - the members are only known here
+        args=words,
+        prog="spie-robo",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return name, options
+
+
+def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
+    """``words`` without ``--config FILE`` or ``--config=FILE``, and the file."""
+    rest: list[str] = []
+    file: Path | None = None
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--config":
+            value = next(remaining, None)
+            if value is None:
+                raise ConfigError("--config: expected a YAML file after it, got nothing.")
+            file = Path(value)
+        elif word.startswith("--config="):
+            file = Path(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    return rest, file
+
+
+def _defaults(settings: type[Any], values: dict[str, Any]) -> Any:
+    """A record with ``values`` in place of defaults and tyro's mark where a flag is still needed.
+
+    It is not checked: tyro builds the record anew from what this one holds, and that one is.
+    """
+    record = object.__new__(settings)
+    for item in dataclasses.fields(settings):
+        if item.name in values:
+            value = values[item.name]
+        elif item.default is not dataclasses.MISSING:
+            value = item.default
+        elif item.default_factory is not dataclasses.MISSING:
+            value = item.default_factory()
+        else:
+            value = tyro.MISSING
+        object.__setattr__(record, item.name, value)
+    return record
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""One frozen dataclass per command: what can be set, the default, and what a setting may be.
+
+Values come from the command line (:mod:`spie_robo.cli`), from a YAML file, or from Python. A record
+checks itself on construction, so that code which receives one need not.
+
+A YAML file has the fields of its dataclass as keys; nested records are nested mappings::
+
+    env: SpieRobo/Push-v0
+    episodes: 10
+    edit:
+      editor: embedded
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, final
+
+import yaml
+from tyro import conf
+
+from spie_robo.errors import ConfigError
+
+Config = TypeVar("Config")
+
+# What the help shows in place of a value.
+Text: TypeAlias = Annotated[str, conf.arg(metavar="TEXT")]
+OptionalText: TypeAlias = Annotated[str | None, conf.arg(metavar="TEXT")]
+OptionalPath: TypeAlias = Annotated[Path | None, conf.arg(metavar="PATH")]
+OptionalCount: TypeAlias = Annotated[int | None, conf.arg(metavar="N")]
+Count: TypeAlias = Annotated[int, conf.arg(metavar="N")]
+Names: TypeAlias = Annotated[tuple[str, ...], conf.arg(metavar="NAME ...")]
+Store: TypeAlias = Annotated[Path, conf.arg(metavar="STORE"), conf.Positional]
+
+
+@final
+@dataclass(frozen=True)
+class EditConfig:
+    """Which editor makes the edits, how, and whether a guard judges them."""
+
+    editor: OptionalText = "embedded"
+    """Preset, folder or Hub id; None leaves the frames raw."""
+    references: OptionalPath = None
+    """Reference photos: a folder or a file; unset: the editor's own."""
+    instruction: OptionalText = None
+    """Text for the editor; unset: the editor's own."""
+    seed: Count = 0
+    """Seed of the first episode and its edits; later episodes add one."""
+    steps: OptionalCount = None
+    """Denoising steps; unset: the editor's own."""
+    guard: bool = True
+    """Check each edit against the geometry; --no-guard accepts all."""
+    retries: Count = 1
+    """Further seeds to try after a rejection."""
+    batch_size: Count = 8
+    """Frames edited at once."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _at_least("seed", self.seed, 0)
+        _at_least("retries", self.retries, 0)
+        _at_least("batch_size", self.batch_size, 1)
+        if self.steps is not None:
+            _at_least("steps", self.steps, 1)
+        if self.editor is not None:
+            _not_empty("editor", self.editor)
+
+
+def _raw() -> EditConfig:
+    return EditConfig(editor=None)
+
+
+@final
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of ``spie-robo demo``."""
+
+    out: Path
+    """Folder for episodes.zarr and report.html."""
+    env: Text = "SpieRobo/Push-v0"
+    """Id of an environment with a scripted expert."""
+    episodes: Count = 1
+    """Episodes to record."""
+    max_steps: Count = 40
+    """Steps of an episode at most."""
+    edit: EditConfig = field(default_factory=EditConfig)
+    """How frames are edited."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _not_empty("env", self.env)
+        _at_least("episodes", self.episodes, 1)
+        _at_least("max_steps", self.max_steps, 1)
+
+
+@final
+@dataclass(frozen=True)
+class RecordConfig:
+    """Settings of ``spie-robo record``."""
+
+    env: Text
+    """Id of a Gymnasium environment."""
+    episodes: Count
+    """Episodes to record."""
+    out: Path
+    """The store to write; must not exist yet."""
+    policy: Text = "expert"
+    """What acts: "expert" (of SpieRobo), "random", or a policy folder."""
+    max_steps: OptionalCount = None
+    """Steps of an episode at most; unset: the environment's limit."""
+    cameras: Names = ()
+    """Cameras to record; unset: all of them."""
+    zarr_format: Literal[2, 3] = 3
+    """2 opens with Diffusion Policy's original ReplayBuffer."""
+    edit: EditConfig = field(default_factory=_raw)
+    """How frames are edited; without an editor they stay raw."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _not_empty("env", self.env)
+        _not_empty("policy", self.policy)
+        _at_least("episodes", self.episodes, 1)
+        if self.max_steps is not None:
+            _at_least("max_steps", self.max_steps, 1)
+
+
+@final
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Settings of ``spie-robo convert``."""
+
+    source: Annotated[Path, conf.arg(metavar="IN"), conf.Positional]
+    """The store to read."""
+    out: Annotated[Path, conf.arg(metavar="OUT"), conf.Positional]
+    """The store to write; a conversion that was cut off goes on."""
+    to: Literal["zarr"] = "zarr"
+    """Format to write."""
+    cameras: Names = ()
+    """Cameras to edit; unset: all of the store."""
+    edit: EditConfig = field(default_factory=EditConfig)
+    """How frames are edited."""
+
+    def __post_init__(self) -> None:
+        """Check that the two stores differ."""
+        if self.source.resolve() == self.out.resolve():
+            raise ConfigError(
+                f"out: expected another path than the source, got {self.out} twice. "
+                "A conversion never writes into the store that it reads."
+            )
+
+
+@final
+@dataclass(frozen=True)
+class InfoConfig:
+    """Settings of ``spie-robo info``."""
+
+    store: Store
+    """The store to describe."""
+
+
+@final
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Settings of ``spie-robo verify``."""
+
+    store: Store
+    """The store to check."""
+
+
+@final
+@dataclass(frozen=True)
+class ReportConfig:
+    """Settings of ``spie-robo report``."""
+
+    store: Store
+    """The store to show."""
+    out: Path
+    """The HTML file to write."""
+    frames: Count = 40
+    """Frames of an episode to show at most."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _at_least("frames", self.frames, 2)
+
+
+def load_config(cls: type[Config], path: str | Path) -> Config:
+    """Make a configuration record from a YAML file.
+
+    Args:
+        cls: A dataclass of this module, or any other frozen dataclass of plain fields.
+        path: The YAML file.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown, missing, of the wrong
+            type or out of range.
+    """
+    values = read_values(cls, path)
+    missing = [
+        item.name
+        for item in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if _is_required(item) and item.name not in values
+    ]
+    if missing:
+        raise ConfigError(f"{path}: expected {', '.join(map(repr, missing))}, which is missing.")
+    return cls(**values)
+
+
+def read_values(cls: type[Any], path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file, checked against the fields of ``cls``; some may be missing.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown or of the wrong type.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"Config file {path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"Config file {path}: cannot be read as YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: expected 'setting: value' lines, got {_kind(content)}.")
+    return _check_mapping(cls, content, str(path))
+
+
+def _check_mapping(cls: type[Any], content: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1)
+            advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(hints)}."
+            raise ConfigError(f"{where}: unknown setting {key!r}. {advice}")
+        try:
+            values[key] = _coerce(value, hints[key])
+        except TypeError as error:
+            raise ConfigError(f"{where}: {key}: {error}") from None
+    return values
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """``value`` as YAML gives it, as the type ``hint``; TypeError if it is none."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _coerce_union(value, arguments)
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        raise TypeError(f"expected one of {', '.join(map(str, arguments))}, got {value!r}.")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_coerce(item, arguments[0]) for item in value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return hint(**_check_mapping(hint, value, "in the section"))
+    if hint is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = origin or hint
+    if isinstance(value, expected) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    raise TypeError(f"expected {_name(hint)}, got {_kind(value)} {value!r}.")
+
+
+def _coerce_union(value: Any, arguments: tuple[Any, ...]) -> Any:
+    for argument in arguments:
+        try:
+            return _coerce(value, argument)
+        except TypeError:
+            continue
+    expected = " or ".join(_name(argument) for argument in arguments)
+    raise TypeError(f"expected {expected}, got {_kind(value)} {value!r}.")
+
+
+def _name(hint: Any) -> str:
+    plain = {type(None): "null", tuple: "a list", Path: "a path", str: "text"}
+    origin = typing.get_origin(hint) or hint
+    return plain.get(origin, getattr(origin, "__name__", str(origin)))
+
+
+def _kind(value: Any) -> str:
+    return _name(type(value)) if value is not None else "null"
+
+
+def _is_required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _at_least(name: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        raise ConfigError(f"{name}: expected {minimum} or more, got {value}.")
+
+
+def _not_empty(name: str, value: str) -> None:
+    if not value.strip():
+        raise ConfigError(f"{name}: expected a name, got an empty text.")

@@ -1,0 +1,62 @@
+"""The episode store: write, read, check, describe and convert it.
+
+Names are loaded on first use, so that importing this package does not import zarr.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spie_robo.data.convert import ConvertOptions, ConvertSummary, convert_store
+    from spie_robo.data.info import StoreSummary, describe_store
+    from spie_robo.data.metadata import CameraMetadata, StoreMetadata
+    from spie_robo.data.protocols import EpisodeSink, EpisodeSource
+    from spie_robo.data.record import RecordSummary, record_episodes
+    from spie_robo.data.store import EpisodeStore
+    from spie_robo.data.verify import VerifyReport, verify_store
+    from spie_robo.data.writer import EpisodeWriter
+
+_HOMES = {
+    "CameraMetadata": "metadata",
+    "ConvertOptions": "convert",
+    "ConvertSummary": "convert",
+    "EpisodeSink": "protocols",
+    "EpisodeSource": "protocols",
+    "EpisodeStore": "store",
+    "EpisodeWriter": "writer",
+    "RecordSummary": "record",
+    "StoreMetadata": "metadata",
+    "StoreSummary": "info",
+    "VerifyReport": "verify",
+    "convert_store": "convert",
+    "describe_store": "info",
+    "record_episodes": "record",
+    "verify_store": "verify",
+}
+
+__all__ = [
+    "CameraMetadata",
+    "ConvertOptions",
+    "ConvertSummary",
+    "EpisodeSink",
+    "EpisodeSource",
+    "EpisodeStore",
+    "EpisodeWriter",
+    "RecordSummary",
+    "StoreMetadata",
+    "StoreSummary",
+    "VerifyReport",
+    "convert_store",
+    "describe_store",
+    "record_episodes",
+    "verify_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

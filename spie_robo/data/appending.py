@@ -1,0 +1,153 @@
+"""The writer's side of the disk: rows beyond the commit, then the commit.
+
+Nothing here decides what an episode may hold; :class:`spie_robo.data.writer.EpisodeWriter` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from spie_robo.data.checksums import crc32, extend_checksums
+from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
+from spie_robo.data.durable import DurableStore, remove_partial_files, write_failure
+from spie_robo.data.layout import create_array, open_array
+from spie_robo.data.metadata import StoreMetadata
+from spie_robo.errors import StoreCorruptError
+
+
+@dataclass
+class UncommittedEpisode:
+    """An episode between begin and end.
+
+    Attributes:
+        seed: Its seed, -1 if it has none.
+        arrays: Every array with the checksum of its tail, uncommitted rows included.
+        steps: Rows on disk, committed or not.
+        full_chunks: (number of the key, chunk, checksum) of each chunk that this episode filled.
+    """
+
+    seed: int
+    arrays: dict[str, ArrayCommit]
+    steps: int
+    full_chunks: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+@final
+class StoreOnDisk:
+    """A store that is open for writing, exactly as long as its commit record says.
+
+    Constructing one removes whatever lies beyond the commit. After a failed write, construct
+    another: this one no longer knows what the disk holds.
+
+    Raises:
+        StoreError: If there is no store at the path, or the disk refuses.
+        StoreCorruptError: If committed arrays are missing or too short.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at ``path``, whose lock the caller holds."""
+        self.path = path
+        remove_partial_files(path)
+        self.commit, self.metadata, self.zarr_format = read_commit(path)
+        self._durable = DurableStore(LocalStore(path))
+        try:
+            self._root = zarr.open_group(self._durable, mode="r+", zarr_format=self.zarr_format)
+            self._data = self._group("data")
+            self._meta = self._group("meta")
+            self._truncate()
+        except KeyError as error:
+            raise StoreCorruptError(
+                f"{path}: {error} is missing. Run `spie-robo verify`, restore from a copy."
+            ) from error
+        except OSError as error:
+            raise write_failure(path, error) from error
+
+    def begin_episode(self, seed: int) -> UncommittedEpisode:
+        """An episode that starts where the committed ones end."""
+        return UncommittedEpisode(seed, dict(self.commit.arrays), self.commit.steps)
+
+    def write_rows(self, episode: UncommittedEpisode, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Write rows beyond the commit and bring the checksums up to date.
+
+        Args:
+            episode: The episode that the rows belong to.
+            rows: One array (steps, ...) for each of ``episode.arrays``.
+        """
+        start = episode.steps
+        for number, key in enumerate(sorted(episode.arrays)):
+            before, new = episode.arrays[key], rows[key]
+            if key not in self._data:
+                create_array(self._data, key, before.row, self.zarr_format)
+            array = open_array(self._data, key)
+            array.resize((start + len(new), *before.row.shape))
+            array[start:] = new
+            full, tail = extend_checksums(before.tail_crc32, start, new, before.chunk_rows)
+            episode.full_chunks += [(number, chunk, checksum) for chunk, checksum in full]
+            episode.arrays[key] = replace(before, tail_crc32=tail)
+            episode.steps = start + len(new)
+
+    def commit_episode(self, episode: UncommittedEpisode, metadata: StoreMetadata) -> None:
+        """Make the rows of an episode part of the store."""
+        commit = self.commit
+        checksums = np.array(sorted(episode.full_chunks), np.int64).reshape(-1, 3)
+        meta_crc32 = {
+            "episode_ends": self._append_meta("episode_ends", commit.episodes, [episode.steps]),
+            "seeds": self._append_meta("seeds", commit.episodes, [episode.seed]),
+            "chunk_crc32": self._append_meta("chunk_crc32", commit.checksums, checksums),
+        }
+        following = Commit(
+            episodes=commit.episodes + 1,
+            steps=episode.steps,
+            complete=commit.complete,
+            arrays=dict(episode.arrays),
+            checksums=commit.checksums + len(checksums),
+            meta_crc32=meta_crc32,
+        )
+        self.write_commit(following, metadata)
+
+    def write_commit(self, commit: Commit, metadata: StoreMetadata) -> None:
+        """Replace the commit record, once everything that it refers to is on disk."""
+        self._durable.sync()
+        self._root.update_attributes(attributes_of(commit, metadata))
+        self._durable.sync()
+        self.commit, self.metadata = commit, metadata
+
+    def _append_meta(self, name: str, start: int, values: Any) -> int:
+        rows = np.asarray(values, np.int64)
+        if len(rows):
+            array = open_array(self._meta, name)
+            array.resize((start + len(rows), *array.shape[1:]))
+            array[start:] = rows
+        return crc32(rows, self.commit.meta_crc32[name])
+
+    def _group(self, name: str) -> zarr.Group:
+        group = self._root[name]
+        if not isinstance(group, zarr.Group):
+            raise KeyError(name)
+        return group
+
+    def _truncate(self) -> None:
+        commit = self.commit
+        lengths = {f"data/{key}": commit.steps for key in commit.arrays}
+        lengths |= {"meta/episode_ends": commit.episodes, "meta/seeds": commit.episodes}
+        lengths["meta/chunk_crc32"] = commit.checksums
+        for name, length in lengths.items():
+            array = open_array(self._root, name)
+            if array.shape[0] < length:
+                raise StoreCorruptError(
+                    f"{self.path}/{name}: expected {length} committed rows, found "
+                    f"{array.shape[0]}. Restore the store from a copy."
+                )
+            if array.shape[0] > length:
+                array.resize((length, *array.shape[1:]))
+        if not commit.arrays:  # arrays of a first episode that was never committed
+            for key in list(self._data.array_keys()):
+                del self._data[key]

@@ -1,0 +1,51 @@
+"""CRC-32 of every chunk's committed rows, kept up to date while rows are appended.
+
+The checksum is over *decoded* rows: a chunk that is still filling up is rewritten by later,
+uncommitted appends, and its committed rows must verify before, during and after that.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def crc32(data: NDArray[Any] | bytes, start: int = 0) -> int:
+    """CRC-32 of the bytes of ``data``, continuing from the checksum ``start``."""
+    if isinstance(data, bytes):
+        return zlib.crc32(data, start)
+    if data.size == 0:
+        return start
+    return zlib.crc32(memoryview(np.ascontiguousarray(data)).cast("B"), start)
+
+
+def extend_checksums(
+    tail: int, row: int, rows: NDArray[Any], chunk_rows: int
+) -> tuple[list[tuple[int, int]], int]:
+    """Account for rows appended at position ``row``.
+
+    Args:
+        tail: Checksum of the rows already in the chunk that ``row`` falls into; 0 if there are
+            none.
+        row: Index of the first new row in the array.
+        rows: The new rows, (n, ...).
+        chunk_rows: Rows in a chunk.
+
+    Returns:
+        ``(chunk, checksum)`` of every chunk that is now full, and the checksum of the rows in
+        the chunk that is not.
+    """
+    full: list[tuple[int, int]] = []
+    done = 0
+    while done < len(rows):
+        chunk, offset = divmod(row + done, chunk_rows)
+        take = min(chunk_rows - offset, len(rows) - done)
+        tail = crc32(rows[done : done + take], tail)
+        done += take
+        if offset + take == chunk_rows:
+            full.append((chunk, tail))
+            tail = 0
+    return full, tail

@@ -1,0 +1,180 @@
+"""The commit record: the one small document that says what of a store is valid.
+
+It is an attribute of the root group, so it is replaced by one atomic rename. What it does not
+cover does not exist for a reader, and is removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.storage import LocalStore
+
+from spie_robo.data.checksums import crc32
+from spie_robo.data.layout import RowFormat, ZarrFormat
+from spie_robo.data.metadata import StoreMetadata
+from spie_robo.errors import StoreCorruptError, StoreError
+
+SCHEMA = "spie_robo.episodes"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ArrayCommit:
+    """What is committed of one array of ``data/``.
+
+    Attributes:
+        row: Type and shape of one row.
+        chunk_rows: Rows in a chunk (the inner chunk of a shard).
+        tail_crc32: CRC-32 of the committed rows of the chunk that is not full yet.
+    """
+
+    row: RowFormat
+    chunk_rows: int
+    tail_crc32: int = 0
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What is committed of a store.
+
+    Attributes:
+        episodes: Number of episodes.
+        steps: Number of rows of every array of ``data/``.
+        complete: False while a conversion is under way.
+        arrays: Every array of ``data/`` by key; empty before the first episode.
+        checksums: Number of rows of ``meta/chunk_crc32``.
+        meta_crc32: CRC-32 of the committed rows of each array of ``meta/``.
+    """
+
+    episodes: int = 0
+    steps: int = 0
+    complete: bool = True
+    arrays: Mapping[str, ArrayCommit] = field(default_factory=dict)
+    checksums: int = 0
+    meta_crc32: Mapping[str, int] = field(
+        default_factory=lambda: {"episode_ends": 0, "seeds": 0, "chunk_crc32": 0}
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return {
+            "episodes": self.episodes,
+            "steps": self.steps,
+            "complete": self.complete,
+            "arrays": {
+                key: {
+                    "dtype": array.row.dtype,
+                    "shape": list(array.row.shape),
+                    "chunk_rows": array.chunk_rows,
+                    "tail_crc32": array.tail_crc32,
+                }
+                for key, array in self.arrays.items()
+            },
+            "checksums": self.checksums,
+            "meta_crc32": dict(self.meta_crc32),
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Commit:
+        """Read back what :meth:`to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is something else.
+        """
+        arrays = {
+            key: ArrayCommit(
+                RowFormat(str(a["dtype"]), tuple(int(n) for n in a["shape"])),
+                int(a["chunk_rows"]),
+                int(a["tail_crc32"]),
+            )
+            for key, a in record["arrays"].items()
+        }
+        return Commit(
+            episodes=int(record["episodes"]),
+            steps=int(record["steps"]),
+            complete=bool(record["complete"]),
+            arrays=arrays,
+            checksums=int(record["checksums"]),
+            meta_crc32={key: int(value) for key, value in record["meta_crc32"].items()},
+        )
+
+    def fingerprint(self, metadata: StoreMetadata) -> str:
+        """SHA-256 of the record and the metadata: equal for stores with equal content."""
+        return hashlib.sha256(_canonical(self, metadata)).hexdigest()
+
+
+def attributes_of(commit: Commit, metadata: StoreMetadata) -> dict[str, Any]:
+    """The root attributes that make a commit."""
+    return {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "metadata": metadata.to_json(),
+        "commit": {**commit.to_json(), "crc32": crc32(_canonical(commit, metadata))},
+    }
+
+
+def read_commit(path: Path) -> tuple[Commit, StoreMetadata, ZarrFormat]:
+    """Read the commit record of the store at ``path``.
+
+    Raises:
+        StoreError: If there is no store there, or one of another version.
+        StoreCorruptError: If the record is damaged.
+    """
+    attributes, zarr_format = _root_attributes(path)
+    if attributes.get("schema") != SCHEMA or "commit" not in attributes:
+        raise StoreError(
+            f"{path}: expected an episode store of spie_robo, found a zarr group without its "
+            "commit record. Record or convert into a store first, or check the path."
+        )
+    version = attributes.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}. Use the "
+            "spie_robo release that wrote it, or upgrade."
+        )
+    try:
+        metadata = StoreMetadata.from_json(attributes["metadata"])
+        commit = Commit.from_json(attributes["commit"])
+        intact = attributes["commit"]["crc32"] == crc32(_canonical(commit, metadata))
+    except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
+        raise _damaged(path) from error
+    if not intact:
+        raise _damaged(path)
+    return commit, metadata, zarr_format
+
+
+def _damaged(path: Path) -> StoreCorruptError:
+    return StoreCorruptError(
+        f"{path}: the commit record in the root attributes is damaged. Restore the store from a "
+        "copy, or record it again."
+    )
+
+
+def _canonical(commit: Commit, metadata: StoreMetadata) -> bytes:
+    document = [commit.to_json(), metadata.to_json()]
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
+    if not path.exists():
+        raise StoreError(f"{path}: expected an episode store, found nothing. Check the path.")
+    if not path.is_dir():
+        raise StoreError(f"{path}: expected the folder of an episode store, found a file.")
+    if not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
+        raise StoreError(
+            f"{path}: expected an episode store, found a folder without zarr.json or .zgroup."
+        )
+    try:
+        root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+        return dict(root.attrs), 2 if root.metadata.zarr_format == 2 else 3
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise StoreCorruptError(
+            f"{path}: its zarr group cannot be read: {error}. Restore the store from a copy."
+        ) from error

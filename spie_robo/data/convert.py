@@ -1,0 +1,281 @@
+"""Edit the frames of recorded episodes: streaming, batched, resumable, checked.
+
+``source store -> frames of an episode -> GuardedEditor -> rows -> output store -> read back``
+
+The output is committed episode by episode. Whoever is killed runs the same command again: the
+episodes that are committed stay, the next one is made from the start, and the folder ends up with
+the bytes that an undisturbed run would have left. Until it has been read back and checked, readers
+refuse it as unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from spie_robo.data import fields
+from spie_robo.data.conversion import ConvertOptions, identify, require_same
+from spie_robo.data.metadata import CameraMetadata, StoreMetadata
+from spie_robo.data.protocols import EpisodeSink, EpisodeSource
+from spie_robo.data.seeds import episode_seed
+from spie_robo.data.store import EpisodeStore
+from spie_robo.data.writer import EpisodeWriter
+from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
+from spie_robo.guarded_editor import GuardedEditor
+from spie_robo.types import Frame, Geometry, Guard, GuardedEdit, ImageEditor
+
+__all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
+
+Rows: TypeAlias = dict[str, NDArray[Any]]
+
+CHECK_ROWS = 64
+"""Steps that are read back at a time."""
+
+
+@dataclass(frozen=True)
+class ConvertSummary:
+    """What a conversion left behind.
+
+    Attributes:
+        out: The output.
+        episodes: Episodes in it.
+        frames: Camera frames that the editor was given.
+        accepted: Frames that became an edit; the others stayed raw.
+        resumed_at: Episodes that an earlier run had finished.
+    """
+
+    out: Path
+    episodes: int
+    frames: int
+    accepted: int
+    resumed_at: int
+
+    def __str__(self) -> str:
+        """One line for people."""
+        rate = self.accepted / self.frames if self.frames else 0.0
+        return (
+            f"{self.out}: {self.episodes} episodes, {self.frames} frames, {rate:.1%} edits accepted"
+        )
+
+
+def convert_store(
+    source: str | Path,
+    out: str | Path,
+    editor: ImageEditor,
+    guard: Guard | None = None,
+    options: ConvertOptions | None = None,
+    *,
+    progress: bool = True,
+) -> ConvertSummary:
+    """Edit the frames of a store into a new store; everything else is kept byte for byte.
+
+    A camera that was edited before is edited again from its raw frames. The source is only read.
+
+    Args:
+        source: The store to read.
+        out: Where to write; a path where nothing is, or where this very conversion was cut short.
+        editor: Makes the edits.
+        guard: Judges them; None accepts all.
+        options: What to do; None is the defaults.
+        progress: Show a progress bar.
+
+    Raises:
+        StoreError: If there is no store at ``source``, ``out`` holds something else, or the disk
+            is full. What was committed by then is resumed by the same call.
+        StoreCorruptError: If the source is damaged, or the output does not read back as written.
+        EditorError: If the editor fails.
+    """
+    options = options or ConvertOptions()
+    store = EpisodeStore.open(source)
+    target = Path(out).absolute()
+    _require_apart(store.path, target)
+    cameras = _cameras(store, options)
+    identity = identify(store.path.name, store.fingerprint(), editor, guard, options)
+    guarded = GuardedEditor(editor, guard, options.references, options.instruction, options.retries)
+    with _open_output(store, target, editor, identity, options) as writer:
+        resumed_at = writer.n_episodes
+        if not writer.complete:
+            convert_episodes(store, writer, guarded, cameras, options, progress=progress)
+            _check(store, writer.path, cameras, progress)
+            writer.mark_complete()
+    frames, accepted = _count(target, cameras)
+    return ConvertSummary(target, len(store), frames, accepted, resumed_at)
+
+
+def convert_episodes(
+    source: EpisodeSource,
+    sink: EpisodeSink,
+    guarded: GuardedEditor,
+    cameras: tuple[str, ...],
+    options: ConvertOptions,
+    *,
+    progress: bool = True,
+) -> None:
+    """Edit every episode that the sink does not have yet.
+
+    Memory holds ``batch_size`` steps, whatever the length of an episode, beside what the sink
+    buffers.
+
+    Args:
+        source: Episodes to edit.
+        sink: Takes the edited ones, in order.
+        guarded: Makes and judges the edits.
+        cameras: Cameras to edit.
+        options: ``batch_size`` and ``seed`` are used here.
+        progress: Show a progress bar.
+    """
+    todo = range(sink.n_episodes, len(source))
+    total = sum(source.episode_length(i) for i in todo) * len(cameras)
+    tried = accepted = 0
+    with tqdm(total=total, desc="convert", unit="frame", disable=not progress) as bar:
+        for i in todo:
+            seed = int(source.seeds[i])
+            sink.begin_episode(None if seed < 0 else seed)
+            for start, stop in _blocks(source.episode_length(i), options.batch_size):
+                rows = source.read_rows(i, start, stop)
+                edits = _edit_rows(source.metadata, rows, guarded, cameras, i, options)
+                sink.extend(_edited_rows(rows, edits))
+                results = [edit for of_camera in edits.values() for edit in of_camera]
+                tried += len(results)
+                accepted += sum(edit.edited for edit in results)
+                bar.set_postfix(accepted=f"{accepted / max(1, tried):.0%}", refresh=False)
+                bar.update(len(results))
+            sink.end_episode()
+
+
+def _edit_rows(
+    metadata: StoreMetadata,
+    rows: Rows,
+    guarded: GuardedEditor,
+    cameras: tuple[str, ...],
+    episode: int,
+    options: ConvertOptions,
+) -> dict[str, list[GuardedEdit]]:
+    frames = [frame for camera in cameras for frame in _frames(metadata, rows, camera)]
+    seed = episode_seed(options.seed, episode)
+    edits: list[GuardedEdit] = []
+    for start, stop in _blocks(len(frames), options.batch_size):
+        edits += guarded.edit(frames[start:stop], [seed] * (stop - start))
+    steps = len(frames) // max(1, len(cameras))
+    return {c: edits[n * steps : (n + 1) * steps] for n, c in enumerate(cameras)}
+
+
+def _frames(metadata: StoreMetadata, rows: Rows, camera: str) -> list[Frame]:
+    """The raw frames of one camera with all that the store knows about them."""
+    raw = _raw(rows, camera)
+    known = metadata.cameras.get(camera, CameraMetadata())
+    depth = rows.get(fields.depth_key(camera))
+    segmentation = rows.get(fields.segmentation_key(camera))
+    extrinsics = rows.get(fields.extrinsics_key(camera))
+    frames = []
+    for t, rgb in enumerate(raw):
+        geometry = Geometry(
+            depth=None if depth is None else depth[t],
+            segmentation=None if segmentation is None else segmentation[t],
+            names=known.names,
+            intrinsics=known.intrinsics_array(),
+            extrinsics=None if extrinsics is None else extrinsics[t].astype(np.float64),
+        )
+        nothing = depth is None and segmentation is None
+        frames.append(Frame(rgb, camera, None if nothing else geometry))
+    return frames
+
+
+def _edited_rows(rows: Rows, edits: dict[str, list[GuardedEdit]]) -> Rows:
+    """The rows with new frames and verdicts; every other array is the very same."""
+    result = dict(rows)
+    for camera, of_camera in edits.items():
+        result[fields.raw_key(camera)] = _raw(rows, camera)
+        result[fields.rgb_key(camera)] = np.stack([edit.rgb for edit in of_camera])
+        result |= fields.realism_columns(camera, of_camera)
+    return result
+
+
+def _raw(rows: Rows, camera: str) -> NDArray[Any]:
+    return rows.get(fields.raw_key(camera), rows[fields.rgb_key(camera)])
+
+
+def _blocks(length: int, size: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _cameras(source: EpisodeSource, options: ConvertOptions) -> tuple[str, ...]:
+    present = fields.cameras_of(source.keys)
+    unknown = sorted(set(options.cameras) - set(present))
+    if unknown or not present:
+        raise ConfigError(
+            f"cameras: expected some of {list(present)}, got {list(options.cameras)}. A camera has "
+            "frames under <camera>_rgb."
+        )
+    return tuple(c for c in present if not options.cameras or c in options.cameras)
+
+
+def _require_apart(source: Path, out: Path) -> None:
+    first, second = source.resolve(), out.resolve()
+    if first == second or first in second.parents or second in first.parents:
+        raise StoreError(f"The output {out} overlaps the input {source}. Choose another output.")
+
+
+def _open_output(
+    store: EpisodeStore,
+    out: Path,
+    editor: ImageEditor,
+    identity: dict[str, Any],
+    options: ConvertOptions,
+) -> EpisodeWriter:
+    if out.exists():
+        writer = EpisodeWriter.open(out)
+        try:
+            require_same(out, writer.metadata.provenance.get("conversion"), identity)
+        except StoreError:
+            writer.close()
+            raise
+        return writer
+    metadata = replace(
+        store.metadata,
+        editor_id=editor.id,
+        instruction=options.instruction or "",
+        provenance={**store.metadata.provenance, "conversion": identity},
+    )
+    zarr_format = options.zarr_format or store.zarr_format
+    return EpisodeWriter.create(out, metadata, zarr_format=zarr_format, complete=False)
+
+
+def _check(source: EpisodeStore, out: Path, cameras: tuple[str, ...], progress: bool) -> None:
+    """Read the output back: every chunk as written, everything kept equal to the source."""
+    result = EpisodeStore.open(out, allow_unfinished=True)
+    made = {fields.rgb_key(c) for c in cameras} | {fields.raw_key(c) for c in cameras}
+    made |= {key for c in cameras for key in fields.realism_keys(c)}
+    kept = [key for key in source.keys if key not in made]
+    pairs: list[tuple[str, Callable[[Rows], NDArray[Any]]]] = []
+    pairs += [(key, lambda rows, key=key: rows[key]) for key in kept]  # type: ignore[misc]
+    pairs += [(fields.raw_key(c), lambda rows, c=c: _raw(rows, c)) for c in cameras]  # type: ignore[misc]
+    same = len(result) == len(source) and (result.episode_ends == source.episode_ends).all()
+    if not same or not np.array_equal(result.seeds, source.seeds):
+        raise StoreCorruptError(f"{out}: its episodes are not those of {source.path}.")
+    with tqdm(total=source.n_steps, desc="check", unit="step", disable=not progress) as bar:
+        for i in range(len(source)):
+            for start, stop in _blocks(source.episode_length(i), CHECK_ROWS):
+                before, after = source.read_rows(i, start, stop), result.read_rows(i, start, stop)
+                for key, expected in pairs:
+                    if expected(before).tobytes() != after[key].tobytes():
+                        raise StoreCorruptError(
+                            f"{out}: {key} of episode {i} is not what was written. Delete the "
+                            "output and convert again; if it comes back, check the disk."
+                        )
+                bar.update(stop - start)
+
+
+def _count(out: Path, cameras: tuple[str, ...]) -> tuple[int, int]:
+    """Frames edited and edits accepted in the whole output, resumed episodes included."""
+    store = EpisodeStore.open(out)
+    columns = [store.array(fields.realism_key(c, "edited")) for c in cameras] if len(store) else []
+    return store.n_steps * len(cameras), sum(
+        int(column.read(0, store.n_steps).sum()) for column in columns
+    )

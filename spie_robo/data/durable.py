@@ -1,0 +1,121 @@
+"""The one way bytes reach a store: whole files, synced, renamed into place.
+
+A file under a store is replaced, never written in place. Whoever is killed leaves the old file or
+the new one, and at most a stray ``.*.partial`` that the next writer removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, final
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore, WrapperStore
+
+from spie_robo.errors import StoreError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def write_synced(path: Path, data: Any) -> None:
+    """Write ``data`` (bytes-like) to ``path`` and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def atomic_write(path: Path, data: Any) -> None:
+    """Replace ``path`` by a file that holds ``data``, or leave it as it was.
+
+    Raises:
+        StoreError: If the disk is full or the path cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_synced(temporary, data)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise write_failure(path, error) from error
+
+
+def write_failure(path: Path, error: OSError) -> StoreError:
+    """The error to raise when the operating system refuses to write ``path``."""
+    return StoreError(
+        f"Cannot write {path}: {error.strerror or error}. Episodes that were already committed are "
+        "intact. Free space or fix the permissions, then continue with the same store."
+    )
+
+
+def sync_directory(path: Path) -> None:
+    """Make the renames inside a directory survive a power cut.
+
+    Raises:
+        StoreError: If the operating system refuses.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
+def remove_partial_files(root: Path) -> None:
+    """Delete what writes that were cut short left under ``root``."""
+    for partial in root.rglob(f".*{PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            partial.unlink()
+
+
+@final
+class DurableStore(WrapperStore[LocalStore]):
+    """A zarr store in a local folder whose every write goes through :func:`atomic_write`.
+
+    Directories are synced by :meth:`sync`, which the writer calls before each commit record: what
+    a commit refers to is on disk before the commit is.
+    """
+
+    def __init__(self, store: LocalStore, touched: set[Path] | None = None) -> None:
+        """Wrap ``store``; ``touched`` is shared between views of the same folder."""
+        super().__init__(store)
+        self._touched: set[Path] = set() if touched is None else touched
+
+    def _with_store(self, store: LocalStore) -> DurableStore:
+        return DurableStore(store, self._touched)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Replace the file of ``key``."""
+        self._check_writable()
+        path = self._store.root / key
+        await asyncio.to_thread(atomic_write, path, value.as_buffer_like())
+        self._touched.update(self._directories(path))
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write the file of ``key`` unless there is one."""
+        if not (self._store.root / key).exists():
+            await self.set(key, value)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        for key, value in values:
+            await self.set(key, value)
+
+    def sync(self) -> None:
+        """Wait until every file written so far can be found again after a power cut."""
+        for directory in sorted(self._touched):
+            if directory.is_dir():
+                sync_directory(directory)
+        self._touched.clear()
+
+    def _directories(self, path: Path) -> list[Path]:
+        root = self._store.root
+        return [parent for parent in path.parents if parent == root or root in parent.parents]

@@ -1,0 +1,228 @@
+"""What goes under which key: the one mapping between time steps and the arrays of a store.
+
+``record``, the wrappers' ``record=`` and ``convert`` all use it. Nothing here touches a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spie_robo.errors import EnvError, StoreError
+from spie_robo.types import RGB, Geometry, GuardedEdit
+
+DEVIATIONS = ("depth_error", "mask_iou", "boundary_f", "displacement_px", "chroma_drift")
+"""Names of the guard's measurements that have a column; what a guard does not measure is NaN."""
+
+SOLE_CAMERA = "camera"
+"""Name of the camera of an environment whose observation is an image."""
+
+_RESERVED = frozenset({"action", "reward", "success"})
+
+
+def rgb_key(camera: str) -> str:
+    """Key of the frames that the policy saw."""
+    return f"{camera}_rgb"
+
+
+def raw_key(camera: str) -> str:
+    """Key of the simulator's frames, where an editor was used."""
+    return f"{camera}_raw"
+
+
+def depth_key(camera: str) -> str:
+    """Key of the depth maps."""
+    return f"{camera}_depth"
+
+
+def segmentation_key(camera: str) -> str:
+    """Key of the instance ids."""
+    return f"{camera}_segmentation"
+
+
+def extrinsics_key(camera: str) -> str:
+    """Key of the world-to-camera matrices."""
+    return f"{camera}_extrinsics"
+
+
+def realism_key(camera: str, name: str) -> str:
+    """Key of one verdict field."""
+    return f"realism_{camera}_{name}"
+
+
+def realism_keys(camera: str) -> tuple[str, ...]:
+    """Every key that :func:`realism_columns` gives."""
+    names = ("accepted", "edited", "attempts", "seed", *DEVIATIONS)
+    return tuple(realism_key(camera, name) for name in names)
+
+
+def cameras_of(keys: Iterable[str]) -> tuple[str, ...]:
+    """Names of the cameras that have frames among the keys of a store, sorted."""
+    suffix = rgb_key("")
+    return tuple(sorted(key.removesuffix(suffix) for key in keys if key.endswith(suffix)))
+
+
+def is_image(value: object) -> bool:
+    """Whether a value is a camera image: uint8, (height, width, 3), 16 pixels or more a side."""
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.uint8
+        and value.ndim == 3
+        and value.shape[2] == 3
+        and min(value.shape[:2]) >= 16
+    )
+
+
+def step_row(
+    observation: Any,
+    action: Any,
+    reward: float,
+    info: Mapping[str, Any],
+    next_info: Mapping[str, Any],
+) -> dict[str, NDArray[Any]]:
+    """The row of one time step: :func:`observation_row` and :func:`outcome_row` together."""
+    return observation_row(observation, info) | outcome_row(action, reward, next_info)
+
+
+def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """What is known at time t before anything is done.
+
+    Call it before ``step``: environments may reuse their arrays, and the row copies them.
+
+    Args:
+        observation: o_t, a Dict or a Box.
+        info: The info that came with o_t. ``info["geometry"]`` maps a camera to its
+            :class:`Geometry`; under a wrapper ``info["raw"]`` maps it to its raw frame and
+            ``info["realism"]`` to its :class:`GuardedEdit`.
+
+    Returns:
+        One array a key, without a time axis.
+
+    Raises:
+        EnvError: If the observation has no camera image, or its keys cannot be stored.
+    """
+    low_dimensional, images = split_observation(observation)
+    if not images:
+        raise EnvError(
+            "The observation has no camera image: expected uint8 arrays of shape (height, width, "
+            f"3), got {_shapes(low_dimensional)}. Use an environment with cameras, or add its "
+            "render with gymnasium.wrappers.AddRenderObservation."
+        )
+    row = dict(low_dimensional)
+    geometry, raw = info.get("geometry", {}), info.get("raw", {})
+    realism = info.get("realism", {})
+    for camera, rgb in images.items():
+        row[rgb_key(camera)] = rgb
+        row |= geometry_row(camera, geometry.get(camera))
+        if camera in realism:
+            row[raw_key(camera)] = raw[camera]
+            columns = realism_columns(camera, [realism[camera]])
+            row |= {key: column[0] for key, column in columns.items()}
+    return {key: np.array(value) for key, value in row.items()}
+
+
+def outcome_row(
+    action: Any, reward: float, next_info: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """What was done at time t and what came of it.
+
+    Args:
+        action: a_t.
+        reward: r_t, what ``step(a_t)`` returned.
+        next_info: The info that ``step(a_t)`` returned, for ``is_success`` or ``success``.
+    """
+    row = {"action": np.array(action), "reward": np.array(reward, np.float32)}
+    success = next_info.get("is_success", next_info.get("success"))
+    if success is not None:
+        row["success"] = np.array(bool(success))
+    return row
+
+
+def split_observation(observation: Any) -> tuple[dict[str, NDArray[Any]], dict[str, RGB]]:
+    """Split an observation into its low-dimensional arrays and its camera images.
+
+    Nested keys are joined by ``_``. A Box becomes ``state``, or the camera ``camera``.
+
+    Raises:
+        EnvError: If a value is not numeric, or a key is one of action, reward, success.
+    """
+    low_dimensional: dict[str, NDArray[Any]] = {}
+    images: dict[str, RGB] = {}
+    for key, value in _flatten(observation):
+        array = np.asarray(value)
+        if is_image(array):
+            images[key or SOLE_CAMERA] = array
+        elif array.dtype.kind in "biuf" and (key or "state") not in _RESERVED:
+            low_dimensional[key or "state"] = array
+        else:
+            raise EnvError(
+                f"Observation {key!r}: expected numbers under a key that is not one of "
+                f"{sorted(_RESERVED)}, got {array.dtype}. Rename or remove it with "
+                "gymnasium.wrappers.TransformObservation."
+            )
+    return low_dimensional, images
+
+
+def geometry_row(camera: str, geometry: Geometry | None) -> dict[str, NDArray[Any]]:
+    """What a store keeps of the geometry of one frame, as far as it is known."""
+    row: dict[str, NDArray[Any]] = {}
+    if geometry is None:
+        return row
+    if geometry.depth is not None:
+        row[depth_key(camera)] = np.asarray(geometry.depth, np.float32)
+    if geometry.segmentation is not None:
+        row[segmentation_key(camera)] = np.asarray(geometry.segmentation, np.int32)
+    if geometry.extrinsics is not None:
+        row[extrinsics_key(camera)] = np.asarray(geometry.extrinsics, np.float32)
+    return row
+
+
+def realism_columns(camera: str, edits: Sequence[GuardedEdit]) -> dict[str, NDArray[Any]]:
+    """The verdict fields of several frames of one camera.
+
+    Without a guard, ``accepted`` means that there is an edit.
+
+    Returns:
+        One array (frames,) for each of :func:`realism_keys`.
+    """
+    accepted = [e.edited if e.verdict is None else e.verdict.accepted for e in edits]
+    columns: dict[str, NDArray[Any]] = {
+        "accepted": np.array(accepted, np.bool_),
+        "edited": np.array([e.edited for e in edits], np.bool_),
+        "attempts": np.array([e.attempts for e in edits], np.int32),
+        "seed": np.array([e.seed for e in edits], np.int64),
+    }
+    for name in DEVIATIONS:
+        values = [np.nan if e.verdict is None else e.verdict.value(name) for e in edits]
+        columns[name] = np.array(values, np.float32)
+    return {realism_key(camera, name): column for name, column in columns.items()}
+
+
+def stack_rows(rows: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Turn rows of single steps into arrays of shape (steps, ...).
+
+    Raises:
+        StoreError: If the rows have different keys or shapes.
+    """
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise StoreError("Every step of an episode needs the same keys.")
+    try:
+        return {key: np.stack([row[key] for row in rows]) for key in rows[0]} if rows else {}
+    except ValueError as error:
+        raise StoreError(f"Every step of an episode needs the same shapes: {error}.") from error
+
+
+def _flatten(observation: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(observation, Mapping):
+        return [(prefix, observation)]
+    items: list[tuple[str, Any]] = []
+    for key, value in observation.items():
+        items += _flatten(value, f"{prefix}_{key}" if prefix else str(key))
+    return items
+
+
+def _shapes(arrays: Mapping[str, NDArray[Any]]) -> str:
+    return ", ".join(f"{k}: {a.dtype} {a.shape}" for k, a in arrays.items()) or "nothing"

@@ -1,0 +1,152 @@
+"""Read rows of one array, and never hand out rows that are not the committed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from spie_robo.data.checksums import crc32
+from spie_robo.data.commit import ArrayCommit, Commit
+from spie_robo.data.layout import ZarrArray, row_format
+from spie_robo.errors import StoreCorruptError, StoreError
+
+
+@final
+class CheckedArray:
+    """One array of ``data/``, cut to its committed rows; every chunk read is checked.
+
+    Raises:
+        StoreCorruptError: If the array is missing or is not what the commit record says.
+    """
+
+    def __init__(
+        self, root: zarr.Group, path: Path, key: str, commit: Commit, checksums: NDArray[np.int64]
+    ) -> None:
+        """Open ``data/<key>``; ``checksums`` are those of its full chunks, in order."""
+        self.key = key
+        self._folder = path / "data" / key
+        self._committed: ArrayCommit = commit.arrays[key]
+        self._steps = commit.steps
+        self._checksums = checksums
+        self._array = open_checked(root, path, f"data/{key}")
+        self._check_layout()
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks that hold committed rows."""
+        return -(-self._steps // self._committed.chunk_rows)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop``.
+
+        Raises:
+            StoreCorruptError: If a chunk that holds them is missing or fails its checksum.
+        """
+        if stop <= start:
+            return np.empty((0, *self._committed.row.shape), self._committed.row.dtype)
+        size = self._committed.chunk_rows
+        first, last = start // size, (stop - 1) // size
+        rows = self._read_chunks(first, last)
+        return rows[start - first * size : stop - first * size]
+
+    def problem(self, chunk: int) -> str | None:
+        """What is wrong with a chunk, or None."""
+        try:
+            self._read_chunks(chunk, chunk)
+        except StoreCorruptError as error:
+            return str(error)
+        return None
+
+    def _read_chunks(self, first: int, last: int) -> NDArray[Any]:
+        size = self._committed.chunk_rows
+        start, stop = first * size, min((last + 1) * size, self._steps)
+        for file in {self._file(chunk) for chunk in range(first, last + 1)}:
+            if not file.is_file():
+                raise self._corrupt(start, stop, f"{file} is missing")
+        try:
+            rows = np.asarray(self._array[start:stop])
+        except Exception as error:  # codecs raise whatever they like on damaged bytes
+            raise self._corrupt(start, stop, f"it cannot be decoded ({error})") from error
+        for chunk in range(first, last + 1):
+            begin = chunk * size - start
+            if crc32(rows[begin : begin + size]) != self._checksum(chunk):
+                bounds = chunk * size, min((chunk + 1) * size, self._steps)
+                raise self._corrupt(*bounds, f"{self._file(chunk)} fails its checksum")
+        return rows
+
+    def _checksum(self, chunk: int) -> int:
+        if chunk < len(self._checksums):
+            return int(self._checksums[chunk])
+        return self._committed.tail_crc32
+
+    def _file(self, chunk: int) -> Path:
+        rows_in_file = (self._array.shards or self._array.chunks)[0]
+        number = chunk * self._committed.chunk_rows // rows_in_file
+        coordinates = (number, *(0 for _ in self._committed.row.shape))
+        return self._folder / self._array.metadata.encode_chunk_key(coordinates)
+
+    def _corrupt(self, start: int, stop: int, what: str) -> StoreCorruptError:
+        return StoreCorruptError(
+            f"{self._folder}, steps {start} to {stop - 1}: {what}. Run `spie-robo verify` to see "
+            "all damage; restore the store from a copy, or record or convert it again."
+        )
+
+    def _check_layout(self) -> None:
+        committed, array = self._committed, self._array
+        try:
+            row = row_format(self.key, np.empty((0, *array.shape[1:]), array.dtype))
+        except (StoreError, TypeError) as error:
+            raise StoreCorruptError(f"{self._folder}: {error}") from error
+        expected = (committed.row, committed.chunk_rows)
+        if (row, array.chunks[0]) != expected or array.shape[0] < self._steps:
+            raise StoreCorruptError(
+                f"{self._folder}: expected at least {self._steps} rows of {committed.row} in "
+                f"chunks of {committed.chunk_rows}, found shape {array.shape} of {array.dtype} in "
+                f"chunks of {array.chunks[0]}. Restore the store from a copy."
+            )
+        if len(self._checksums) != self._steps // committed.chunk_rows:
+            raise StoreCorruptError(
+                f"{self._folder}: expected {self._steps // committed.chunk_rows} checksums, found "
+                f"{len(self._checksums)}. Restore the store from a copy."
+            )
+
+
+def open_checked(root: zarr.Group, path: Path, name: str) -> ZarrArray:
+    """Open an array of a store for reading.
+
+    Raises:
+        StoreCorruptError: If it is missing or its metadata is damaged.
+    """
+    try:
+        array = root[name]
+    except Exception as error:  # damaged metadata fails in as many ways as there are parsers
+        raise StoreCorruptError(
+            f"{path / name}: the array is missing or its metadata is damaged ({error!r}). Restore "
+            "the store from a copy."
+        ) from error
+    if not isinstance(array, zarr.Array):
+        raise StoreCorruptError(f"{path / name}: expected an array, found a group.")
+    return array
+
+
+def read_meta(root: zarr.Group, path: Path, name: str, commit: Commit) -> NDArray[np.int64]:
+    """The committed rows of an array of ``meta/``.
+
+    Raises:
+        StoreCorruptError: If it is missing or fails its checksum.
+    """
+    length = commit.checksums if name == "chunk_crc32" else commit.episodes
+    array = open_checked(root, path, f"meta/{name}")
+    try:
+        rows = np.asarray(array[:length], np.int64)
+    except Exception as error:  # codecs raise whatever they like on damaged bytes
+        raise StoreCorruptError(f"{path}/meta/{name}: it cannot be decoded ({error}).") from error
+    if len(rows) != length or crc32(rows) != commit.meta_crc32.get(name):
+        raise StoreCorruptError(
+            f"{path}/meta/{name}: it fails its checksum. Restore the store from a copy."
+        )
+    return rows

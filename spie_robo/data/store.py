@@ -1,0 +1,244 @@
+"""Read episode stores. The file format is described in :class:`EpisodeStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from spie_robo.data.commit import Commit, read_commit
+from spie_robo.data.layout import ZarrFormat
+from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.reading import CheckedArray, read_meta
+from spie_robo.errors import StoreCorruptError, StoreError
+
+
+@final
+class EpisodeStore:
+    """Episodes on disk: a zarr group laid out as Diffusion Policy's replay buffer.
+
+    With T the number of steps of all episodes together, N the number of episodes, (H, W) the size
+    of a camera's frames::
+
+        data/action                     float32 (T, A)
+        data/state                      float32 (T, S)         proprioception
+        data/reward                     float32 (T,)
+        data/success                    bool    (T,)           the task is solved after the action
+        data/<camera>_rgb               uint8   (T, H, W, 3)   what the policy saw: edited, or the
+                                                               raw frame if the edit was rejected
+        data/<camera>_raw               uint8   (T, H, W, 3)   the simulator's frame; only where an
+                                                               editor was used, else it is _rgb
+        data/<camera>_depth             float32 (T, H, W)      metres along the optical axis
+        data/<camera>_segmentation      int32   (T, H, W)      instance ids; names in the attributes
+        data/<camera>_extrinsics        float32 (T, 4, 4)      world to camera (OpenCV axes)
+        data/realism_<camera>_accepted  bool    (T,)           the guard accepted the last edit
+        data/realism_<camera>_edited    bool    (T,)           _rgb is an edit
+        data/realism_<camera>_attempts  int32   (T,)           edits tried
+        data/realism_<camera>_seed      int64   (T,)           seed of the last edit tried
+        data/realism_<camera>_<name>    float32 (T,)           a measured deviation, NaN if not
+                                                               measured (names: fields.DEVIATIONS)
+        meta/episode_ends               int64   (N,)           cumulative, exclusive
+        meta/seeds                      int64   (N,)           seed of each episode, -1 if none
+        meta/chunk_crc32                int64   (M, 3)         number of the key in sorted order,
+                                                               chunk, CRC-32 of its decoded rows
+
+    Any further key of any number type may be there. Episode ``i`` is rows
+    ``episode_ends[i - 1]`` to ``episode_ends[i]``; row t holds the observation o_t, the action
+    a_t that was taken in it and the reward r_t that it earned. So an episode of n actions has n
+    rows, and the last observation, in which nothing was done, is not stored.
+
+    Root attributes::
+
+        schema, schema_version   "spie_robo.episodes", 1
+        metadata                 env_id, env_spec, editor_id, instruction, provenance, and per
+                                 camera: intrinsics (3, 3) in pixels, names {segmentation id: name}
+        commit                   episodes, steps, complete; per key dtype, shape, chunk_rows and
+                                 tail_crc32 (the last chunk, until it is full); crc32 of the
+                                 committed part of each meta array and of the record itself
+
+    Chunks cut the time axis only. ``zarr_format`` 3 packs about 256 KB a chunk into shards of
+    about 8 MB; 2 has one chunk a file, Blosc, and no other codec. Rows beyond the commit record
+    are an append under way or cut short: they are not part of the store.
+
+    Reading checks every chunk it touches: damaged or missing frames raise, they are never
+    returned. A store is a sequence of episodes, each a dict of arrays of shape (steps, ...).
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str] | None, allow_unfinished: bool) -> None:
+        """Not for users: see :meth:`open`."""
+        self._path = path
+        self._commit, self._metadata, self._zarr_format = read_commit(path)
+        if not self._commit.complete and not allow_unfinished:
+            raise StoreError(
+                f"{path} is an unfinished conversion with {self._commit.episodes} episodes so far. "
+                "Run the same convert command again to resume it, or delete it."
+            )
+        self._root = self._open_root()
+        self._ends = read_meta(self._root, path, "episode_ends", self._commit)
+        self._seeds = read_meta(self._root, path, "seeds", self._commit)
+        bounds = np.concatenate([[0], self._ends])
+        if bounds[-1] != self._commit.steps or (np.diff(bounds) <= 0).any():
+            raise StoreCorruptError(f"{path}/meta/episode_ends: it does not fit the commit record.")
+        self._checksums = read_meta(self._root, path, "chunk_crc32", self._commit)
+        self._arrays: dict[str, CheckedArray] = {}
+        self._keys = self._choose(keys)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        keys: Sequence[str] | None = None,
+        allow_unfinished: bool = False,
+    ) -> EpisodeStore:
+        """Open a store for reading, as of its last commit.
+
+        Args:
+            path: Folder of the store.
+            keys: Arrays to read; None reads all.
+            allow_unfinished: Also open a conversion that is still under way.
+
+        Raises:
+            StoreError: If there is no store at ``path``, it is unfinished, or lacks a key.
+            StoreCorruptError: If it is damaged.
+        """
+        return cls(Path(path).absolute(), keys, allow_unfinished)
+
+    @property
+    def path(self) -> Path:
+        """Where the store is."""
+        return self._path
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the arrays of an episode, sorted."""
+        return self._keys
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of all episodes together."""
+        return self._commit.steps
+
+    @property
+    def episode_ends(self) -> NDArray[np.int64]:
+        """(episodes,): cumulative, exclusive."""
+        return self._ends.copy()
+
+    @property
+    def seeds(self) -> NDArray[np.int64]:
+        """(episodes,): the seed of each episode, -1 where none was given."""
+        return self._seeds.copy()
+
+    @property
+    def metadata(self) -> StoreMetadata:
+        """Where the episodes come from, and the cameras."""
+        return self._metadata
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The root attributes as they are on disk, read-only."""
+        return MappingProxyType(dict(self._root.attrs))
+
+    @property
+    def commit(self) -> Commit:
+        """The commit record that this view of the store shows."""
+        return self._commit
+
+    @property
+    def zarr_format(self) -> ZarrFormat:
+        """2 or 3."""
+        return self._zarr_format
+
+    def fingerprint(self) -> str:
+        """A hash of the content: equal fingerprints, equal episodes (up to CRC-32 collisions)."""
+        return self._commit.fingerprint(self._metadata)
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return self._commit.episodes
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Each episode as a dict of arrays of shape (steps, ...)."""
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, episode: int) -> dict[str, NDArray[Any]]:
+        """One episode as a dict of arrays of shape (steps, ...); -1 is the last.
+
+        Raises:
+            IndexError: If there is no such episode.
+            StoreCorruptError: If a chunk of it is missing or damaged.
+        """
+        return self.read_rows(episode, 0, self.episode_length(episode))
+
+    def episode_length(self, episode: int) -> int:
+        """Number of steps of an episode.
+
+        Raises:
+            IndexError: If there is no such episode.
+        """
+        start, stop = self._bounds(episode)
+        return stop - start
+
+    def read_rows(
+        self, episode: int, start: int, stop: int, keys: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Some steps of one episode.
+
+        Args:
+            episode: Index of the episode.
+            start: First step.
+            stop: One after the last step.
+            keys: Arrays to read; None reads all of :attr:`keys`.
+
+        Raises:
+            IndexError: If the episode has no such steps.
+            StoreError: If there is no such key.
+            StoreCorruptError: If a chunk is missing or damaged.
+        """
+        first, end = self._bounds(episode)
+        if not 0 <= start <= stop <= end - first:
+            raise IndexError(f"Episode {episode} has {end - first} steps, not {start} to {stop}.")
+        chosen = self._keys if keys is None else self._choose(keys)
+        return {key: self.array(key).read(first + start, first + stop) for key in chosen}
+
+    def array(self, key: str) -> CheckedArray:
+        """One array over all episodes.
+
+        Raises:
+            StoreError: If there is no such key.
+            StoreCorruptError: If the array is missing or is not what was committed.
+        """
+        if key not in self._arrays:
+            self._choose([key])
+            number = sorted(self._commit.arrays).index(key)
+            mine = self._checksums[self._checksums[:, 0] == number]
+            if not np.array_equal(mine[:, 1], np.arange(len(mine))):
+                raise StoreCorruptError(f"{self._path}/meta/chunk_crc32: chunks of {key} differ.")
+            self._arrays[key] = CheckedArray(self._root, self._path, key, self._commit, mine[:, 2])
+        return self._arrays[key]
+
+    def _open_root(self) -> zarr.Group:
+        store = LocalStore(self._path, read_only=True)
+        return zarr.open_group(store, mode="r", zarr_format=self._zarr_format)
+
+    def _choose(self, keys: Sequence[str] | None) -> tuple[str, ...]:
+        present = tuple(sorted(self._commit.arrays))
+        if keys is None:
+            return present
+        missing = sorted(set(keys) - set(present))
+        if missing:
+            raise StoreError(f"{self._path}: it has no {missing}. Its keys are {list(present)}.")
+        return tuple(keys)
+
+    def _bounds(self, episode: int) -> tuple[int, int]:
+        count = len(self)
+        if not -count <= episode < count:
+            raise IndexError(f"{self._path} has {count} episodes, there is no episode {episode}.")
+        episode %= count
+        return int(self._ends[episode - 1]) if episode else 0, int(self._ends[episode])

@@ -1,0 +1,312 @@
+"""Append episodes to a store so that none is lost and none is half there.
+
+Steps of :meth:`EpisodeWriter.end_episode`, each on disk before the next begins:
+    1. the rows of every ``data/`` array, beyond what is committed;
+    2. ``meta/episode_ends``, ``meta/seeds`` and the checksums of chunks that are now full;
+    3. the commit record, one atomic rename.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spie_robo.data.appending import StoreOnDisk, UncommittedEpisode
+from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
+from spie_robo.data.durable import write_failure
+from spie_robo.data.layout import RowFormat, ZarrFormat, chunk_rows, create_skeleton, row_format
+from spie_robo.data.lock import StoreLock
+from spie_robo.data.metadata import StoreMetadata
+from spie_robo.errors import StoreError
+
+FLUSH_BYTES = 64 * 1024 * 1024
+"""Rows of an open episode are written out when they take this much memory."""
+
+
+@final
+class EpisodeWriter:
+    """The one writer of an episode store; make one with :meth:`create` or :meth:`open`.
+
+    An episode is durable when :meth:`end_episode` returns; there is nothing to finalise. Closing
+    in the middle of an episode discards that episode. The first episode fixes the keys, types and
+    shapes of all.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from spie_robo.data import EpisodeStore, EpisodeWriter
+        >>> path = tempfile.mkdtemp() + "/episodes.zarr"
+        >>> with EpisodeWriter.create(path) as writer:
+        ...     writer.begin_episode(seed=7)
+        ...     writer.append({"action": np.zeros(2, np.float32), "reward": np.float32(1)})
+        ...     writer.end_episode()
+        >>> EpisodeStore.open(path)[0]["action"].shape
+        (1, 2)
+    """
+
+    def __init__(self, path: Path, lock: StoreLock) -> None:
+        """Not for users: :meth:`create` and :meth:`open` take the lock first."""
+        self._path = path
+        self._lock: StoreLock | None = lock
+        self._disk = StoreOnDisk(path)
+        self._metadata = self._disk.metadata
+        self._dirty = False
+        self._episode: UncommittedEpisode | None = None
+        self._buffer: dict[str, list[NDArray[Any]]] = {}
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        metadata: StoreMetadata | None = None,
+        *,
+        zarr_format: ZarrFormat = 3,
+        complete: bool = True,
+    ) -> EpisodeWriter:
+        """Create a store without episodes and open it for writing.
+
+        Args:
+            path: A path where nothing is yet; parent folders are made.
+            metadata: What the store says about itself.
+            zarr_format: 3, with sharding, or 2, which the original ``ReplayBuffer`` reads.
+            complete: False for a store that readers refuse until :meth:`mark_complete`.
+
+        Raises:
+            StoreError: If something is there already, or the disk refuses.
+            StoreLockedError: If another process writes there.
+        """
+        if zarr_format not in (2, 3):
+            raise StoreError(f"zarr_format: expected 2 or 3, got {zarr_format!r}.")
+        path = Path(path).absolute()
+        lock = StoreLock(path)
+        try:
+            first = attributes_of(Commit(complete=complete), metadata or StoreMetadata())
+            create_skeleton(path, zarr_format, first)
+            return cls(path, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path) -> EpisodeWriter:
+        """Open a store to append to it; what was not committed is removed.
+
+        Raises:
+            StoreError: If there is no store at ``path``.
+            StoreLockedError: If another process writes it.
+        """
+        path = Path(path).absolute()
+        read_commit(path)
+        lock = StoreLock(path)
+        try:
+            return cls(path, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Where the store is."""
+        return self._path
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of committed episodes."""
+        return self._disk.commit.episodes
+
+    @property
+    def n_steps(self) -> int:
+        """Number of committed steps."""
+        return self._disk.commit.steps
+
+    @property
+    def complete(self) -> bool:
+        """False for an unfinished conversion."""
+        return self._disk.commit.complete
+
+    @property
+    def metadata(self) -> StoreMetadata:
+        """What the store says about itself, from the next commit on."""
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, metadata: StoreMetadata) -> None:
+        metadata.to_json()  # raises here, not in the middle of a commit
+        self._metadata = metadata
+
+    def begin_episode(self, seed: int | None = None) -> None:
+        """Start an episode.
+
+        Args:
+            seed: The seed that made it, in [0, 2**63); None if there is none.
+
+        Raises:
+            StoreError: If an episode is open already, or the writer is closed.
+        """
+        self._require_open()
+        if self._episode is not None:
+            raise StoreError("begin_episode: an episode is open. End or discard it first.")
+        if seed is not None and not 0 <= seed < 2**63:
+            raise StoreError(f"begin_episode: expected a seed in [0, 2**63), got {seed}.")
+        if self._dirty:
+            self._reload()
+        self._episode = self._disk.begin_episode(-1 if seed is None else int(seed))
+        self._buffer = {}
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one step to the open episode; see :meth:`extend`."""
+        self.extend({key: np.asarray(value)[np.newaxis] for key, value in row.items()})
+
+    def extend(self, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Add steps to the open episode.
+
+        Args:
+            rows: Arrays of shape (steps, ...), the same keys, types and shapes every time.
+
+        Raises:
+            StoreError: If they do not fit the store, or the disk is full. A full disk discards
+                the open episode.
+        """
+        episode = self._require_episode()
+        arrays = {key: np.asarray(value) for key, value in rows.items()}
+        self._check_rows(episode, arrays)
+        for key, array in arrays.items():
+            little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=True)
+            self._buffer.setdefault(key, []).append(little)
+        if sum(rows.nbytes for parts in self._buffer.values() for rows in parts) >= FLUSH_BYTES:
+            with self._discarding_on_failure():
+                self._flush(episode)
+
+    def end_episode(self) -> None:
+        """Commit the open episode.
+
+        Raises:
+            StoreError: If it has no steps, or the disk is full; it is discarded then, and earlier
+                episodes are intact.
+        """
+        episode = self._require_episode()
+        with self._discarding_on_failure():
+            self._flush(episode)
+            if episode.steps == self._disk.commit.steps:
+                raise StoreError("end_episode: expected at least one step, got none.")
+            self._disk.commit_episode(episode, self._metadata)
+        self._episode = None
+
+    def discard_episode(self) -> None:
+        """Forget the open episode; nothing of it stays in the store."""
+        self._dirty = self._dirty or self._episode is not None
+        self._episode = None
+        self._buffer = {}
+
+    def add_episode(self, arrays: Mapping[str, NDArray[Any]], seed: int | None = None) -> None:
+        """Add and commit a whole episode.
+
+        Args:
+            arrays: Arrays of shape (steps, ...).
+            seed: The seed that made it.
+
+        Raises:
+            StoreError: As :meth:`extend` and :meth:`end_episode`.
+        """
+        self.begin_episode(seed)
+        try:
+            self.extend(arrays)
+            self.end_episode()
+        except BaseException:
+            self.discard_episode()
+            raise
+
+    def mark_complete(self) -> None:
+        """Commit that nothing is missing any more, and let readers in."""
+        self._require_open()
+        if self._episode is not None:
+            raise StoreError("mark_complete: an episode is open. End or discard it first.")
+        if self._dirty:
+            self._reload()
+        with self._discarding_on_failure():
+            self._disk.write_commit(replace(self._disk.commit, complete=True), self._metadata)
+
+    def close(self) -> None:
+        """Release the store; an open episode is discarded. Closing twice is fine."""
+        if self._lock is None:
+            return
+        self.discard_episode()
+        if self._dirty:
+            with suppress(StoreError):  # the next writer does it, once the disk has room again
+                self._reload()
+        self._lock.release()
+        self._lock = None
+
+    def __enter__(self) -> EpisodeWriter:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close, discarding an open episode."""
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._lock is None:
+            raise StoreError(f"{self._path}: this writer is closed. Open another.")
+
+    def _require_episode(self) -> UncommittedEpisode:
+        self._require_open()
+        if self._episode is None:
+            raise StoreError("No episode is open. Call begin_episode first.")
+        return self._episode
+
+    def _check_rows(self, episode: UncommittedEpisode, arrays: Mapping[str, NDArray[Any]]) -> None:
+        for key, array in arrays.items():
+            if array.ndim == 0:
+                raise StoreError(f"Key {key!r}: expected (steps, ...), got a single number.")
+        if len({len(array) for array in arrays.values()}) > 1:
+            lengths = {key: len(array) for key, array in arrays.items()}
+            raise StoreError(f"Expected the same number of steps in every array, got {lengths}.")
+        rows = {key: row_format(key, array) for key, array in arrays.items()}
+        if not episode.arrays:
+            if not rows:
+                raise StoreError("Expected at least one array in an episode, got none.")
+            episode.arrays.update({k: self._new_array(rows[k]) for k in sorted(rows)})
+        expected = {key: array.row for key, array in episode.arrays.items()}
+        if rows != expected:
+            wrong = sorted(k for k in rows.keys() | expected if rows.get(k) != expected.get(k))
+            raise StoreError(
+                "Every step has the same keys, types and shapes. "
+                + "; ".join(f"{k}: expected {expected.get(k)}, got {rows.get(k)}" for k in wrong)
+            )
+
+    def _new_array(self, row: RowFormat) -> ArrayCommit:
+        return ArrayCommit(row, chunk_rows(row, self._disk.zarr_format)[0])
+
+    def _flush(self, episode: UncommittedEpisode) -> None:
+        if self._buffer:
+            rows = {key: np.concatenate(parts) for key, parts in self._buffer.items()}
+            self._buffer = {}
+            self._disk.write_rows(episode, rows)
+
+    def _reload(self) -> None:
+        """Go back to what the disk says is committed, and remove everything beyond it."""
+        self._disk = StoreOnDisk(self._path)
+        self._dirty = False
+
+    @contextmanager
+    def _discarding_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.discard_episode()
+            self._dirty = True
+            if isinstance(error, OSError):
+                raise write_failure(self._path, error) from error
+            raise

@@ -1,0 +1,142 @@
+"""Adapter folders: what post-training changed, on top of a base that they name.
+
+::
+
+    adapter_config.json          peft's; ``base_model_name_or_path`` names the base
+    adapter_model.safetensors    peft's LoRA weights of the UNet
+    spie/                        style channels and visual prompt, see :mod:`.extras`
+    spie/base.json               SHA-256 of the base's weights
+    references.safetensors       optional: the reference photos as VAE latents
+    settings.json                optional: :class:`.settings.EditorSettings`
+    README.md                    the model card
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from spie_robo.editor.conv_in import style_weight_of
+from spie_robo.editor.digest import weights_digest
+from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
+from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.references import LatentReferences
+from spie_robo.editor.settings import EditorSettings
+from spie_robo.errors import EditorError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+BASE_FILE = "base.json"
+_PREFIX = "base_model.model."  # peft's, so that PeftModel.from_pretrained(unet, folder) works
+
+
+def save_adapter(
+    folder: Path,
+    pipeline: SpiePipeline,
+    *,
+    base: str,
+    base_digest: str,
+    settings: EditorSettings,
+    references: LatentReferences | None,
+    card: str,
+) -> None:
+    """Write an adapter folder.
+
+    Args:
+        folder: Made if missing.
+        pipeline: Its UNet carries one LoRA, added with ``unet.add_adapter(LoraConfig(...))``.
+        base: Name of the base: a preset, a Hub id, or a folder inside ``folder``.
+        base_digest: :func:`.digest.weights_digest` of the base, before it was changed.
+        settings: Defaults of the editor.
+        references: Photos that travel along; they can be decoded back from their latents.
+        card: Text of the model card.
+
+    Raises:
+        EditorError: If the UNet carries no LoRA, or several.
+    """
+    adapters: dict[str, LoraConfig] = getattr(pipeline.unet, "peft_config", {})
+    if len(adapters) != 1:
+        raise EditorError(f"UNet: expected exactly one LoRA to save, got {sorted(adapters)}.")
+    ((name, config),) = adapters.items()
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(pipeline.unet, adapter_name=name)
+    tensors = {_PREFIX + key: value.detach().cpu().contiguous() for key, value in state.items()}
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    config.base_model_name_or_path = base
+    config.save_pretrained(folder)
+    save_extras(folder, style_weight_of(pipeline.unet), pipeline.visual_prompt)
+    (folder / EXTRAS / BASE_FILE).write_text(json.dumps({"sha256": base_digest}) + "\n")
+    settings.save(folder)
+    if references is not None:
+        references.save(folder)
+    (folder / "README.md").write_text(card)
+
+
+def base_name(folder: Path) -> str:
+    """The base that an adapter folder names.
+
+    Raises:
+        EditorError: If it names none, or a path outside the folder: an adapter from elsewhere
+            does not get to choose files of this machine.
+    """
+    path = folder / ADAPTER_CONFIG
+    try:
+        base = json.loads(path.read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EditorError(f"{path}: expected JSON that names its base, got {error!r}.") from error
+    if not isinstance(base, str) or not base:
+        raise EditorError(f"{path}: expected base_model_name_or_path, got {base!r}.")
+    inside = (folder / base).resolve()
+    if not inside.is_relative_to(folder.resolve()):
+        raise EditorError(
+            f"{path}: its base {base!r} lies outside the folder. If you trust it, say so: "
+            f"Editor.from_pretrained({str(folder)!r}, base={base!r})."
+        )
+    return str(inside) if inside.is_dir() else base
+
+
+def load_adapter(folder: Path, pipeline: SpiePipeline) -> None:
+    """Put an adapter on its base, in place; the LoRA stays apart and can be switched off.
+
+    Args:
+        folder: The adapter folder.
+        pipeline: The base, unchanged so far.
+
+    Raises:
+        EditorError: If a file is missing or broken, or the adapter belongs to another base.
+    """
+    try:
+        expected = json.loads((folder / EXTRAS / BASE_FILE).read_text())["sha256"]
+        config = LoraConfig.from_pretrained(folder)
+        state = load_file(folder / ADAPTER_WEIGHTS)
+        style_weight, visual_prompt = load_extras(folder)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise EditorError(f"Adapter {folder}: missing or broken: {error}") from error
+    found = weights_digest(pipeline)
+    if found != expected:
+        raise EditorError(
+            f"Adapter {folder} was trained on a base with weights {expected[:8]}, this base has "
+            f"{found[:8]}. Train it again on this base, or name the right one with base=."
+        )
+    unet = pipeline.unet
+    unet.add_adapter(config)
+    stripped = {key.removeprefix(_PREFIX): value for key, value in state.items()}
+    result = set_peft_model_state_dict(unet, stripped)
+    missing = [key for key in result.missing_keys if "lora_" in key]
+    if missing or result.unexpected_keys:
+        raise EditorError(
+            f"Adapter {folder}: its LoRA does not fit the UNet (missing {missing[:3]}, unexpected "
+            f"{list(result.unexpected_keys)[:3]})."
+        )
+    style_weight_of(unet).copy_(style_weight)
+    pipeline.visual_prompt.load_state_dict(visual_prompt.state_dict())
+
+
+def merge_adapter(pipeline: SpiePipeline) -> None:
+    """Add the LoRA to the UNet's weights and drop it: the same edits, in fewer operations."""
+    pipeline.unet.fuse_lora()
+    pipeline.unet.unload_lora()

@@ -1,0 +1,257 @@
+"""``Editor``: frames in, frames in the look of the reference photos out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+from torch import Tensor
+
+from spie_robo.editor.digest import weights_digest
+from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.presets import load_editor
+from spie_robo.editor.protect import hold_chroma, protected_mask
+from spie_robo.editor.references import (
+    ReferenceSet,
+    choose_reference,
+    load_references,
+    photo_files,
+    to_image,
+    to_tensor,
+)
+from spie_robo.editor.resolution import restore, shrink, working_size
+from spie_robo.editor.settings import EditorSettings
+from spie_robo.errors import ConfigError, EditorError
+from spie_robo.types import RGB, EditResult, Frame, References
+
+_CACHED_SETS = 8  # reference sets; one is the rule
+
+
+@final
+class Editor:
+    """Edits camera frames after an instruction and reference photos.
+
+    An edit is a function of (frame, references, instruction, editor, seed): all its noise comes
+    from a generator of its own, and with ``batch_size`` 1 not a bit depends on its neighbours.
+
+    Args:
+        pipeline: The networks. They are used as they are, and must not change afterwards.
+        name: What :attr:`id` starts with; what ``from_pretrained`` takes.
+        settings: See :class:`.settings.EditorSettings`.
+        references: What to use when ``edit`` is given none; None: no visual prompt.
+        protect: Instance ids or object names whose chroma edits must keep.
+
+    Raises:
+        ConfigError: If the settings do not fit the pipeline's scheduler.
+
+    Example::
+
+        editor = Editor.from_pretrained("embedded")
+        edit = editor.edit([Frame(rgb)], references="my_lab_photos/", seeds=[0])[0]
+    """
+
+    def __init__(
+        self,
+        pipeline: SpiePipeline,
+        name: str,
+        settings: EditorSettings | None = None,
+        references: ReferenceSet | None = None,
+        protect: Sequence[int | str] = (),
+    ) -> None:
+        self.pipeline = pipeline
+        self.name = name
+        self.settings = settings or EditorSettings()
+        self.references = references
+        self.protect = tuple(protect)
+        self._convert_scheduler()
+        self._photos: dict[object, ReferenceSet] = {}
+        self._latents: dict[tuple[str, int, int], Tensor] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        base: str | None = None,
+        settings: EditorSettings | None = None,
+        steps: int | None = None,
+        protect: Sequence[int | str] = (),
+    ) -> Editor:
+        """Load an editor.
+
+        Args:
+            name: ``"embedded"``, a pipeline or adapter folder, or a Hub id. An editor's
+                :attr:`id` does too, and then its weights must have that hash.
+            device: Where to run; None: CUDA if there is one.
+            dtype: Type of the weights.
+            base: For an adapter: the base to use instead of the one that it names.
+            settings: Instead of the editor's own.
+            steps: Number of denoising steps, instead of the settings'.
+            protect: Instance ids or object names whose chroma edits must keep.
+
+        Raises:
+            EditorError: If there is no such editor, or it is broken or of another hash.
+            ConfigError: If a setting is invalid.
+        """
+        name, digest = _split_id(str(name))
+        loaded = load_editor(name, base=base, dtype=dtype)
+        chosen = settings or loaded.settings
+        if steps is not None:
+            chosen = replace(chosen, steps=steps)
+        loaded.pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        editor = cls(loaded.pipeline, name, chosen, loaded.references, protect)
+        if digest and not editor.weights_hash.startswith(digest):
+            raise EditorError(
+                f"Editor {name!r}: expected weights {digest}, these are "
+                f"{editor.weights_hash[:8]}. They changed since the id was recorded."
+            )
+        return editor
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of all weights, in hex."""
+        return weights_digest(self.pipeline)
+
+    @property
+    def id(self) -> str:
+        """``name@hash``: with equal ids and settings, edits are equal."""
+        return f"{self.name}@{self.weights_hash[:8]}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Editor:
+        """An editor does not change: copies of what holds one (an env's spec) share it."""
+        return self
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+        protect: Sequence[int | str] | None = None,
+    ) -> list[EditResult]:
+        """Edit frames.
+
+        Args:
+            frames: Of any sizes of at least 16x16; see :mod:`.resolution`.
+            references: A folder or file of photos, or images; None: the editor's own. Each seed
+                picks one photo of the set.
+            instruction: What to do; None: the editor's own.
+            seeds: One a frame; None: 0 for all, so that the look stays the same.
+            protect: As in the constructor; None: what was given there.
+
+        Returns:
+            One result a frame, in order.
+
+        Raises:
+            ConfigError: If there are not as many seeds as frames.
+            ReferencePhotoError: If there are no usable photos.
+            FrameError: If a protected object is not in the geometry of a frame.
+            EditorError: If the networks return something that is not finite.
+        """
+        seeds = [0] * len(frames) if seeds is None else [int(seed) for seed in seeds]
+        if len(seeds) != len(frames):
+            raise ConfigError(f"seeds: expected one a frame ({len(frames)}), got {len(seeds)}.")
+        protect = self.protect if protect is None else protect
+        masks = [protected_mask(frame, protect) if protect else None for frame in frames]
+        text = self.settings.instruction if instruction is None else instruction
+        photos = self.references if references is None else self._load(references)
+        raw = [frame.rgb for frame in frames]
+        results = []
+        for image, mask, edit, seed in zip(
+            raw, masks, self._edit_images(raw, photos, text, seeds), seeds, strict=True
+        ):
+            rgb = restore(edit, image)
+            rgb = rgb if mask is None else hold_chroma(rgb, image, mask)
+            results.append(EditResult(rgb, seed, text, self.id, self.settings.steps))
+        return results
+
+    def _edit_images(
+        self, images: Sequence[RGB], photos: ReferenceSet | None, text: str, seeds: Sequence[int]
+    ) -> list[RGB]:
+        """Edit at working resolution; batches hold images of one working size."""
+        resolution, multiple = self.settings.resolution, self.pipeline.size_multiple
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            size = working_size(*image.shape[:2], resolution, multiple)
+            groups.setdefault(size, []).append(index)
+        edits: dict[int, RGB] = {}
+        for size, members in groups.items():
+            for start in range(0, len(members), self.settings.batch_size):
+                batch = members[start : start + self.settings.batch_size]
+                shrunk = torch.stack([to_tensor(shrink(images[i], size)) for i in batch])
+                outputs = self._run(shrunk, photos, text, [seeds[i] for i in batch])
+                edits |= {i: to_image(output) for i, output in zip(batch, outputs, strict=True)}
+        return [edits[index] for index in range(len(images))]
+
+    def _run(
+        self, images: Tensor, photos: ReferenceSet | None, text: str, seeds: Sequence[int]
+    ) -> Tensor:
+        style = None
+        if photos is not None:
+            latents = self._reference_latents(photos, images.shape[2], images.shape[3])
+            style = latents[[choose_reference(len(latents), seed) for seed in seeds]]
+        output = self.pipeline(
+            images.to(self.pipeline.vae.dtype),
+            [text] * len(seeds),
+            [torch.Generator().manual_seed(seed) for seed in seeds],
+            style_latents=style,
+            guidance=self.settings.guidance,
+            steps=self.settings.steps,
+            eta=self.settings.eta,
+        )
+        if not torch.isfinite(output).all():
+            raise EditorError(
+                f"Editor {self.id}: the networks returned NaN or infinity. Use dtype float32, or "
+                "check the weights."
+            )
+        return output
+
+    def _load(self, references: References) -> ReferenceSet:
+        """Load photos; a folder is read again only when a file in it changed."""
+        if not isinstance(references, (str, Path)):
+            return load_references(references)
+        files = photo_files(Path(references))
+        stats = [(file, file.stat()) for file in files]
+        key = tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+        if key not in self._photos:
+            _make_room(self._photos)
+            self._photos[key] = load_references(references)
+        return self._photos[key]
+
+    def _reference_latents(self, photos: ReferenceSet, height: int, width: int) -> Tensor:
+        key = (photos.digest, height, width)
+        if key not in self._latents:
+            _make_room(self._latents)
+            self._latents[key] = photos.latents(self.pipeline.vae, height, width)
+        return self._latents[key]
+
+    def _convert_scheduler(self) -> None:
+        """Follow ``settings.sampler``, on the noise schedule that the weights were trained for."""
+        scheduler, wanted = self.pipeline.scheduler, self.settings.sampler
+        if wanted == "ddim" and not isinstance(scheduler, DDIMScheduler):
+            # other schedulers' configs lack clip_sample, whose default would clip latents
+            scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False)
+        elif wanted == "euler_ancestral":
+            scheduler = EulerAncestralDiscreteScheduler.from_config(scheduler.config)
+        self.pipeline.scheduler = scheduler
+
+
+def _split_id(name: str) -> tuple[str, str]:
+    """Split ``name@hash``; an existing folder is a name, whatever it is called."""
+    match = re.fullmatch(r"(.+)@([0-9a-f]{8})", name)
+    if match is None or Path(name).is_dir():
+        return name, ""
+    return match[1], match[2]
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    while len(cache) >= _CACHED_SETS:
+        cache.pop(next(iter(cache)))

@@ -1,0 +1,40 @@
+"""What SPIE adds to a stock pipeline, as files: the subfolder ``spie/``.
+
+The same two things lie in a pipeline folder and in an adapter folder::
+
+    conv_in.safetensors   "weight": the C style channels of the UNet's first convolution
+    visual_prompt/        the visual prompt
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from spie_robo.editor.visual_prompt import VisualPrompt
+
+EXTRAS = "spie"
+
+
+def save_extras(folder: Path, style_weight: Tensor, visual_prompt: VisualPrompt) -> None:
+    """Write ``folder/spie``."""
+    visual_prompt.save_pretrained(folder / EXTRAS / "visual_prompt")
+    weight = style_weight.detach().cpu().contiguous()
+    save_file({"weight": weight}, folder / EXTRAS / "conv_in.safetensors")
+
+
+def load_extras(folder: Path) -> tuple[Tensor, VisualPrompt]:
+    """Read ``folder/spie``: the style weights of ``conv_in``, and the visual prompt.
+
+    Raises:
+        OSError: If a file is missing or cannot be read.
+        KeyError: If the style weights are missing in their file.
+        SafetensorError: If a file is broken.
+    """
+    weight = load_file(folder / EXTRAS / "conv_in.safetensors")["weight"]
+    prompt: VisualPrompt = VisualPrompt.from_pretrained(
+        folder / EXTRAS / "visual_prompt", use_safetensors=True, local_files_only=True
+    )
+    return weight, prompt

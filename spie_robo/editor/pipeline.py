@@ -1,0 +1,344 @@
+"""``SpiePipeline``: InstructPix2Pix with a visual prompt, as one diffusers pipeline.
+
+On disk it is a stock InstructPix2Pix folder plus one subfolder, so that diffusers opens it too::
+
+    model_index.json  vae/  text_encoder/  tokenizer/  scheduler/
+    unet/                      2C input channels
+    spie/config.json           residual_latents, residual_mean, residual_std, image_latent_scale
+    spie/conv_in.safetensors   the C style channels of the UNet's first convolution
+    spie/visual_prompt/        the visual prompt
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast, final
+
+import diffusers
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from spie_robo.editor.conv_in import grow_conv_in, shrink_conv_in
+from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
+from spie_robo.editor.guidance import Guidance
+from spie_robo.editor.latents import LatentSpec, decode_target, encode_image, to_condition
+from spie_robo.editor.noise_prediction import Conditioning, condition, denoiser
+from spie_robo.editor.samplers import build_sampler, draw_noise, sample
+from spie_robo.editor.visual_prompt import VisualPrompt
+from spie_robo.errors import EditorError
+
+EXTRAS_CONFIG = "config.json"
+MODEL_INDEX = "model_index.json"
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+# what diffusers, transformers and safetensors raise for a broken folder
+_BROKEN_FOLDER = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+)
+
+
+@final
+class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is untyped
+    """Edits images after an instruction and a reference photo.
+
+    With stock InstructPix2Pix weights (style channels zero, plain latents) it computes what
+    diffusers' ``StableDiffusionInstructPix2PixPipeline`` computes.
+
+    Args:
+        vae: Autoencoder with C latent channels.
+        text_encoder: CLIP text model.
+        tokenizer: Its tokenizer.
+        unet: With 3C input channels: noisy latents, image latents, visual prompt.
+        scheduler: DDIM or Euler ancestral.
+        visual_prompt: The visual prompt.
+        residual_latents: Diffuse the standardised difference to the input's latents.
+        residual_mean: C means of that difference, in unscaled latents; needed with
+            ``residual_latents``.
+        residual_std: C standard deviations of it.
+        image_latent_scale: Factor on image and style latents where they condition the networks.
+
+    Raises:
+        EditorError: If the channels of the parts do not fit together.
+        ConfigError: If the residual statistics are incomplete.
+    """
+
+    model_cpu_offload_seq = "text_encoder->visual_prompt->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler | EulerAncestralDiscreteScheduler,
+        visual_prompt: VisualPrompt,
+        residual_latents: bool = False,
+        residual_mean: Sequence[float] | None = None,
+        residual_std: Sequence[float] | None = None,
+        image_latent_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            visual_prompt=visual_prompt,
+        )
+        self.register_to_config(
+            residual_latents=residual_latents,
+            residual_mean=None if residual_mean is None else [float(x) for x in residual_mean],
+            residual_std=None if residual_std is None else [float(x) for x in residual_std],
+            image_latent_scale=float(image_latent_scale),
+        )
+        self._check_channels()
+
+    @property
+    def latent_spec(self) -> LatentSpec:
+        """How latents become diffusion targets and conditions."""
+        residual = self.config.residual_latents
+        return LatentSpec(
+            scaling_factor=self.vae.config.scaling_factor,
+            image_latent_scale=self.config.image_latent_scale,
+            residual_mean=tuple(self.config.residual_mean) if residual else None,
+            residual_std=tuple(self.config.residual_std) if residual else None,
+        )
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Image pixels per latent pixel, along one side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of images must be multiples of this."""
+        return int(self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    def encode_text(self, instructions: Sequence[str]) -> Tensor:
+        """The text encoder's states (B, T, D); what exceeds T tokens is cut off."""
+        tokens = self.tokenizer(
+            list(instructions),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return cast(Tensor, self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0])
+
+    def condition(
+        self, input_latents: Tensor, style_latents: Tensor | None, instructions: Sequence[str]
+    ) -> Conditioning:
+        """All that the UNet is told about a batch of edits.
+
+        Args:
+            input_latents: (B, C, h, w), unscaled VAE latents of the frames.
+            style_latents: (B, C, h, w), those of the reference photos; None: no prompt.
+            instructions: B texts.
+        """
+        spec = self.latent_spec
+        return condition(
+            self.visual_prompt,
+            to_condition(input_latents, spec),
+            None if style_latents is None else to_condition(style_latents, spec),
+            self.encode_text(instructions),
+            self.encode_text([""] * len(instructions)),
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: Tensor,
+        instructions: Sequence[str],
+        generators: Sequence[torch.Generator],
+        style_latents: Tensor | None = None,
+        guidance: Guidance | None = None,
+        steps: int = 10,
+        eta: float = 0.0,
+    ) -> Tensor:
+        """Edit a batch of images.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1]; H and W multiples of :attr:`size_multiple`.
+            instructions: B texts.
+            generators: B CPU generators: all randomness of an image comes from its own.
+            style_latents: (B, C, h, w), unscaled VAE latents of the reference photos.
+            guidance: The scales; None: the paper's.
+            steps: Number of denoising steps.
+            eta: Noise of DDIM's steps.
+
+        Returns:
+            (B, 3, H, W) in [-1, 1].
+        """
+        self._check_size(images)
+        sampler = build_sampler(self.scheduler, steps, eta)
+        input_latents = encode_image(self.vae, images.to(self.device))
+        conditioning = self.condition(input_latents, style_latents, instructions)
+        noise = draw_noise(input_latents.shape[1:], generators, input_latents)
+        denoise = denoiser(self.unet, conditioning, guidance or Guidance())
+        clean, _ = sample(denoise, sampler, noise, generators)
+        edited = decode_target(self.vae, clean, input_latents, self.latent_spec)
+        return edited.float().clamp(-1, 1)
+
+    @classmethod
+    def from_instruct_pix2pix(
+        cls, pipeline: StableDiffusionInstructPix2PixPipeline
+    ) -> SpiePipeline:
+        """Add style channels and a visual prompt; the parts are taken over, not copied.
+
+        Raises:
+            EditorError: If the UNet is not InstructPix2Pix's.
+        """
+        grow_conv_in(pipeline.unet)
+        return cls(
+            vae=pipeline.vae,
+            text_encoder=pipeline.text_encoder,
+            tokenizer=pipeline.tokenizer,
+            unet=pipeline.unet,
+            scheduler=pipeline.scheduler,
+            visual_prompt=VisualPrompt.from_unet(pipeline.unet),
+        )
+
+    def save_pretrained(  # the base class would need its own code to load the parts again
+        self, save_directory: str | Path, dtype: torch.dtype | None = None
+    ) -> None:
+        """Write the folder that this module's docstring describes; safetensors only.
+
+        A pipeline on residual latents names itself ``SpiePipeline`` in ``model_index.json``:
+        stock code would decode its latents to noise, and so refuses it instead.
+
+        Args:
+            save_directory: Made if missing.
+            dtype: Stored type of the weights, e.g. ``torch.float16``; None: as they are.
+
+        Raises:
+            EditorError: If the UNet carries an unmerged LoRA.
+        """
+        folder = Path(save_directory)
+        unet, style_weight = shrink_conv_in(self.unet)
+        stock = StableDiffusionInstructPix2PixPipeline(
+            vae=_as_dtype(self.vae, dtype),
+            text_encoder=_as_dtype(self.text_encoder, dtype),
+            tokenizer=self.tokenizer,
+            unet=_as_dtype(unet, dtype),
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        stock.save_pretrained(folder)
+        if self.config.residual_latents:
+            index = json.loads((folder / MODEL_INDEX).read_text())
+            index["_class_name"] = type(self).__name__
+            (folder / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        style_weight = style_weight.to(dtype or style_weight.dtype)
+        save_extras(folder, style_weight, _as_dtype(self.visual_prompt, dtype))
+        own_config = json.dumps(self._own_config(), indent=2) + "\n"
+        (folder / EXTRAS / EXTRAS_CONFIG).write_text(own_config)
+
+    @classmethod
+    def from_pretrained(  # as above: the style channels live beside the stock UNet
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        dtype: torch.dtype = torch.float32,
+    ) -> SpiePipeline:
+        """Load a local folder: one of ours, or stock InstructPix2Pix.
+
+        Args:
+            pretrained_model_name_or_path: The folder. For names and Hub ids see
+                :func:`spie_robo.editor.presets.resolve`.
+            dtype: Type of the weights in memory.
+
+        Raises:
+            EditorError: If a part is missing, broken or of another model.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        try:
+            parts = _load_stock_parts(folder)
+            if (folder / EXTRAS).is_dir():
+                style_weight, parts["visual_prompt"] = load_extras(folder)
+                grow_conv_in(parts["unet"], style_weight)
+                parts |= json.loads((folder / EXTRAS / EXTRAS_CONFIG).read_text())
+            else:
+                grow_conv_in(parts["unet"])
+                with torch.random.fork_rng(devices=[]):  # the same folder, the same weights
+                    torch.manual_seed(0)
+                    parts["visual_prompt"] = VisualPrompt.from_unet(parts["unet"])
+            pipeline = cls(**parts)
+        except _BROKEN_FOLDER as error:
+            raise EditorError(
+                f"Cannot load a pipeline from {folder}: {error} Expected a folder in diffusers' "
+                "layout with safetensors weights (model_index.json, unet/, vae/, text_encoder/, "
+                "tokenizer/, scheduler/)."
+            ) from error
+        for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
+            nn.Module.to(module, dtype=dtype).eval()  # diffusers' own `to` warns of every cast
+        return pipeline
+
+    def _own_config(self) -> dict[str, Any]:
+        names = ("residual_latents", "residual_mean", "residual_std", "image_latent_scale")
+        return {name: self.config[name] for name in names}
+
+    def _check_channels(self) -> None:
+        channels = self.vae.config.latent_channels
+        got = (self.unet.config.in_channels, self.unet.config.out_channels)
+        if got != (3 * channels, channels):
+            raise EditorError(
+                f"UNet: expected {3 * channels} input and {channels} output channels for a VAE "
+                f"with {channels} latent channels, got {got[0]} and {got[1]}. Stock pipelines "
+                "come in through SpiePipeline.from_instruct_pix2pix."
+            )
+        if self.visual_prompt.config.latent_channels != channels:
+            raise EditorError(
+                f"Visual prompt: expected {channels} latent channels like the VAE, got "
+                f"{self.visual_prompt.config.latent_channels}."
+            )
+        if self.config.residual_latents and len(self.config.residual_mean or ()) != channels:
+            raise EditorError(
+                f"residual_latents: expected residual_mean and residual_std of {channels} "
+                f"channels, got {self.config.residual_mean} and {self.config.residual_std}."
+            )
+
+    def _check_size(self, images: Tensor) -> None:
+        multiple = self.size_multiple
+        if images.ndim != 4 or images.shape[1] != 3 or any(n % multiple for n in images.shape[2:]):
+            raise EditorError(
+                f"Images: expected shape (B, 3, H, W) with H and W multiples of {multiple}, got "
+                f"{tuple(images.shape)}."
+            )
+
+
+def _load_stock_parts(folder: Path) -> dict[str, Any]:
+    scheduler_name = json.loads((folder / MODEL_INDEX).read_text())["scheduler"][1]
+    safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    return {
+        "vae": AutoencoderKL.from_pretrained(folder / "vae", **safe),
+        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
+        "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),
+        "scheduler": getattr(diffusers, scheduler_name).from_pretrained(folder / "scheduler"),
+    }
+
+
+def _as_dtype(module: ModuleT, dtype: torch.dtype | None) -> ModuleT:
+    if dtype is None:
+        return module
+    return nn.Module.to(copy.deepcopy(module), dtype=dtype)

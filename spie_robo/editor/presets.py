@@ -1,0 +1,133 @@
+"""From the name of an editor to its pipeline, settings and references.
+
+A name is a preset (``"embedded"``), a pipeline folder, an adapter folder, or a Hub id, in this
+order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from spie_robo.editor.adapter import ADAPTER_CONFIG, base_name, load_adapter, merge_adapter
+from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline
+from spie_robo.editor.references import LatentReferences
+from spie_robo.editor.settings import EditorSettings
+from spie_robo.errors import EditorError
+
+PRESETS = {"embedded": Path(__file__).parent / "weights" / "embedded"}
+HUB_PRESETS = {"instruct-pix2pix": "timbrooks/instruct-pix2pix"}
+
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+")
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "spie")
+_WANTED = [
+    *(f"{part}/**" for part in _PARTS),
+    *("model_index.json", "adapter_config.json", "settings.json", "README.md"),
+    *("adapter_model.safetensors", "references.safetensors"),
+]
+_UNWANTED = ["*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.fp16.*", "*.non_ema.*"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedEditor:
+    """What an editor is made of.
+
+    Attributes:
+        pipeline: The networks.
+        settings: Its own defaults.
+        references: The photos that travel with it, or None.
+    """
+
+    pipeline: SpiePipeline
+    settings: EditorSettings
+    references: LatentReferences | None
+
+
+def load_editor(
+    name: str, *, base: str | None = None, dtype: torch.dtype = torch.float32
+) -> LoadedEditor:
+    """Load an editor by name.
+
+    Args:
+        name: A preset, a pipeline folder, an adapter folder, or a Hub id.
+        base: For an adapter: the base to use instead of the one that it names.
+        dtype: Type of the weights in memory.
+
+    Raises:
+        EditorError: If there is no such editor, it is broken, or cannot be downloaded.
+        ConfigError: If its ``settings.json`` is invalid.
+    """
+    folder = find_folder(name)
+    settings, references = EditorSettings.load(folder), LatentReferences.load(folder)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return LoadedEditor(SpiePipeline.from_pretrained(folder, dtype), settings, references)
+    base_folder = find_folder(base or base_name(folder))
+    if (base_folder / ADAPTER_CONFIG).is_file():
+        raise EditorError(
+            f"Adapter {folder}: its base {base_folder} is an adapter too. A base must be a "
+            "whole pipeline."
+        )
+    pipeline = SpiePipeline.from_pretrained(base_folder, dtype)
+    load_adapter(folder, pipeline)
+    merge_adapter(pipeline)
+    return LoadedEditor(pipeline, settings, references or LatentReferences.load(base_folder))
+
+
+def find_folder(name: str) -> Path:
+    """The local folder of an editor, downloaded if need be.
+
+    Raises:
+        EditorError: If there is none.
+    """
+    if name in PRESETS:
+        folder = PRESETS[name]
+        if not (folder / MODEL_INDEX).is_file():
+            raise EditorError(
+                f"The weights of {name!r} are missing from this installation ({folder}). "
+                "Install spie-robo again, or train them with `spie-robo pretrain`."
+            )
+        return folder
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / MODEL_INDEX).is_file() or (folder / ADAPTER_CONFIG).is_file():
+            return folder
+        raise EditorError(
+            f"{folder} is not an editor: expected {MODEL_INDEX} (a pipeline) or "
+            f"{ADAPTER_CONFIG} (an adapter) in it."
+        )
+    hub_id = HUB_PRESETS.get(name, name)
+    if _HUB_ID.fullmatch(hub_id) and not hub_id.startswith("."):
+        return _download(hub_id)
+    raise _unknown(name)
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        folder = snapshot_download(hub_id, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise EditorError(
+            f"No editor {hub_id!r}: there is no such folder, and it cannot be had from the "
+            f"Hugging Face Hub ({reason}). {_known(hub_id)}"
+        ) from error
+    return Path(folder)
+
+
+def _unknown(name: str) -> EditorError:
+    return EditorError(f"Unknown editor {name!r}. {_known(name)}")
+
+
+def _known(name: str) -> str:
+    parent = Path(name).expanduser().parent
+    folders = [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    presets = [*PRESETS, *HUB_PRESETS]
+    close = difflib.get_close_matches(name, [*presets, *folders], n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    names = ", ".join(repr(preset) for preset in presets)
+    return f"{hint}Expected {names}, a pipeline folder, an adapter folder, or a Hub id."

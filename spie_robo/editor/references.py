@@ -1,0 +1,246 @@
+"""Reference photos: from files or arrays to the latents that the visual prompt reads.
+
+``folder, file or arrays -> load_references() -> PhotoReferences``
+``references.safetensors -> LatentReferences``; both give ``latents(vae, height, width)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from spie_robo.editor.latents import decode_image, encode_image
+from spie_robo.editor.resolution import shrink
+from spie_robo.errors import FrameError, ReferencePhotoError
+from spie_robo.types import RGB, References, check_image
+
+REFERENCES_FILE = "references.safetensors"
+SUFFIXES = (".jpg", ".jpeg", ".png")
+_MAX_SIDE = 2048  # longer photos are shrunk while they are decoded: no editor works that large
+
+
+class ReferenceSet(ABC):
+    """A non-empty set of reference photos."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of the content, in hex: equal sets give equal latents."""
+
+    @abstractmethod
+    def latents(self, vae: AutoencoderKL, height: int, width: int) -> Tensor:
+        """Unscaled VAE latents (N, C, h, w) of the photos, cropped to fill (height, width)."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PhotoReferences(ReferenceSet):
+    """Photos as images.
+
+    Attributes:
+        images: uint8 (H, W, 3) each; sizes may differ.
+    """
+
+    images: tuple[RGB, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of shapes and pixels."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(repr(image.shape).encode())
+            digest.update(np.ascontiguousarray(image).tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def latents(self, vae: AutoencoderKL, height: int, width: int) -> Tensor:
+        """Encode the photos, one by one: their latents must not depend on each other."""
+        images = [to_tensor(cover(image, height, width)) for image in self.images]
+        return torch.cat([encode_image(vae, image[None].to(vae.device)) for image in images])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LatentReferences(ReferenceSet):
+    """Photos as latents, the way they travel with an editor.
+
+    Attributes:
+        stored: (N, C, h, w), unscaled VAE latents.
+    """
+
+    stored: Tensor
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of shape and values."""
+        digest = hashlib.sha256(repr(tuple(self.stored.shape)).encode())
+        digest.update(self.stored.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def latents(self, vae: AutoencoderKL, height: int, width: int) -> Tensor:
+        """The stored latents; for another size they are decoded, cropped and encoded again."""
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        stored = self.stored.to(device=vae.device, dtype=vae.dtype)
+        if stored.shape[1] != vae.config.latent_channels:
+            raise ReferencePhotoError(
+                f"{REFERENCES_FILE}: expected latents of {vae.config.latent_channels} channels, "
+                f"got {stored.shape[1]}. They were made by another editor's VAE."
+            )
+        if (stored.shape[2] * factor, stored.shape[3] * factor) == (height, width):
+            return stored
+        images = tuple(to_image(decode_image(vae, latent[None])[0]) for latent in stored)
+        return PhotoReferences(images).latents(vae, height, width)
+
+    def save(self, folder: Path) -> None:
+        """Write ``references.safetensors`` into a folder, in half precision."""
+        stored = self.stored.detach().cpu().half().contiguous()
+        save_file({"latents": stored}, folder / REFERENCES_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> LatentReferences | None:
+        """Read ``references.safetensors`` of a folder; None if it has none.
+
+        Raises:
+            ReferencePhotoError: If the file is broken.
+        """
+        path = folder / REFERENCES_FILE
+        if not path.is_file():
+            return None
+        try:
+            stored = load_file(path)["latents"].float()
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ReferencePhotoError(
+                f"{path}: expected a safetensors file with 'latents', got {error!r}."
+            ) from error
+        if stored.ndim != 4 or not len(stored) or not torch.isfinite(stored).all():
+            raise ReferencePhotoError(
+                f"{path}: expected finite latents of shape (N, C, h, w), got {tuple(stored.shape)}."
+            )
+        return cls(stored)
+
+
+def load_references(references: References) -> PhotoReferences:
+    """Load reference photos.
+
+    Args:
+        references: A folder (its JPEG and PNG files, in order of their names), one file, or
+            uint8 images of shape (H, W, 3).
+
+    Raises:
+        ReferencePhotoError: Naming the folder without photos, or the photo that cannot be read.
+    """
+    if isinstance(references, (str, Path)):
+        return PhotoReferences(tuple(read_photo(path) for path in photo_files(Path(references))))
+    images = tuple(references)
+    if not images:
+        raise ReferencePhotoError("References: expected at least one image, got an empty list.")
+    for index, image in enumerate(images):
+        try:
+            check_image(image, f"reference {index}")
+        except FrameError as error:
+            raise ReferencePhotoError(str(error)) from error
+    return PhotoReferences(images)
+
+
+def photo_files(path: Path) -> list[Path]:
+    """The photos of a folder, sorted by name; the file itself if it is one.
+
+    Raises:
+        ReferencePhotoError: If there is no such folder or file, or no photo in it.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ReferencePhotoError(f"References: there is no folder or file {path}.")
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    )
+    if not files:
+        raise ReferencePhotoError(
+            f"References: expected {', '.join(SUFFIXES)} photos in {path}, found none. "
+            "Put one to five photos of your lab there."
+        )
+    return files
+
+
+def read_photo(path: Path) -> RGB:
+    """Read one photo upright, without alpha, its longer side at most about 2048 pixels.
+
+    Args:
+        path: A JPEG or PNG file.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        ReferencePhotoError: If the file cannot be decoded, or is tiny.
+    """
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as opened:
+            opened.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG decodes at 1/2, 1/4, 1/8 for free
+            upright = ImageOps.exif_transpose(opened)
+            flat = _flatten(upright)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ReferencePhotoError(
+            f"{path}: cannot be read as a JPEG or PNG photo ({error}). Export it again, or take "
+            "it out of the folder."
+        ) from error
+    flat.thumbnail((_MAX_SIDE, _MAX_SIDE), Image.Resampling.LANCZOS)
+    image = np.asarray(flat, dtype=np.uint8)
+    try:
+        check_image(image, f"photo {path}")
+    except FrameError as error:
+        raise ReferencePhotoError(str(error)) from error
+    return image
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def cover(image: RGB, height: int, width: int) -> RGB:
+    """Resize and centre-crop an image so that it fills (height, width), nothing stretched."""
+    scale = max(height / image.shape[0], width / image.shape[1])
+    size = (max(height, round(image.shape[0] * scale)), max(width, round(image.shape[1] * scale)))
+    resized = shrink(image, size)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return resized[top : top + height, left : left + width]
+
+
+def choose_reference(count: int, seed: int) -> int:
+    """Which of ``count`` references the edit with this seed follows.
+
+    A generator of its own: the choice must not shift the noise that the same seed draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return int(torch.randint(count, (), generator=generator))
+
+
+def to_tensor(image: RGB) -> Tensor:
+    """uint8 (H, W, 3) to float32 (3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return pixels.float() / 127.5 - 1
+
+
+def to_image(tensor: Tensor) -> RGB:
+    """Float (3, H, W), about [-1, 1], to uint8 (H, W, 3)."""
+    pixels = ((tensor.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round()
+    return pixels.permute(1, 2, 0).to(torch.uint8).numpy()

@@ -1,0 +1,74 @@
+"""How an editor edits, as far as weights do not say it: ``settings.json`` in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from spie_robo.editor.guidance import Guidance
+from spie_robo.errors import ConfigError
+
+SamplerName = Literal["ddim", "euler_ancestral"]
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class EditorSettings:
+    """Settings of an editor; an editor's folder may hold its own defaults.
+
+    Attributes:
+        instruction: What to do when ``edit`` is not told.
+        steps: Number of denoising steps.
+        guidance: Scales of the conditions.
+        sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the pipeline's own scheduler.
+        eta: Noise of DDIM's steps, 0 (none) to 1 (DDPM).
+        resolution: Frames are edited at about ``resolution * resolution`` pixels.
+        batch_size: Frames per forward pass. Edits depend on the other frames of a batch in the
+            last bits unless it is 1, which on a CPU is no slower.
+    """
+
+    instruction: str = "make it look like a photo of a real lab"
+    steps: int = 20
+    guidance: Guidance = field(default_factory=Guidance)
+    sampler: SamplerName | None = None
+    eta: float = 0.0
+    resolution: int = 512
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Validate every value."""
+        for name, least in (("steps", 1), ("resolution", 16), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name}: expected a whole number >= {least}, got {value!r}.")
+        if self.sampler not in (None, "ddim", "euler_ancestral"):
+            raise ConfigError(
+                f"sampler: expected 'ddim', 'euler_ancestral' or nothing, got {self.sampler!r}."
+            )
+        if not 0 <= self.eta <= 1:
+            raise ConfigError(f"eta: expected a number in [0, 1], got {self.eta}.")
+
+    def save(self, folder: Path) -> None:
+        """Write ``settings.json`` into a folder."""
+        (folder / SETTINGS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> EditorSettings:
+        """Read ``settings.json`` of a folder; the defaults if there is none.
+
+        Raises:
+            ConfigError: If it is not JSON, or holds unknown or impossible values.
+        """
+        path = folder / SETTINGS_FILE
+        if not path.is_file():
+            return cls()
+        try:
+            values: dict[str, Any] = json.loads(path.read_text())
+            if "guidance" in values:
+                values["guidance"] = Guidance(**values["guidance"])
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            names = ", ".join(f.name for f in fields(cls))
+            raise ConfigError(f"{path}: {error}. Known settings: {names}.") from error

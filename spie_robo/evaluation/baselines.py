@@ -1,0 +1,140 @@
+"""What people do without a learned editor: three plain ``types.ImageEditor`` to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, final
+
+import cv2
+import numpy as np
+
+from spie_robo.errors import FrameError, ReferencePhotoError
+from spie_robo.types import RGB, EditResult, Frame, References, check_image
+
+
+@final
+@dataclass(frozen=True)
+class IdentityEditor:
+    """Returns the raw frame: what the simulator gives."""
+
+    id: str = "raw"
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        """Edit nothing."""
+        return _edit_each(self.id, lambda image, _: image, frames, None, instruction, seeds)
+
+
+@final
+@dataclass(frozen=True)
+class HistogramEditor:
+    """Gives each colour channel the reference's histogram (scikit-image)."""
+
+    id: str = "match-histograms"
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        """Match each frame to reference number ``seed`` modulo their number.
+
+        Raises:
+            ReferencePhotoError: If ``references`` is not a sequence of images.
+        """
+        photos = _images(references)
+        return _edit_each(self.id, match_histograms, frames, photos, instruction, seeds)
+
+
+@final
+@dataclass(frozen=True)
+class ReinhardEditor:
+    """Gives each frame the reference's mean and deviation of colour (Reinhard et al.)."""
+
+    id: str = "reinhard"
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        """Transfer to each frame the colours of reference number ``seed`` modulo their number.
+
+        Raises:
+            ReferencePhotoError: If ``references`` is not a sequence of images.
+        """
+        photos = _images(references)
+        return _edit_each(self.id, reinhard, frames, photos, instruction, seeds)
+
+
+def match_histograms(image: RGB, reference: RGB) -> RGB:
+    """``skimage.exposure.match_histograms``, channel by channel.
+
+    Args:
+        image: uint8, (H, W, 3).
+        reference: uint8, of any size.
+    """
+    from skimage import exposure
+
+    matched = exposure.match_histograms(image, reference, channel_axis=-1)
+    return cast(RGB, np.clip(np.rint(matched), 0, 255).astype(np.uint8))
+
+
+def reinhard(image: RGB, reference: RGB) -> RGB:
+    """Reinhard, Ashikhmin, Gooch, Shirley, "Color transfer between images", IEEE CG&A 2001.
+
+    ``c' = (c - mean(c)) * std(reference) / std(c) + mean(reference)`` for each channel c, here in
+    CIELAB, as is usual, where the paper works in l-alpha-beta.
+
+    Args:
+        image: uint8, (H, W, 3).
+        reference: uint8, of any size.
+    """
+    source = cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
+    target = cv2.cvtColor(reference.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
+    spread = np.maximum(source.std(axis=(0, 1)), 1e-6)
+    scaled = (source - source.mean(axis=(0, 1))) * (target.std(axis=(0, 1)) / spread)
+    lab = (scaled + target.mean(axis=(0, 1))).astype(np.float32)
+    lab[..., 0] = np.clip(lab[..., 0], 0, 100)
+    rgb = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    return cast(RGB, np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8))
+
+
+def _images(references: References | None) -> list[RGB]:
+    if references is None or isinstance(references, str | Path) or len(references) == 0:
+        raise ReferencePhotoError(
+            f"Expected reference images as arrays, got {references!r}. Load the photos first."
+        )
+    for index, image in enumerate(references):
+        check_image(image, f"reference {index}")
+    return list(references)
+
+
+def _edit_each(
+    editor_id: str,
+    transfer: Callable[[RGB, RGB], RGB],
+    frames: Sequence[Frame],
+    references: list[RGB] | None,
+    instruction: str | None,
+    seeds: Sequence[int] | None,
+) -> list[EditResult]:
+    chosen = [0] * len(frames) if seeds is None else list(seeds)
+    if len(chosen) != len(frames):
+        raise FrameError(f"Expected one seed a frame: {len(frames)} frames, {len(chosen)} seeds.")
+    results = []
+    for frame, seed in zip(frames, chosen, strict=True):
+        reference = frame.rgb if references is None else references[seed % len(references)]
+        edited = transfer(frame.rgb, reference)
+        results.append(EditResult(edited, seed, instruction or "", editor_id, 0))
+    return results

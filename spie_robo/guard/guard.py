@@ -1,0 +1,189 @@
+"""The guard: is every object in the edit still where the frame's geometry says it is?
+
+The judge reads depth and classes off the edit *and* off the raw frame. The edit's reading is
+compared with the frame's geometry; where the edit reads as the raw frame does, the difference is
+the judge's own mistake (frames of another simulator bring many) and is excused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast, final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from spie_robo.errors import FrameError
+from spie_robo.guard import deviations
+from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES, GuardBudget
+from spie_robo.guard.classes import class_map
+from spie_robo.guard.judge import GeometryEstimate, Judge, shipped_judge
+from spie_robo.types import RGB, Deviation, EditResult, Frame, GeometrySource, GuardVerdict
+
+Measurement: TypeAlias = tuple[float, ...]
+"""One value for each of :data:`DEVIATION_NAMES`; NaN where nothing could be measured."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Truth:
+    """The geometry that an edit is held to, on the judge's grid."""
+
+    log_depth: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class GeometryGuard:
+    """Measures edits against the geometry of their frames; implements ``types.Guard``.
+
+    Attributes:
+        budget: The limits of acceptance; the calibrated ones by default.
+        protect: Instance names or ids whose colour matters; their drift is measured.
+        estimator: Reads geometry off pictures; the shipped judge if None.
+
+    Example:
+        >>> import numpy as np
+        >>> from spie_robo.types import EditResult, Frame
+        >>> frame = Frame(np.zeros((64, 64, 3), np.uint8))
+        >>> verdict = GeometryGuard().judge(frame, EditResult(frame.rgb, 0, "", "identity", 0))
+        >>> verdict.accepted, verdict.source
+        (True, 'estimate')
+    """
+
+    budget: GuardBudget = field(default_factory=GuardBudget)
+    protect: tuple[str | int, ...] = ()
+    estimator: Judge | None = None
+
+    def judge(self, frame: Frame, edit: EditResult) -> GuardVerdict:
+        """Measure one edit against the geometry of its frame.
+
+        Args:
+            frame: The raw frame. Without depth or segmentation the judge's reading of the raw
+                frame stands in for it.
+            edit: Its edit, of the same size.
+
+        Returns:
+            The verdict, with one deviation for each of ``DEVIATION_NAMES``, in that order.
+
+        Raises:
+            FrameError: If the edit has another size than the frame.
+        """
+        return self.judge_batch([frame], [edit])[0]
+
+    def judge_batch(
+        self, frames: Sequence[Frame], edits: Sequence[EditResult]
+    ) -> list[GuardVerdict]:
+        """The same for several frames at once; equal to judging them one by one.
+
+        Raises:
+            FrameError: If an edit has another size than its frame, or their numbers differ.
+        """
+        measured = self.measure_batch(frames, [edit.rgb for edit in edits])
+        return [
+            _verdict(values, self.budget, _source(frame))
+            for frame, values in zip(frames, measured, strict=True)
+        ]
+
+    def measure_batch(self, frames: Sequence[Frame], images: Sequence[RGB]) -> list[Measurement]:
+        """The deviations alone, without limits: what calibration needs.
+
+        Args:
+            frames: The raw frames.
+            images: uint8: an edit of each frame, of the same size.
+
+        Returns:
+            One measurement a frame.
+
+        Raises:
+            FrameError: As :meth:`judge_batch`.
+        """
+        if len(frames) != len(images):
+            raise FrameError(f"Expected one edit a frame: {len(frames)} frames, {len(images)}.")
+        for frame, image in zip(frames, images, strict=True):
+            if image.shape != frame.rgb.shape:
+                raise FrameError(
+                    f"Edit of camera {frame.camera!r}: expected shape {frame.rgb.shape} like its "
+                    f"frame, got {image.shape}. Resize the edit to its frame's size."
+                )
+        estimator = self.estimator or shipped_judge()
+        baselines = estimator.estimate([frame.rgb for frame in frames])
+        estimates = estimator.estimate(images)
+        return [
+            self._measure(frame, image, baseline, estimate)
+            for frame, image, baseline, estimate in zip(
+                frames, images, baselines, estimates, strict=True
+            )
+        ]
+
+    def _measure(
+        self, frame: Frame, image: RGB, baseline: GeometryEstimate, estimate: GeometryEstimate
+    ) -> Measurement:
+        truth = _truth(frame, baseline)
+        classes = deviations.excuse(estimate.classes, truth.classes, baseline.classes)
+        values = {
+            "depth_error": deviations.depth_error(
+                estimate.log_depth, truth.log_depth, baseline.log_depth
+            ),
+            "mask_iou": deviations.mask_iou(classes, truth.classes),
+            "boundary_f": deviations.boundary_f(classes, truth.classes),
+            "displacement_px": deviations.displacement_px(classes, truth.classes),
+            "chroma_drift": deviations.chroma_drift(frame.rgb, image, self._protected(frame)),
+        }
+        return tuple(values[name] for name in DEVIATION_NAMES)
+
+    def _protected(self, frame: Frame) -> NDArray[np.bool_]:
+        """Which pixels of a frame belong to protected instances, (height, width)."""
+        geometry = frame.geometry
+        if geometry is None or geometry.segmentation is None or not self.protect:
+            return np.zeros(frame.rgb.shape[:2], np.bool_)
+        ids = [entry for entry in self.protect if isinstance(entry, int)]
+        ids += [number for number, name in geometry.names.items() if name in self.protect]
+        return np.isin(geometry.segmentation, ids)
+
+
+def _source(frame: Frame) -> GeometrySource:
+    geometry = frame.geometry
+    if geometry is None or (geometry.depth is None and geometry.segmentation is None):
+        return "estimate"
+    return "simulator"
+
+
+def _truth(frame: Frame, baseline: GeometryEstimate) -> _Truth:
+    """The frame's own geometry on the judge's grid; the baseline fills in what it lacks."""
+    height, width = baseline.classes.shape
+    log_depth, classes = baseline.log_depth, baseline.classes
+    geometry = frame.geometry
+    if geometry is not None and geometry.depth is not None:
+        depth = cv2.resize(geometry.depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        known = np.isfinite(depth) & (depth > 0)
+        log_depth = np.full(depth.shape, np.nan, np.float32)
+        log_depth[known] = np.log(depth[known])
+    if geometry is not None and geometry.segmentation is not None:
+        known_classes = class_map(geometry.segmentation, geometry.names)
+        resized = cv2.resize(known_classes, (width, height), interpolation=cv2.INTER_NEAREST)
+        classes = cast("NDArray[np.uint8]", resized)
+    return _Truth(log_depth, classes)
+
+
+def _verdict(values: Measurement, budget: GuardBudget, source: GeometrySource) -> GuardVerdict:
+    """Hold a measurement against the budget and say in one sentence what came of it."""
+    measured = tuple(
+        Deviation(name, value, getattr(budget, name), AT_MOST[name])
+        for name, value in zip(DEVIATION_NAMES, values, strict=True)
+    )
+    broken = [deviation for deviation in measured if deviation.exceeded]
+    if broken:
+        parts = [
+            f"{d.name} is {d.value:.3g}, {'at most' if d.at_most else 'at least'} {d.limit:.3g} "
+            "is allowed"
+            for d in broken
+        ]
+        return GuardVerdict(False, measured, f"Rejected: {'; '.join(parts)}.", source)
+    count = sum(not math.isnan(value) for value in values)
+    reason = f"Accepted: {count} of {len(values)} deviations measured, all within their limits."
+    return GuardVerdict(True, measured, reason, source)

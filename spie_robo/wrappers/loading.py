@@ -1,0 +1,161 @@
+"""Editors and guards by name: loaded when the first frame needs them, and once a process.
+
+Wrapping an env stays cheap, also in the dummy env that a vector env makes only to ask for its
+spaces; envs that name the same editor share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import FunctionType
+from typing import Any, Literal, final
+
+from spie_robo.errors import EnvError
+from spie_robo.types import (
+    EditResult,
+    Frame,
+    Guard,
+    GuardVerdict,
+    ImageEditor,
+    References,
+)
+
+_LIVE = "live object, not loadable by name: "
+
+GuardOption = Guard | Literal["default"] | None
+
+
+@final
+@dataclass(frozen=True)
+class EditorByName:
+    """The editor that ``Editor.from_pretrained(name)`` gives, loaded at its first use."""
+
+    name: str
+
+    @property
+    def id(self) -> str:
+        """Name and weights hash of the editor; loads it."""
+        return load_editor(self.name).id
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        """Edit each frame with the loaded editor."""
+        return load_editor(self.name).edit(frames, references, instruction, seeds)
+
+
+@final
+@dataclass(frozen=True)
+class DefaultGuard:
+    """The :class:`spie_robo.guard.GeometryGuard` with its default budget, loaded at first use."""
+
+    def judge(self, frame: Frame, edit: EditResult) -> GuardVerdict:
+        """Measure one edit against the geometry of its frame."""
+        return load_default_guard().judge(frame, edit)
+
+    def judge_batch(
+        self, frames: Sequence[Frame], edits: Sequence[EditResult]
+    ) -> list[GuardVerdict]:
+        """The same for several frames at once."""
+        return load_default_guard().judge_batch(frames, edits)
+
+
+def resolve_editor(editor: str | ImageEditor) -> ImageEditor:
+    """The editor that a wrapper's ``editor=`` means.
+
+    Raises:
+        EnvError: If it is no editor, or a spec names a live object that cannot be loaded.
+    """
+    if isinstance(editor, str):
+        refuse_live(editor, "editor")
+        return EditorByName(editor)
+    if not isinstance(editor, ImageEditor):
+        raise EnvError(
+            "editor: expected a name, a folder, or an object with `id` and `edit(frames, "
+            f"references, instruction, seeds)`, got {editor!r}."
+        )
+    return editor
+
+
+def resolve_guard(guard: GuardOption) -> Guard | None:
+    """The guard that a wrapper's ``guard=`` means.
+
+    Raises:
+        EnvError: If it is no guard, or a spec names a live object.
+    """
+    if guard is None or isinstance(guard, Guard):
+        return guard
+    if guard == "default":
+        return DefaultGuard()
+    if isinstance(guard, str):
+        refuse_live(guard, "guard")
+    raise EnvError(
+        "guard: expected 'default', None, or an object with `judge` and `judge_batch`, "
+        f"got {guard!r}."
+    )
+
+
+def recorded_editor(editor: str | ImageEditor) -> str:
+    """What an env's spec keeps of an editor: a name that loads it, or a note that none does."""
+    if isinstance(editor, str):
+        return editor
+    name = getattr(editor, "name", None)
+    if type(editor).__module__.startswith("spie_robo.editor") and isinstance(name, str):
+        return name
+    return f"{_LIVE}{type(editor).__name__} {editor.id!r}"
+
+
+def recorded_guard(guard: GuardOption) -> str | None:
+    """What an env's spec keeps of a guard."""
+    if guard is None or isinstance(guard, str):
+        return guard
+    return f"{_LIVE}{type(guard).__name__}"
+
+
+def recorded_geometry(geometry: Any) -> Any:
+    """What an env's spec keeps of ``geometry=``: copying a bound method would copy its env."""
+    if not callable(geometry) or isinstance(geometry, FunctionType):
+        return geometry
+    return f"{_LIVE}{type(geometry).__name__}"
+
+
+def refuse_live(recorded: str, argument: str) -> None:
+    """Raise if a spec holds a note in place of a live object.
+
+    Raises:
+        EnvError: With the way to wrap the env again.
+    """
+    if recorded.startswith(_LIVE):
+        raise EnvError(
+            f"The env's spec cannot rebuild its {argument}: it was wrapped with the live object "
+            f"{recorded.removeprefix(_LIVE)}, and a spec holds only names. Make the env that is "
+            f"inside and wrap it again: RealismWrapper(gym.make(id), {argument}=...)."
+        )
+
+
+@lru_cache(maxsize=4)
+def load_editor(name: str) -> ImageEditor:
+    """``Editor.from_pretrained(name)``, once a process.
+
+    Raises:
+        EditorError: If there is no such editor.
+    """
+    from spie_robo.editor import Editor
+
+    editor: ImageEditor = Editor.from_pretrained(name)
+    return editor
+
+
+@lru_cache(maxsize=1)
+def load_default_guard() -> Guard:
+    """``GeometryGuard()``, once a process."""
+    from spie_robo.guard import GeometryGuard
+
+    guard: Guard = GeometryGuard()
+    return guard

@@ -1,0 +1,254 @@
+"""The wrapper for vector environments: all envs and cameras of a step in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias, final
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from spie_robo.errors import EnvError
+from spie_robo.guarded_editor import GuardedEditor, OnError
+from spie_robo.types import ImageEditor, References
+from spie_robo.wrappers.cameras import CameraNames, find_cameras
+from spie_robo.wrappers.geometry import GeometryKeys, GeometrySource
+from spie_robo.wrappers.loading import GuardOption, resolve_editor, resolve_guard
+from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
+from spie_robo.wrappers.recording import EpisodeRecorder, RecordOption, open_recorders
+from spie_robo.wrappers.seeds import EpisodeSeeds, SeedPer
+from spie_robo.wrappers.vector_infos import env_info, env_views
+
+ResetSeeds: TypeAlias = int | Sequence[int | None] | None
+"""One seed, from which env i gets seed + i, or one an env."""
+
+
+@final
+class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
+    """:class:`RealismWrapper` for a vector environment, with one batch a step.
+
+    Works with ``SyncVectorEnv`` and ``AsyncVectorEnv``, shared memory or not, and with every
+    autoreset mode; with ``SAME_STEP``, ``infos["final_obs"]`` is edited in the look of the episode
+    that ended, and ``infos["final_info"]`` tells of it. The infos are vectorised as Gymnasium
+    does it: ``infos["realism"][camera]`` is an object array of ``GuardedEdit``, one an env, and
+    ``infos["raw"][camera]`` uint8 (envs, height, width, 3), each with its ``_camera`` mask.
+
+    Env ``i`` has the looks that a :class:`RealismWrapper` would give it from the same reset seed.
+
+    Example:
+        >>> import gymnasium as gym, numpy as np
+        >>> from gymnasium.wrappers import AddRenderObservation
+        >>> from spie_robo.types import EditResult
+        >>> from spie_robo.wrappers import VectorRealismWrapper
+        >>> class Negative:
+        ...     id = "negative"
+        ...     def edit(self, frames, references=None, instruction=None, seeds=None):
+        ...         return [EditResult(255 - frame.rgb, 0, "", self.id, 1) for frame in frames]
+        >>> def make():
+        ...     return AddRenderObservation(gym.make("CartPole-v1", render_mode="rgb_array"))
+        >>> envs = gym.vector.SyncVectorEnv([make, make])
+        >>> envs = VectorRealismWrapper(envs, Negative(), guard=None)
+        >>> observations, infos = envs.reset(seed=0)
+        >>> np.array_equal(observations, 255 - infos["raw"]["camera"])
+        True
+        >>> [edit.edited for edit in infos["realism"]["camera"]]
+        [True, True]
+    """
+
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv[Any, Any, Any],
+        editor: str | ImageEditor = "embedded",
+        *,
+        references: References | None = None,
+        instruction: str | None = None,
+        guard: GuardOption = "default",
+        cameras: CameraNames | None = None,
+        seed_per: SeedPer = "episode",
+        retries: int = 1,
+        on_error: OnError = "raise",
+        geometry: GeometryKeys | Mapping[str, Any] | None = None,
+        record: RecordOption = None,
+    ) -> None:
+        """Wrap ``env``.
+
+        Args:
+            env: A vector environment with camera images in its observations.
+            editor: As for :class:`RealismWrapper`, like every argument that is not listed here.
+            references: Photos of the look to give.
+            instruction: Text for the editor.
+            guard: ``"default"``, a guard, or None.
+            cameras: Which images to edit.
+            seed_per: ``"episode"`` or ``"step"``.
+            retries: Further seeds to try for a rejected edit.
+            on_error: ``"raise"`` or ``"passthrough"``.
+            geometry: None for ``info["geometry"]``, or ``GeometryKeys``. A function cannot reach
+                the envs, which may live in other processes: wrap each of them in
+                :class:`~spie_robo.wrappers.GeometryInfo` instead.
+            record: Path of an episode store or an open writer. The envs' episodes are written in
+                the order in which they end.
+
+        Raises:
+            EnvError: If the env has no images, lacks a named camera, or its images are too small.
+            ConfigError: If a setting is out of its range.
+        """
+        super().__init__(env)
+        if callable(geometry):
+            raise EnvError(
+                "geometry: a function cannot reach the envs of a vector env. Wrap each of them: "
+                "spie_robo.wrappers.GeometryInfo(env, function)."
+            )
+        guarded = GuardedEditor(
+            resolve_editor(editor), resolve_guard(guard), references, instruction, retries, on_error
+        )
+        found = find_cameras(env.single_observation_space, cameras)
+        self._moments = MomentEditor(found, guarded, GeometrySource(geometry))
+        self._autoreset = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self._seeds = [EpisodeSeeds(seed_per) for _ in range(env.num_envs)]
+        self._over: NDArray[np.bool_] = np.zeros(env.num_envs, dtype=np.bool_)
+        self._last: list[EditedMoment] = []
+        self._recorders: list[EpisodeRecorder] = open_recorders(
+            record, env, guarded, found, env.num_envs
+        )
+
+    def reset(
+        self, *, seed: ResetSeeds = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the envs, or those of ``options["reset_mask"]``, and edit their first frames."""
+        # Read first: the vector env takes the mask out of the options.
+        mask = (options or {}).get("reset_mask")
+        observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        began = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask)
+        self._over = self._over & ~began
+        reset_seeds = _one_seed_an_env(seed, self.num_envs)
+        self._begin(began, reset_seeds)
+        views = env_views(self.env.observation_space, observations)
+        indices = [int(i) for i in np.flatnonzero(began)]
+        edited = self._moments.edit(self.env, [self._moment(i, views[i], infos) for i in indices])
+        infos = dict(infos)
+        # An env that went on keeps the images it had.
+        self._last = self._last or edited
+        for i, moment in zip(indices, edited, strict=True):
+            self._last[i] = moment
+            infos = self._add_info(infos, moment.info(), i)
+        result = self._moments.replace_batch(observations, self._last)
+        self._record_beginnings(began, result, reset_seeds)
+        return result, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step the envs and edit all their new frames, final ones too, in one batch."""
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        over = np.logical_or(terminations, truncations)
+        # Final frames first: they still have the seeds of the episodes that ended.
+        ended = [int(i) for i in np.flatnonzero(over)] if "final_obs" in infos else []
+        finals = [
+            self._moment(i, infos["final_obs"][i], infos.get("final_info", {})) for i in ended
+        ]
+        began = self._beginnings(over)
+        self._begin(began, [None] * self.num_envs)
+        views = env_views(self.env.observation_space, observations)
+        moments = [self._moment(i, view, infos) for i, view in enumerate(views)]
+        edited = self._moments.edit(self.env, [*moments, *finals])
+        self._last = edited[: self.num_envs]
+        edited_finals = dict(zip(ended, edited[self.num_envs :], strict=True))
+        infos = self._edited_infos(infos, edited_finals)
+        result = self._moments.replace_batch(observations, self._last)
+        if self._recorders:
+            transition = (actions, rewards, terminations, truncations)
+            self._record_steps(transition, result, infos, edited_finals)
+            self._record_beginnings(began, result, [None] * self.num_envs)
+        self._over = over
+        return result, rewards, terminations, truncations, infos
+
+    def close(self, **kwargs: Any) -> None:
+        """Close the store, without the episodes in progress, and the envs."""
+        for recorder in self._recorders:
+            recorder.close()
+        super().close(**kwargs)
+
+    def _moment(self, i: int, observation: Any, infos: Mapping[str, Any]) -> Moment:
+        return Moment(observation, env_info(infos, i), self._seeds[i].next())
+
+    def _begin(self, began: NDArray[np.bool_], reset_seeds: Sequence[int | None]) -> None:
+        """Choose the look of every env whose episode starts."""
+        for i in np.flatnonzero(began):
+            self._seeds[i].begin(reset_seeds[i], partial(self._env_seed, int(i)))
+
+    def _env_seed(self, i: int) -> int | None:
+        """The seed that env ``i`` chose for itself, where the vector env can tell."""
+        seeds = self.env.np_random_seed
+        return seeds[i] if isinstance(seeds, (tuple, list)) else None
+
+    def _beginnings(self, over: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Envs whose observation in this step is the first of an episode.
+
+        Args:
+            over: Envs whose episode ended in this step.
+        """
+        if self._autoreset == AutoresetMode.SAME_STEP:
+            return over
+        if self._autoreset == AutoresetMode.NEXT_STEP:
+            return self._over
+        return np.zeros_like(over)
+
+    def _edited_infos(
+        self, infos: Mapping[str, Any], finals: Mapping[int, EditedMoment]
+    ) -> dict[str, Any]:
+        """The infos with what became of each frame; ``infos`` itself is left alone."""
+        result = dict(infos)
+        for i, moment in enumerate(self._last):
+            result = self._add_info(result, moment.info(), i)
+        if finals:
+            result["final_obs"] = infos["final_obs"].copy()
+            result["final_info"] = dict(infos.get("final_info", {}))
+        for i, moment in finals.items():
+            result["final_obs"][i] = self._moments.replace(infos["final_obs"][i], moment)
+            result["final_info"] = self._add_info(result["final_info"], moment.info(), i)
+        return result
+
+    def _record_beginnings(
+        self, began: NDArray[np.bool_], result: Any, reset_seeds: Sequence[int | None]
+    ) -> None:
+        if not self._recorders:
+            return
+        views = env_views(self.env.observation_space, result)
+        for i in np.flatnonzero(began):
+            look = self._seeds[i].episode_seed
+            self._recorders[i].begin(views[i], self._last[i], reset_seeds[i], look)
+
+    def _record_steps(
+        self,
+        transition: tuple[Any, Any, Any, Any],
+        result: Any,
+        infos: Mapping[str, Any],
+        finals: Mapping[int, EditedMoment],
+    ) -> None:
+        """Record the step of every env that made one, rather than a reset in its place."""
+        actions, rewards, terminations, truncations = transition
+        each_action = env_views(self.env.action_space, actions)
+        views = env_views(self.env.observation_space, result)
+        for i, recorder in enumerate(self._recorders):
+            if self._autoreset == AutoresetMode.NEXT_STEP and self._over[i]:
+                continue
+            final = finals.get(i)
+            recorder.step(
+                each_action[i],
+                float(rewards[i]),
+                bool(terminations[i]),
+                bool(truncations[i]),
+                views[i] if final is None else infos["final_obs"][i],
+                self._last[i] if final is None else final,
+                env_info(infos if final is None else infos["final_info"], i),
+            )
+
+
+def _one_seed_an_env(seed: ResetSeeds, count: int) -> list[int | None]:
+    """The reset seed of each env, as Gymnasium's vector envs spread them."""
+    if seed is None:
+        return [None] * count
+    if isinstance(seed, (int, np.integer)):
+        return [int(seed) + i for i in range(count)]
+    return [None if one is None else int(one) for one in seed]
