@@ -52,8 +52,9 @@ format:
 	$(BIN)/ruff check --fix $(wildcard $(CHECKED))
 	$(BIN)/ruff format $(wildcard $(CHECKED))
 
+# Every script of benchmarks/ that can be run; each prints the figures of docs/benchmarks.md.
 bench: $(PACKAGE)
-	@for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
+	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 		echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
 

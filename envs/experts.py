@@ -23,6 +23,7 @@ class Expert(ABC):
     """A policy that solves one task; see :func:`make_expert`."""
 
     def __init__(self) -> None:
+        """Start in the first phase."""
         self._phase = 0
         self._steps_in_phase = 0
 
@@ -45,6 +46,7 @@ class ReachExpert(Expert):
     """Goes straight to the marker."""
 
     def __init__(self, env: ReachEnv) -> None:
+        """Bind to ``env``."""
         super().__init__()
         self._env = env
 
@@ -63,6 +65,7 @@ class PushExpert(Expert):
     _travel_height = 0.13
 
     def __init__(self, env: PushEnv) -> None:
+        """Bind to ``env``."""
         super().__init__()
         self._env = env
 
@@ -109,6 +112,7 @@ class PickPlaceExpert(Expert):
     _travel_height = 0.16
 
     def __init__(self, env: PickPlaceEnv) -> None:
+        """Bind to ``env``."""
         super().__init__()
         self._env = env
 

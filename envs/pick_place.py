@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ _DISC_RADIUS = 0.05
 _RELEASED_OPENING = 0.06
 
 
+@final
 class PickPlaceEnv(TabletopEnv):
     """Set the red ``cube`` down within 3 cm of the disc ``goal`` and open the gripper.
 
@@ -42,9 +45,7 @@ class PickPlaceEnv(TabletopEnv):
             goal = sample_xy(rng)
         self.scene.place(self._goal_body, (*goal, 0.002))
         # The gripper does not turn, so the cube's faces are nearly parallel to the fingers.
-        self.scene.place(
-            self._cube_body, (*cube, CUBE_EDGE / 2), yaw=float(rng.uniform(-0.2, 0.2))
-        )
+        self.scene.place(self._cube_body, (*cube, CUBE_EDGE / 2), yaw=float(rng.uniform(-0.2, 0.2)))
         self.robot.reset(np.array([0.42, 0.0, 0.24]), opening=1.0)
 
     @property

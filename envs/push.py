@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.envs.tabletop_env import Action, TabletopEnv, sample_xy
+from spie_robo.envs.tabletop_env import TabletopEnv, sample_xy
 
 CUBE_EDGE = 0.05
 _TOLERANCE = 0.03
 _DISC_RADIUS = 0.05
 
 
+@final
 class PushEnv(TabletopEnv):
     """Push the red ``cube`` so that its centre is within 3 cm of the disc ``goal``.
 
@@ -24,6 +27,8 @@ class PushEnv(TabletopEnv):
         >>> sorted(set(info["geometry"]["front"].names.values()))
         ['cube', 'floor', 'goal', 'panda', 'table', 'wall']
     """
+
+    gripper_stays_closed = True
 
     def _build(self) -> None:
         self._goal_body = self.scene.add_cylinder(
@@ -41,13 +46,8 @@ class PushEnv(TabletopEnv):
             goal = sample_xy(rng, (0.38, 0.60), (-0.18, 0.18))
         self.scene.place(self._goal_body, (*goal, 0.002))
         # A cube that starts square to the world slides off sideways less; turn it a little.
-        self.scene.place(
-            self._cube_body, (*cube, CUBE_EDGE / 2), yaw=float(rng.uniform(-0.4, 0.4))
-        )
+        self.scene.place(self._cube_body, (*cube, CUBE_EDGE / 2), yaw=float(rng.uniform(-0.4, 0.4)))
         self.robot.reset(np.array([0.40, 0.0, 0.22]), opening=0.0)
-
-    def _act(self, action: Action) -> None:
-        super()._act(np.array([*action[:3], -1.0], np.float32))
 
     @property
     def cube(self) -> NDArray[np.float64]:

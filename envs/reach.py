@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ _TOLERANCE = 0.025
 _MARKER_RADIUS = 0.02
 
 
+@final
 class ReachEnv(TabletopEnv):
     """Bring the grasp point within 2.5 cm of the marker ``goal``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ _CAMERA_OFFSET = np.array([0.075, 0.0, 0.0])
 _CAMERA_TARGET = np.array([0.02, 0.0, 0.20])
 
 
+@final
 class Panda:
     """Drives the robot of a scene.
 
@@ -41,6 +42,7 @@ class Panda:
     """
 
     def __init__(self, scene: TabletopScene) -> None:
+        """Take control of the robot of ``scene``."""
         if scene.panda is None:
             raise EnvError("This scene has no robot: build it with TabletopScene(panda=True).")
         self._client: Any = scene.client
@@ -115,9 +117,7 @@ class Panda:
     @property
     def grasp_position(self) -> NDArray[np.float64]:
         """The point between the finger tips, float64 (3,), metres."""
-        state = self._client.getLinkState(
-            self._body, _GRASP_LINK, computeForwardKinematics=True
-        )
+        state = self._client.getLinkState(self._body, _GRASP_LINK, computeForwardKinematics=True)
         return np.array(state[4])
 
     @property

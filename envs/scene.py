@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pybullet
@@ -42,6 +42,7 @@ _GEOMETRY_KINDS: dict[int, ShapeKind] = {
 }
 
 
+@final
 class TabletopScene:
     """Owns one physics client and everything in it.
 
@@ -55,6 +56,7 @@ class TabletopScene:
     """
 
     def __init__(self, panda: bool = True) -> None:
+        """Connect and build the room."""
         with _without_native_output():
             self.client: Any = BulletClient(pybullet.DIRECT)
         self.client.setAdditionalSearchPath(pybullet_data.getDataPath())

@@ -6,7 +6,7 @@ The tasks' own scenes are special cases of these: one cube, one goal, the robot 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class SampledScene:
     state: SceneState
 
 
+@final
 class SceneSampler:
     """Draws random scenes; a scene is a function of its seed alone.
 
@@ -51,6 +52,7 @@ class SceneSampler:
         wrist_share: float = 0.25,
         front_jitter: float = 0.06,
     ) -> None:
+        """Build the room and the robot; objects come with each sample."""
         self._size = (height, width)
         self._wrist_share = wrist_share
         self._front_jitter = front_jitter
@@ -67,7 +69,7 @@ class SceneSampler:
             self._add_object(rng, index)
         if rng.random() < 0.6:
             self._add_goal(rng)
-        low, high = WORKSPACE_LOW + [0, 0, 0.02], WORKSPACE_HIGH
+        low, high = WORKSPACE_LOW + np.array([0, 0, 0.02]), WORKSPACE_HIGH
         self._robot.reset(rng.uniform(low, high), opening=float(rng.random()))
         if rng.random() < self._wrist_share:
             camera = wrist_camera(self._robot, *self._size)

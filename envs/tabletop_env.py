@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import gymnasium
@@ -58,6 +60,15 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         renderer: ``"tiny"`` (CPU), ``"egl"`` (GPU plugin) or ``"auto"``.
         distractors: Number of further objects that the task does not need.
 
+    Attributes:
+        scene: The physics world.
+        robot: The robot in it.
+        light: Keyword arguments of ``getCameraImage``.
+        front: The front camera.
+        wrist_adjustment: float64 (4, 4): moves the wrist camera within its own frame.
+        appearance: Called at each reset, when everything is in place and before the first image
+            is taken: the place to change how things look; physics must not change.
+
     Raises:
         ConfigError: If an argument is out of range.
         EnvError: If ``renderer="egl"`` does not work on this machine.
@@ -69,6 +80,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
     }
 
     goal_color: ClassVar[tuple[float, float, float]] = (0.15, 0.70, 0.25)
+    gripper_stays_closed: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -79,16 +91,8 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         renderer: Renderer = "tiny",
         distractors: int = 0,
     ) -> None:
-        if min(width, height) < 16:
-            raise ConfigError(f"width, height: expected at least 16 pixels, got {width}x{height}.")
-        if reward_type not in ("sparse", "shaped"):
-            raise ConfigError(
-                f"reward_type: expected 'sparse' or 'shaped', got {reward_type!r}."
-            )
-        if render_mode not in (None, "rgb_array"):
-            raise ConfigError(f"render_mode: expected None or 'rgb_array', got {render_mode!r}.")
-        if not 0 <= distractors <= 5:
-            raise ConfigError(f"distractors: expected 0 to 5, got {distractors}.")
+        """Build the world; an episode starts with :meth:`reset`."""
+        _check_arguments(width, height, reward_type, render_mode, distractors)
         self.render_mode = render_mode
         self._size = (height, width)
         self._reward_type = reward_type
@@ -97,6 +101,8 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         self._hardware = load_hardware_renderer(self.scene.client, renderer)
         self.light: dict[str, Any] = dict(DEFAULT_LIGHT)
         self.front: CameraPose = front_camera(height, width)
+        self.wrist_adjustment: NDArray[np.float64] = np.eye(4)
+        self.appearance: Callable[[], None] | None = None
         self._distractors = [self._add_distractor(i) for i in range(distractors)]
         self._build()
         image = spaces.Box(0, 255, (height, width, 3), np.uint8)
@@ -134,16 +140,16 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         self.scene.client.restoreState(self._start)
         self._place_distractors(self.np_random)
         self._reset_task(self.np_random)
+        if self.appearance is not None:
+            self.appearance()
         return self._observe()
 
-    def step(
-        self, action: Action
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move for 1/20 s; ``terminated`` on success."""
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+        action = np.asarray(action, np.float32)
         if action.shape != (4,) or not np.isfinite(action).all():
             raise EnvError(f"action: expected 4 finite numbers in -1..1, got {action!r}.")
-        self._act(action)
+        self._act(np.clip(action, -1.0, 1.0))
         for _ in range(PHYSICS_RATE // CONTROL_RATE):
             self.scene.client.stepSimulation()
         observation, info = self._observe()
@@ -154,7 +160,8 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         return observation, reward, success, False, info
 
     def _act(self, action: Action) -> None:
-        self.robot.command(action[:3] * STEP_LENGTH, opening=(float(action[3]) + 1) / 2)
+        opening = 0.0 if self.gripper_stays_closed else (float(action[3]) + 1) / 2
+        self.robot.command(action[:3] * STEP_LENGTH, opening)
 
     def render(self) -> RGB | None:  # type: ignore[override]
         """The front camera's image if ``render_mode`` is ``"rgb_array"``."""
@@ -170,7 +177,8 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
 
     def cameras(self) -> tuple[CameraPose, CameraPose]:
         """The front and the wrist camera as they stand now."""
-        return self.front, wrist_camera(self.robot, *self._size)
+        wrist = wrist_camera(self.robot, *self._size)
+        return self.front, replace(wrist, extrinsics=self.wrist_adjustment @ wrist.extrinsics)
 
     def scene_state(self) -> SceneState:
         """What is visible now, as plain data: the photoreal twin renders it."""
@@ -190,7 +198,13 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
     # Distractors.
 
     def _add_distractor(self, index: int) -> int:
-        colors = ((0.2, 0.3, 0.8), (0.9, 0.8, 0.2), (0.5, 0.2, 0.6), (0.9, 0.5, 0.2), (0.2, 0.7, 0.8))
+        colors = (
+            (0.2, 0.3, 0.8),
+            (0.9, 0.8, 0.2),
+            (0.5, 0.2, 0.6),
+            (0.9, 0.5, 0.2),
+            (0.2, 0.7, 0.8),
+        )
         name, color = f"distractor_{index}", colors[index]
         hidden = (0.0, 0.0, -5.0)
         if index % 3 == 0:
@@ -207,6 +221,37 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
             y = side * float(rng.uniform(0.36, 0.44))
             height = (0.05, 0.03, 0.03)[index % 3]
             self.scene.place(body, (x, y, height), yaw=float(rng.uniform(0, np.pi)))
+
+
+def tabletop(env: gymnasium.Env[Any, Any]) -> TabletopEnv:
+    """The tabletop environment inside of any wrappers.
+
+    Raises:
+        EnvError: If there is none.
+    """
+    task = env.unwrapped
+    if not isinstance(task, TabletopEnv):
+        raise EnvError(
+            f"Expected SpieRobo/Reach-v0, Push-v0 or PickPlace-v0, wrapped or not, got {env}: "
+            "only these say what their scene looks like."
+        )
+    return task
+
+
+def _check_arguments(
+    width: int, height: int, reward_type: str, render_mode: str | None, distractors: int
+) -> None:
+    for name, value in (("width", width), ("height", height), ("distractors", distractors)):
+        if not isinstance(value, int | np.integer):
+            raise ConfigError(f"{name}: expected a whole number, got {value!r}.")
+    if min(width, height) < 16:
+        raise ConfigError(f"width, height: expected at least 16 pixels, got {width}x{height}.")
+    if reward_type not in ("sparse", "shaped"):
+        raise ConfigError(f"reward_type: expected 'sparse' or 'shaped', got {reward_type!r}.")
+    if render_mode not in (None, "rgb_array"):
+        raise ConfigError(f"render_mode: expected None or 'rgb_array', got {render_mode!r}.")
+    if not 0 <= distractors <= 5:
+        raise ConfigError(f"distractors: expected 0 to 5, got {distractors}.")
 
 
 def sample_xy(

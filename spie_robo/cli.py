@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -46,7 +48,9 @@ def demo(options: config.DemoConfig) -> int:
     """Record an edited, guarded episode and write its report."""
     from spie_robo.demo import run_demo
 
-    run_demo(options)
+    result = run_demo(options)
+    print(f"{result.report}: {result.summary}. Open it in a browser.")
+    print(f"Next: spie-robo info {_quote(result.store)}")
     return 0
 
 
@@ -54,15 +58,24 @@ def record(options: config.RecordConfig) -> int:
     """Record episodes of an environment."""
     from spie_robo.recording import record
 
-    record(options)
+    summary = record(options)
+    print(f"{options.out}: {summary}.")
+    if options.edit.editor is None:
+        edited = options.out.with_name(f"{options.out.stem}_edited.zarr")
+        print(f"Next: spie-robo convert {_quote(options.out)} {_quote(edited)}")
+    else:
+        page = options.out.with_suffix(".html")
+        print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
     return 0
 
 
 def convert(options: config.ConvertConfig) -> int:
     """Edit the cameras of recorded episodes."""
-    from spie_robo.data import convert
+    from spie_robo.converting import convert
 
-    convert(options)
+    print(f"{convert(options)}.")
+    page = options.out.with_suffix(".html")
+    print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
     return 0
 
 
@@ -75,11 +88,12 @@ def info(options: config.InfoConfig) -> int:
 
 
 def verify(options: config.VerifyConfig) -> int:
-    """Check every committed byte of a store."""
+    """Check every committed byte of a store; damage gives exit code 1."""
     from spie_robo.data import verify_store
 
-    print(verify_store(options.store))
-    return 0
+    found = verify_store(options.store, progress=True)
+    print(found)
+    return 0 if found.ok else 1
 
 
 def report(options: config.ReportConfig) -> int:
@@ -89,6 +103,24 @@ def report(options: config.ReportConfig) -> int:
     size = write_report(options.store, options.out, frames=options.frames).stat().st_size
     print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
     return 0
+
+
+def pretrain(options: config.PretrainOptions) -> int:
+    """Train the embedded editor."""
+    from spie_robo.pretraining.config import PretrainConfig
+
+    settings = config.load_config(PretrainConfig, options.config)
+    given = {"out": options.out, "stage": options.stage, "threads": options.threads}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = dataclasses.replace(settings, **changes)
+    from spie_robo.pretraining.run import pretrain
+
+    pretrain(settings)
+    return 0
+
+
+def _quote(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _nothing(options: Any) -> str:
@@ -121,6 +153,12 @@ COMMANDS = {
     "report": Command(
         config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _nothing
     ),
+    "pretrain": Command(
+        config.PretrainOptions,
+        pretrain,
+        "Train the embedded editor from rendered pairs.",
+        lambda o: "checkpoints are kept; run the same command again to go on.",
+    ),
 }
 
 DESCRIPTION = (
@@ -139,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C.
     """
+    # Its advice about optional packages is for developers, and would bury our one-line messages.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -181,7 +221,10 @@ def _parse(words: list[str]) -> tuple[str, Any]:
         raise ConfigError(f"{name!r} is no command. {advice}")
     values: dict[str, Any] = {}
     if file is not None and name in COMMANDS:
-        values = config.read_values(COMMANDS[name].settings, file)
+        settings = COMMANDS[name].settings
+        # pretrain's file is a record of its own, which the command reads.
+        own = any(item.name == "config" for item in dataclasses.fields(settings))
+        values = {"config": file} if own else config.read_values(settings, file)
     choices = tuple(
         Annotated[
             command.settings,

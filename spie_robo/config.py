@@ -58,14 +58,13 @@ class EditConfig:
     """Check each edit against the geometry; --no-guard accepts all."""
     retries: Count = 1
     """Further seeds to try after a rejection."""
-    batch_size: Count = 8
-    """Frames edited at once."""
+    protect: Names = ()
+    """Objects whose colour must stay, by name, e.g. cube."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         _at_least("seed", self.seed, 0)
         _at_least("retries", self.retries, 0)
-        _at_least("batch_size", self.batch_size, 1)
         if self.steps is not None:
             _at_least("steps", self.steps, 1)
         if self.editor is not None:
@@ -85,9 +84,9 @@ class DemoConfig:
     """Folder for episodes.zarr and report.html."""
     env: Text = "SpieRobo/Push-v0"
     """Id of an environment with a scripted expert."""
-    episodes: Count = 1
+    episodes: Count = 3
     """Episodes to record."""
-    max_steps: Count = 40
+    max_steps: Count = 60
     """Steps of an episode at most."""
     edit: EditConfig = field(default_factory=EditConfig)
     """How frames are edited."""
@@ -111,11 +110,11 @@ class RecordConfig:
     out: Path
     """The store to write; must not exist yet."""
     policy: Text = "expert"
-    """What acts: "expert" (of SpieRobo), "random", or a policy folder."""
+    """What acts: "expert" (of the SpieRobo environments) or "random"."""
     max_steps: OptionalCount = None
     """Steps of an episode at most; unset: the environment's limit."""
-    cameras: Names = ()
-    """Cameras to record; unset: all of them."""
+    image_size: OptionalCount = None
+    """Side of the camera images in pixels; unset: the environment's."""
     zarr_format: Literal[2, 3] = 3
     """2 opens with Diffusion Policy's original ReplayBuffer."""
     edit: EditConfig = field(default_factory=_raw)
@@ -124,10 +123,13 @@ class RecordConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         _not_empty("env", self.env)
-        _not_empty("policy", self.policy)
         _at_least("episodes", self.episodes, 1)
+        if self.policy not in ("expert", "random"):
+            raise ConfigError(f"policy: expected 'expert' or 'random', got {self.policy!r}.")
         if self.max_steps is not None:
             _at_least("max_steps", self.max_steps, 1)
+        if self.image_size is not None:
+            _at_least("image_size", self.image_size, 16)
 
 
 @final
@@ -143,11 +145,14 @@ class ConvertConfig:
     """Format to write."""
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
+    batch_size: Count = 8
+    """Frames edited at once; it does not change the result."""
     edit: EditConfig = field(default_factory=EditConfig)
     """How frames are edited."""
 
     def __post_init__(self) -> None:
-        """Check that the two stores differ."""
+        """Check the ranges, and that the two stores differ."""
+        _at_least("batch_size", self.batch_size, 1)
         if self.source.resolve() == self.out.resolve():
             raise ConfigError(
                 f"out: expected another path than the source, got {self.out} twice. "
@@ -190,6 +195,26 @@ class ReportConfig:
         _at_least("frames", self.frames, 2)
 
 
+@final
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Settings of ``spie-robo pretrain``, which go before those of its file."""
+
+    config: Path
+    """YAML file of a spie_robo.pretraining.config.PretrainConfig."""
+    out: OptionalText = None
+    """Folder of checkpoints, logs and weights; unset: the file's."""
+    stage: OptionalText = None
+    """pairs, vae, unet, export or all; unset: the file's."""
+    threads: OptionalCount = None
+    """CPU threads; unset: the file's."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)
+
+
 def load_config(cls: type[Config], path: str | Path) -> Config:
     """Make a configuration record from a YAML file.
 
@@ -229,21 +254,24 @@ def read_values(cls: type[Any], path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected 'setting: value' lines, got {_kind(content)}.")
-    return _check_mapping(cls, content, str(path))
+    try:
+        return _check_mapping(cls, content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
-def _check_mapping(cls: type[Any], content: Mapping[Any, Any], where: str) -> dict[str, Any]:
+def _check_mapping(cls: type[Any], content: Mapping[Any, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in content.items():
         if key not in hints:
             close = difflib.get_close_matches(str(key), hints, n=1)
             advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(hints)}."
-            raise ConfigError(f"{where}: unknown setting {key!r}. {advice}")
+            raise ConfigError(f"unknown setting {key!r}. {advice}")
         try:
             values[key] = _coerce(value, hints[key])
-        except TypeError as error:
-            raise ConfigError(f"{where}: {key}: {error}") from None
+        except (TypeError, ConfigError) as error:
+            raise ConfigError(f"{key}: {error}") from None
     return values
 
 
@@ -259,7 +287,7 @@ def _coerce(value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_coerce(item, arguments[0]) for item in value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return hint(**_check_mapping(hint, value, "in the section"))
+        return hint(**_check_mapping(hint, value))
     if hint is Path and isinstance(value, str):
         return Path(value).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

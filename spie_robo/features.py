@@ -147,13 +147,17 @@ def _fold_batch_norms(block: nn.Module) -> None:
             setattr(block, norm, nn.Identity())
 
 
-@functools.lru_cache(maxsize=4)
-def encoder(device: str = "cpu") -> EfficientNetLite0:
+def encoder(device: str | torch.device = "cpu") -> EfficientNetLite0:
     """The encoder on one device, loaded on first use and shared afterwards.
 
     Args:
         device: A torch device, e.g. ``"cpu"`` or ``"cuda:0"``.
     """
+    return _encoder_on(str(device))
+
+
+@functools.lru_cache(maxsize=4)
+def _encoder_on(device: str) -> EfficientNetLite0:
     return EfficientNetLite0().to(device)
 
 

@@ -95,9 +95,7 @@ class GuardedEditor:
                 if self.on_error == "raise":
                     raise
                 for i, seed in zip(pending, tried, strict=True):
-                    done[i] = GuardedEdit(
-                        frames[i].rgb, False, None, seed, attempt + 1, str(error)
-                    )
+                    done[i] = GuardedEdit(frames[i].rgb, False, None, seed, attempt + 1, str(error))
                 break
             verdicts = self._judge(batch, edits)
             for i, edit, verdict in zip(pending, edits, verdicts, strict=True):

@@ -95,7 +95,7 @@ def tiny_stock() -> Callable[..., StableDiffusionInstructPix2PixPipeline]:
 
 @pytest.fixture
 def tiny_pipeline() -> SpiePipeline:
-    """A tiny SpiePipeline whose style channels do something; DDIM, random weights, 32x32 is fine."""
+    """A tiny SpiePipeline with random weights, style channels too; DDIM; sizes multiples of 8."""
     import torch
 
     from spie_robo.editor.pipeline import SpiePipeline

@@ -29,6 +29,9 @@ def test_import_comes_from_the_installation(name: str, tmp_path: Path) -> None:
     module = __import__(name, fromlist=["__file__"])
     elsewhere = run_python(f"import {name} as m; print(m.__file__)", tmp_path)
     assert Path(str(module.__file__)) == Path(elsewhere)
+    direct_url = metadata.distribution("spie-robo").read_text("direct_url.json") or "{}"
+    if not json.loads(direct_url).get("dir_info", {}).get("editable", False):
+        assert "site-packages" in Path(elsewhere).parts
 
 
 def test_working_folder_is_not_on_the_path() -> None:

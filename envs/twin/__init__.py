@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spie_robo.envs.twin.pool import TwinJob, render_many
 from spie_robo.envs.twin.renderer import TwinRenderer, render_instances
 from spie_robo.envs.twin.style import (
     NAMED_STYLES,
@@ -12,6 +13,7 @@ from spie_robo.envs.twin.style import (
     describe,
     sample_style,
 )
+from spie_robo.envs.twin.wrapper import TwinWrapper, find_style
 
 __all__ = [
     "NAMED_STYLES",
@@ -19,8 +21,12 @@ __all__ = [
     "Material",
     "Sensor",
     "Style",
+    "TwinJob",
     "TwinRenderer",
+    "TwinWrapper",
     "describe",
+    "find_style",
     "render_instances",
+    "render_many",
     "sample_style",
 ]

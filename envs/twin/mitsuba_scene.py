@@ -121,9 +121,7 @@ def _lights(style: Style) -> dict[str, Any]:
     """Ambient light and lamps that together light a white sheet on the table to radiance 1."""
     total = style.ambient_strength + sum(lamp.strength for lamp in style.lamps)
     ambient = style.ambient_strength / total * _linear(style.ambient)
-    lights: dict[str, Any] = {
-        "ambient": {"type": "constant", "radiance": _rgb(ambient)}
-    }
+    lights: dict[str, Any] = {"ambient": {"type": "constant", "radiance": _rgb(ambient)}}
     for index, lamp in enumerate(style.lamps):
         share = lamp.strength / total
         lights[f"lamp_{index}"] = {
@@ -233,7 +231,7 @@ def _instance_bsdf(shape: Shape, color: Color) -> Bsdf:
 
 
 def _material_bsdf(material: Material, shape: Shape) -> Bsdf:
-    if max(shape.size) < 1.0 or material.pattern == "plain" and shape.name == "wall":
+    if max(shape.size) < 1.0 or (material.pattern == "plain" and shape.name == "wall"):
         base: dict[str, Any] = {"type": "rgb", "value": _linear(material.color).tolist()}
         return _principled(base, material.roughness, material.specular)
     repeats = max(1, round(max(shape.size) / 1.5))

@@ -33,7 +33,9 @@ def texture(material: Material, height: int = 384, width: int = 384) -> NDArray[
     return np.clip(image * shade[..., None], 0, 1).astype(np.float32)
 
 
-def _noise(rng: np.random.Generator, height: int, width: int, cell_y: float, cell_x: float) -> Field:
+def _noise(
+    rng: np.random.Generator, height: int, width: int, cell_y: float, cell_x: float
+) -> Field:
     """Smooth noise with features of about ``cell`` pixels, roughly standard normal."""
     rows, columns = max(2, round(height / cell_y)), max(2, round(width / cell_x))
     grid = rng.standard_normal((rows, columns)).astype(np.float32)
@@ -116,9 +118,7 @@ def _masonry(
     return joint.astype(np.float32), np.where(joint, 1, shade).astype(np.float32)
 
 
-_PATTERNS: dict[
-    Pattern, Callable[[np.random.Generator, int, int, float], tuple[Field, Field]]
-] = {
+_PATTERNS: dict[Pattern, Callable[[np.random.Generator, int, int, float], tuple[Field, Field]]] = {
     "plain": _plain,
     "wood": _wood,
     "planks": _planks,

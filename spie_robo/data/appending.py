@@ -63,12 +63,13 @@ class StoreOnDisk:
             self._data = self._group("data")
             self._meta = self._group("meta")
             self._truncate()
-        except KeyError as error:
-            raise StoreCorruptError(
-                f"{path}: {error} is missing. Run `spie-robo verify`, restore from a copy."
-            ) from error
         except OSError as error:
             raise write_failure(path, error) from error
+        except (KeyError, TypeError, ValueError) as error:  # zarr's metadata is missing or damaged
+            raise StoreCorruptError(
+                f"{path}: an array or group is missing or its metadata is damaged ({error}). Run "
+                "`spie-robo verify` to see what; restore the store from a copy."
+            ) from error
 
     def begin_episode(self, seed: int) -> UncommittedEpisode:
         """An episode that starts where the committed ones end."""

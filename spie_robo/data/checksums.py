@@ -19,7 +19,7 @@ def crc32(data: NDArray[Any] | bytes, start: int = 0) -> int:
         return zlib.crc32(data, start)
     if data.size == 0:
         return start
-    return zlib.crc32(memoryview(np.ascontiguousarray(data)).cast("B"), start)
+    return zlib.crc32(np.ascontiguousarray(data).reshape(-1).view(np.uint8).data, start)
 
 
 def extend_checksums(

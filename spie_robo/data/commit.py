@@ -107,16 +107,17 @@ class Commit:
 
     def fingerprint(self, metadata: StoreMetadata) -> str:
         """SHA-256 of the record and the metadata: equal for stores with equal content."""
-        return hashlib.sha256(_canonical(self, metadata)).hexdigest()
+        return hashlib.sha256(_canonical(self.to_json(), metadata.to_json())).hexdigest()
 
 
 def attributes_of(commit: Commit, metadata: StoreMetadata) -> dict[str, Any]:
     """The root attributes that make a commit."""
+    record, about = commit.to_json(), metadata.to_json()
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
-        "metadata": metadata.to_json(),
-        "commit": {**commit.to_json(), "crc32": crc32(_canonical(commit, metadata))},
+        "metadata": about,
+        "commit": {**record, "crc32": crc32(_canonical(record, about))},
     }
 
 
@@ -142,7 +143,8 @@ def read_commit(path: Path) -> tuple[Commit, StoreMetadata, ZarrFormat]:
     try:
         metadata = StoreMetadata.from_json(attributes["metadata"])
         commit = Commit.from_json(attributes["commit"])
-        intact = attributes["commit"]["crc32"] == crc32(_canonical(commit, metadata))
+        record = dict(attributes["commit"])
+        intact = record.pop("crc32") == crc32(_canonical(record, attributes["metadata"]))
     except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
         raise _damaged(path) from error
     if not intact:
@@ -157,9 +159,8 @@ def _damaged(path: Path) -> StoreCorruptError:
     )
 
 
-def _canonical(commit: Commit, metadata: StoreMetadata) -> bytes:
-    document = [commit.to_json(), metadata.to_json()]
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+def _canonical(record: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
+    return json.dumps([record, about], sort_keys=True, separators=(",", ":")).encode()
 
 
 def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:

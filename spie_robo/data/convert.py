@@ -10,7 +10,7 @@ refuse it as unfinished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -240,7 +240,7 @@ def _open_output(
     metadata = replace(
         store.metadata,
         editor_id=editor.id,
-        instruction=options.instruction or "",
+        instruction=options.instruction or str(getattr(editor, "instruction", None) or ""),
         provenance={**store.metadata.provenance, "conversion": identity},
     )
     zarr_format = options.zarr_format or store.zarr_format
@@ -253,9 +253,6 @@ def _check(source: EpisodeStore, out: Path, cameras: tuple[str, ...], progress: 
     made = {fields.rgb_key(c) for c in cameras} | {fields.raw_key(c) for c in cameras}
     made |= {key for c in cameras for key in fields.realism_keys(c)}
     kept = [key for key in source.keys if key not in made]
-    pairs: list[tuple[str, Callable[[Rows], NDArray[Any]]]] = []
-    pairs += [(key, lambda rows, key=key: rows[key]) for key in kept]  # type: ignore[misc]
-    pairs += [(fields.raw_key(c), lambda rows, c=c: _raw(rows, c)) for c in cameras]  # type: ignore[misc]
     same = len(result) == len(source) and (result.episode_ends == source.episode_ends).all()
     if not same or not np.array_equal(result.seeds, source.seeds):
         raise StoreCorruptError(f"{out}: its episodes are not those of {source.path}.")
@@ -263,8 +260,10 @@ def _check(source: EpisodeStore, out: Path, cameras: tuple[str, ...], progress: 
         for i in range(len(source)):
             for start, stop in _blocks(source.episode_length(i), CHECK_ROWS):
                 before, after = source.read_rows(i, start, stop), result.read_rows(i, start, stop)
-                for key, expected in pairs:
-                    if expected(before).tobytes() != after[key].tobytes():
+                expected = {key: before[key] for key in kept}
+                expected |= {fields.raw_key(c): _raw(before, c) for c in cameras}
+                for key, rows in expected.items():
+                    if rows.tobytes() != after[key].tobytes():
                         raise StoreCorruptError(
                             f"{out}: {key} of episode {i} is not what was written. Delete the "
                             "output and convert again; if it comes back, check the disk."

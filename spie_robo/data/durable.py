@@ -97,8 +97,9 @@ class DurableStore(WrapperStore[LocalStore]):
         """Replace the file of ``key``."""
         self._check_writable()
         path = self._store.root / key
+        replaced = path.exists()
         await asyncio.to_thread(atomic_write, path, value.as_buffer_like())
-        self._touched.update(self._directories(path))
+        self._touched.update([path.parent] if replaced else self._directories(path))
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write the file of ``key`` unless there is one."""

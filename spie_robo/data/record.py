@@ -94,7 +94,7 @@ def record_episodes(
             "Expected episodes and max_steps of 1 or more and a seed of 0 or more, got "
             f"episodes={episodes}, max_steps={max_steps}, seed={seed}."
         )
-    writer.metadata = _with_env(writer.metadata, env)
+    writer.metadata = with_env(writer.metadata, env)
     total = RecordSummary(0, 0, 0, 0, 0)
     with tqdm(total=episodes, desc="record", unit="episode", disable=not progress) as bar:
         for i in range(episodes):
@@ -143,7 +143,12 @@ def _record_episode(
     return RecordSummary(1, step, int(solved), frames, accepted)
 
 
-def _with_env(metadata: StoreMetadata, env: gym.Env[Any, Any]) -> StoreMetadata:
+def with_env(metadata: StoreMetadata, env: gym.Env[Any, Any]) -> StoreMetadata:
+    """Add what is needed to build the environment again.
+
+    Raises:
+        EnvError: If the store was recorded in another environment.
+    """
     spec = env.spec
     if spec is None:
         return metadata
@@ -168,3 +173,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, float):
         return bool(np.isfinite(value))
     return value is None or isinstance(value, (str, int, bool))
+
+
+_with_env = with_env

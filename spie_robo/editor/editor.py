@@ -64,6 +64,7 @@ class Editor:
         references: ReferenceSet | None = None,
         protect: Sequence[int | str] = (),
     ) -> None:
+        """Take over a pipeline."""
         self.pipeline = pipeline
         self.name = name
         self.settings = settings or EditorSettings()
@@ -154,7 +155,7 @@ class Editor:
             ConfigError: If there are not as many seeds as frames.
             ReferencePhotoError: If there are no usable photos.
             FrameError: If a protected object is not in the geometry of a frame.
-            EditorError: If the networks return something that is not finite.
+            EditorError: If the networks return NaN.
         """
         seeds = [0] * len(frames) if seeds is None else [int(seed) for seed in seeds]
         if len(seeds) != len(frames):
@@ -180,7 +181,7 @@ class Editor:
         resolution, multiple = self.settings.resolution, self.pipeline.size_multiple
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
-            size = working_size(*image.shape[:2], resolution, multiple)
+            size = working_size(image.shape[0], image.shape[1], resolution, multiple)
             groups.setdefault(size, []).append(index)
         edits: dict[int, RGB] = {}
         for size, members in groups.items():
@@ -209,7 +210,7 @@ class Editor:
         )
         if not torch.isfinite(output).all():
             raise EditorError(
-                f"Editor {self.id}: the networks returned NaN or infinity. Use dtype float32, or "
+                f"Editor {self.id}: the networks returned NaN. Use dtype float32, or "
                 "check the weights."
             )
         return output

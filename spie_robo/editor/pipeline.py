@@ -95,6 +95,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         residual_std: Sequence[float] | None = None,
         image_latent_scale: float = 1.0,
     ) -> None:
+        """Register the parts and check that they fit together."""
         super().__init__()
         self.register_modules(
             vae=vae,

@@ -19,6 +19,7 @@ from spie_robo.types import RGB
 
 _RADIUS = 3  # windows of 7x7 working pixels
 _EPSILON = 1e-3  # squared contrast, in [0, 1] units, below which a window counts as flat
+_FLAT_GAIN = (0.5, 2.0)  # how far a flat window may dim or amplify the frame's detail
 
 Plane = NDArray[np.float32]
 
@@ -69,16 +70,20 @@ def restore(edit: RGB, frame: RGB) -> RGB:
     gain, offset = _local_affine_map(source, _unit(edit))
     gain, offset = _enlarge(gain, size), _enlarge(offset, size)
     mapped = np.einsum("hwi,hwij->hwj", _unit(frame), gain.reshape(*size, 3, 3)) + offset
-    return (mapped.clip(0, 1) * 255).round().astype(np.uint8)
+    return np.asarray((mapped.clip(0, 1) * 255).round(), dtype=np.uint8)
 
 
 def _local_affine_map(source: Plane, target: Plane) -> tuple[Plane, Plane]:
     """Least squares ``target = source @ gain + offset`` in every window, averaged per pixel.
 
-    With window means <.>, as equations (14) and (15) of the guided filter paper::
+    With window means <.>, as in the guided filter paper for colour images::
 
-        gain = (<s s'> - <s><s>' + eps I)^-1 (<s t'> - <s><t>')      (3, 3)
-        offset = <t> - <s>' gain                                     (3,)
+        gain = (<s s'> - <s><s>' + eps I)^-1 (<s t'> - <s><t>' + eps g I)      (3, 3)
+        offset = <t> - <s>' gain                                               (3,)
+
+    In the paper g = 0: where a window of the *working* image is flat, detail that only the full
+    frame has would be lost. Here g is the window's change of brightness, so that such detail is
+    dimmed as its surroundings are.
 
     Returns:
         (h, w, 9) and (h, w, 3).
@@ -87,8 +92,13 @@ def _local_affine_map(source: Plane, target: Plane) -> tuple[Plane, Plane]:
     mean_s, mean_t = _window_mean(source), _window_mean(target)
     covariance = _window_mean(_outer(source, source)) - _outer(mean_s, mean_s)
     cross = _window_mean(_outer(source, target)) - _outer(mean_s, mean_t)
-    matrices = covariance.reshape(height, width, 3, 3) + _EPSILON * np.eye(3, dtype=np.float32)
-    gain = np.linalg.solve(matrices, cross.reshape(height, width, 3, 3)).astype(np.float32)
+    brightness = mean_t.sum(axis=2) / np.maximum(mean_s.sum(axis=2), 1e-3)
+    identity = _EPSILON * np.eye(3, dtype=np.float32)
+    ridge = identity * brightness.clip(*_FLAT_GAIN)[..., None, None]
+    gain = np.linalg.solve(
+        covariance.reshape(height, width, 3, 3) + identity,
+        cross.reshape(height, width, 3, 3) + ridge,
+    ).astype(np.float32)
     offset = mean_t - np.einsum("hwi,hwij->hwj", mean_s, gain)
     return _window_mean(gain.reshape(height, width, 9)), _window_mean(offset)
 
@@ -109,7 +119,7 @@ def _enlarge(planes: Plane, size: tuple[int, ...]) -> Plane:
         cv2.resize(planes[..., i], (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
         for i in range(planes.shape[2])
     ]
-    return np.stack(channels, axis=-1).astype(np.float32)
+    return np.stack([np.asarray(channel, dtype=np.float32) for channel in channels], axis=-1)
 
 
 def _unit(image: RGB) -> Plane:

@@ -1,9 +1,10 @@
 """Reverse diffusion as a chain of Gaussians, so that every step has a log-probability.
 
-``noise -> step 0 -> ... -> step S-1 -> x0``. Step i draws ``x' ~ N(mean_i(x), std_i^2)``. The tables
-are those of diffusers' schedulers; the steps equal theirs, but keep no state, so that any step can
-be repeated on its own. The last step is left out of every log-probability: its standard deviation
-is zero, or so small that its density says nothing.
+``noise -> step 0 -> ... -> step S-1 -> x0``. Step i draws ``x' ~ N(mean_i(x), std_i^2)``.
+
+The tables are those of diffusers' schedulers; the steps equal theirs, but keep no state, so that
+any step can be repeated on its own. The last step is left out of every log-probability: its
+standard deviation is zero, or so small that its density says nothing.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class DDIMSampler(Sampler):
         eta: 0 is deterministic, 1 is DDPM.
 
     Raises:
-        ConfigError: If the scheduler uses dynamic thresholding, which is not affine.
+        ConfigError: If the scheduler uses dynamic thresholding, which is not affine, or
+            predicts noise from latents without signal.
     """
 
     def __init__(self, scheduler: DDIMScheduler, steps: int, eta: float) -> None:
+        """Read the tables of ``scheduler``, which is left as it is."""
         if scheduler.config.thresholding:
             raise ConfigError("Scheduler: dynamic thresholding is not supported; turn it off.")
         scheduler = DDIMScheduler.from_config(scheduler.config)
@@ -86,6 +89,11 @@ class DDIMSampler(Sampler):
         stride = scheduler.config.num_train_timesteps // steps
         alphas = scheduler.alphas_cumprod.double()
         self._alphas = [float(alphas[t]) for t in self.timesteps]
+        if self._prediction_type == "epsilon" and min(self._alphas) <= 0:
+            raise ConfigError(
+                "Scheduler: with zero terminal SNR the first latents hold no signal, and predicted "
+                "noise says nothing about x0. Use prediction_type 'v_prediction' or 'sample'."
+            )
         self._next_alphas = [
             float(alphas[t - stride] if t >= stride else scheduler.final_alpha_cumprod)
             for t in self.timesteps
@@ -146,6 +154,7 @@ class EulerAncestralSampler(Sampler):
     """
 
     def __init__(self, scheduler: EulerAncestralDiscreteScheduler, steps: int) -> None:
+        """Read the tables of ``scheduler``, which is left as it is."""
         scheduler = EulerAncestralDiscreteScheduler.from_config(scheduler.config)
         scheduler.set_timesteps(steps)
         self.timesteps = scheduler.timesteps

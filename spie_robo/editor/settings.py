@@ -25,8 +25,8 @@ class EditorSettings:
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the pipeline's own scheduler.
         eta: Noise of DDIM's steps, 0 (none) to 1 (DDPM).
         resolution: Frames are edited at about ``resolution * resolution`` pixels.
-        batch_size: Frames per forward pass. Edits depend on the other frames of a batch in the
-            last bits unless it is 1, which on a CPU is no slower.
+        batch_size: Frames per forward pass. Only at 1 is an edit independent of the other frames
+            to the last bit; larger batches are faster and change single pixels by rounding.
     """
 
     instruction: str = "make it look like a photo of a real lab"

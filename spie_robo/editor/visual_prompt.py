@@ -42,6 +42,7 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, latent_channels: int, inner_dim: int, text_dim: int) -> None:
+        """Make the block with random weights."""
         super().__init__()
         if inner_dim % HEADS:
             raise ConfigError(
@@ -75,12 +76,16 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         """
         text_dim = unet.config.cross_attention_dim
         text_dim = text_dim if isinstance(text_dim, int) else text_dim[0]
-        prompt = cls(unet.config.out_channels, unet.config.block_out_channels[0], text_dim)
+        prompt: VisualPrompt = cls(
+            unet.config.out_channels, unet.config.block_out_channels[0], text_dim
+        )
         source = _first_cross_attention(unet)
         if source is not None and source.to_k.weight.shape == prompt.attention.to_k.weight.shape:
             prompt.attention.to_k.weight.data.copy_(source.to_k.weight.data)
             prompt.attention.to_v.weight.data.copy_(source.to_v.weight.data)
-        return nn.Module.to(prompt, device=unet.device, dtype=unet.dtype)
+        # nn.Module's own `to`: diffusers' warns of every cast
+        nn.Module.to(prompt, device=unet.device, dtype=unet.dtype)
+        return prompt
 
     def forward(self, style_latents: Tensor, input_latents: Tensor, text: Tensor) -> Tensor:
         """Compute the prompt.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import NamedTuple, cast, final
+from typing import Literal, NamedTuple, cast, final
 
 import cv2
 import torch
@@ -31,18 +32,29 @@ class KernelDistance(NamedTuple):
     deviation: float
 
 
-@final
-class EmbeddingExtractor(nn.Module):
-    """The pooled EfficientNet-Lite0 embedding, in the form that torchmetrics asks for."""
+Layer = Literal["embedding", "stride2", "stride4", "stride8", "stride16", "stride32"]
 
-    def __init__(self, device: str = "cpu") -> None:
+
+@final
+class PooledFeatures(nn.Module):
+    """EfficientNet-Lite0 features averaged over the image, in the form torchmetrics asks for.
+
+    Attributes:
+        layer: ``"embedding"`` is what stands before the classifier, as in the usual KID. On
+            path-traced labs ``"stride8"`` tells looks apart more surely.
+    """
+
+    def __init__(self, layer: Layer = "embedding", device: str = "cpu") -> None:
         """Share the encoder of a device."""
         super().__init__()
+        self.layer = layer
         self.encoder = encoder(device)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn (N, 3, H, W) in 0..255 into (N, 1280)."""
-        return self.encoder.embed(images)
+        """Turn (N, 3, H, W) in 0..255 into (N, channels)."""
+        if self.layer == "embedding":
+            return self.encoder.embed(images)
+        return cast(Tensor, getattr(self.encoder(images), self.layer).mean(dim=(2, 3)))
 
 
 def kernel_distance(
@@ -64,7 +76,8 @@ def kernel_distance(
         photos: The look to reach; at least two, as edits.
         seed: Of the random subsets.
         size: Images are cropped to a centred square of this height and width, in pixels.
-        extractor: Maps uint8 (N, 3, size, size) to (N, d); the embedding above if None.
+        extractor: Maps uint8 (N, 3, size, size) to (N, d); the embedding of
+            :class:`PooledFeatures` if None.
 
     Returns:
         Mean and deviation over 50 subsets of at most 50 images; where both sets are no larger
@@ -82,15 +95,19 @@ def kernel_distance(
         )
     subset = min(smaller, _LARGEST_SUBSET)
     everything = len(edits) == len(photos) == subset
-    metric = KernelInceptionDistance(
-        feature=extractor or EmbeddingExtractor(),
-        subset_size=subset,
-        subsets=1 if everything else _SUBSETS,
-    )
+    with warnings.catch_warnings():
+        # It warns of its memory: a few hundred vectors here.
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")
+        metric = KernelInceptionDistance(
+            feature=extractor or PooledFeatures(),
+            subset_size=subset,
+            subsets=1 if everything else _SUBSETS,
+        )
+    device = next((p.device for p in metric.inception.parameters()), torch.device("cpu"))
     for images, real in ((photos, True), (edits, False)):
         for start in range(0, len(images), _BATCH):
             squares = [square(image, size) for image in images[start : start + _BATCH]]
-            metric.update(images_to_tensor(squares), real=real)
+            metric.update(images_to_tensor(squares, device), real=real)
     # The metric draws its subsets from torch's global generator: lend it a seeded one.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -21,6 +21,7 @@ DEVIATION_NAMES: Final = (
     "boundary_f",
     "displacement_px",
     "chroma_drift",
+    "edge_support",
 )
 """Every verdict holds these, in this order."""
 
@@ -30,6 +31,7 @@ AT_MOST: Final = {
     "boundary_f": False,
     "displacement_px": True,
     "chroma_drift": True,
+    "edge_support": False,
 }
 """True where a deviation must not exceed its limit, False where it must reach it."""
 
@@ -56,10 +58,12 @@ class GuardBudget:
         depth_error: Highest mean absolute difference of normalised log depth (no unit).
         mask_iou: Lowest overlap of any robot, object, goal or table silhouette, 0..1.
         boundary_f: Lowest boundary F-score of any class, 0..1.
-        displacement_px: Farthest that any object may seem to have moved, in pixels of a
+        displacement_px: Farthest that any object's outline may have moved, in pixels of a
             128x128 image.
         chroma_drift: Highest change of a protected object's mean colour in the a*b* plane of
             CIELAB (about 2 is just visible).
+        edge_support: Lowest ratio of the edges along an object's true outline to those along the
+            outline moved or resized, 0 or more; 1 where both are equally likely.
 
     Raises:
         ConfigError: If a limit is negative, not a number, or an overlap above 1.
@@ -70,6 +74,7 @@ class GuardBudget:
     boundary_f: float = _calibrated("boundary_f")
     displacement_px: float = _calibrated("displacement_px")
     chroma_drift: float = _calibrated("chroma_drift")
+    edge_support: float = _calibrated("edge_support")
 
     def __post_init__(self) -> None:
         """Validate the limits."""
@@ -77,7 +82,5 @@ class GuardBudget:
             value = getattr(self, limit.name)
             if math.isnan(value) or value < 0:
                 raise ConfigError(f"{limit.name}: expected a number of 0 or more, got {value}.")
-            if not AT_MOST[limit.name] and value > 1:
-                raise ConfigError(
-                    f"{limit.name}: expected 0 to 1 (it is a lower limit), got {value}."
-                )
+            if limit.name in ("mask_iou", "boundary_f") and value > 1:
+                raise ConfigError(f"{limit.name}: expected 0 to 1, got {value}.")

@@ -19,7 +19,6 @@ Mask: TypeAlias = NDArray[np.bool_]
 ClassMap: TypeAlias = NDArray[np.uint8]
 
 SILHOUETTE_CLASSES = (GeometryClass.ROBOT, GeometryClass.OBJECT, GeometryClass.GOAL)
-MOVABLE_CLASSES = (GeometryClass.OBJECT, GeometryClass.GOAL)
 _SCALE_FLOOR = 1e-3
 
 
@@ -238,62 +237,6 @@ def boundary_f(
         seen = (estimate == geometry_class) & (labels >= 0)
         scores.append(boundary_f_of(seen, labels > 0, tolerance))
     return min((score for score in scores if not math.isnan(score)), default=math.nan)
-
-
-def best_shift(estimate: Mask, truth: Mask, reach: int) -> float:
-    """How far a silhouette must be moved to cover the estimate best.
-
-    The overlap of the moved silhouette with the estimate, |T_s & E|, is searched over all shifts
-    s of at most ``reach`` pixels a side; a small price on |s| settles ties towards no shift.
-
-    Args:
-        estimate: bool, (H, W).
-        truth: bool, (H, W), not empty.
-        reach: In pixels.
-
-    Returns:
-        |s| in pixels, 0..reach * sqrt(2); 0 where the estimate is empty.
-    """
-    rows, columns = np.nonzero(truth)
-    window = (
-        slice(max(0, rows.min() - reach), rows.max() + reach + 1),
-        slice(max(0, columns.min() - reach), columns.max() + reach + 1),
-    )
-    near, true = estimate[window].astype(np.float32), truth[window].astype(np.float32)
-    if not near.any():
-        return 0.0
-    overlap = cv2.matchTemplate(np.pad(near, reach), true, cv2.TM_CCORR)
-    offsets = np.arange(-reach, reach + 1)
-    distance = np.hypot(offsets[:, None], offsets[None, :])
-    score = np.round(overlap) / true.sum() - 0.01 * distance
-    return float(distance.ravel()[int(np.argmax(score))])
-
-
-def displacement_px(
-    estimate: ClassMap, truth: ClassMap, reach: int = 12, minimum_area: int = 16
-) -> float:
-    """How far the object or goal that moved most has moved.
-
-    Args:
-        estimate: uint8, (H, W): class ids read off the edit.
-        truth: uint8, (H, W): class ids of the frame.
-        reach: Largest shift that is looked for, in pixels a side.
-        minimum_area: Silhouettes with fewer pixels are not judged.
-
-    Returns:
-        In pixels; NaN where the frame shows no object.
-    """
-    shifts = []
-    for geometry_class in MOVABLE_CLASSES:
-        labels = silhouettes(truth, geometry_class, minimum_area)
-        seen = (estimate == geometry_class) & (labels >= 0)
-        count = int(labels.max())
-        if count < 1:
-            continue
-        owner = nearest_label(labels)
-        for label in range(1, count + 1):
-            shifts.append(best_shift(seen & (owner == label), labels == label, reach))
-    return max(shifts, default=math.nan)
 
 
 def chroma_drift(raw: NDArray[np.uint8], edit: NDArray[np.uint8], mask: Mask) -> float:

@@ -1,8 +1,10 @@
 """The guard: is every object in the edit still where the frame's geometry says it is?
 
-The judge reads depth and classes off the edit *and* off the raw frame. The edit's reading is
-compared with the frame's geometry; where the edit reads as the raw frame does, the difference is
-the judge's own mistake (frames of another simulator bring many) and is excused.
+Two witnesses are heard. The judge reads depth and classes off the edit *and* off the raw frame. The
+edit's reading is compared with the frame's geometry; where it reads as the raw frame does, the
+difference is the judge's own mistake (frames of another simulator bring many) and is excused. And
+the edit's edges are compared with the true outlines of the objects (``edges.py``). The judge
+notices what was added or turned into something else, the edges what moved by two pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from spie_robo.errors import FrameError
 from spie_robo.guard import deviations
 from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES, GuardBudget
 from spie_robo.guard.classes import class_map
-from spie_robo.guard.judge import GeometryEstimate, Judge, shipped_judge
+from spie_robo.guard.edges import edge_fit
+from spie_robo.guard.judge import GeometryEstimate, Judge, resize, shipped_judge
 from spie_robo.types import RGB, Deviation, EditResult, Frame, GeometrySource, GuardVerdict
 
 Measurement: TypeAlias = tuple[float, ...]
@@ -125,13 +128,16 @@ class GeometryGuard:
     ) -> Measurement:
         truth = _truth(frame, baseline)
         classes = deviations.excuse(estimate.classes, truth.classes, baseline.classes)
+        edit = resize(image, estimate.classes.shape[0])
+        fit = edge_fit(edit, resize(frame.rgb, estimate.classes.shape[0]), truth.classes)
         values = {
             "depth_error": deviations.depth_error(
                 estimate.log_depth, truth.log_depth, baseline.log_depth
             ),
             "mask_iou": deviations.mask_iou(classes, truth.classes),
             "boundary_f": deviations.boundary_f(classes, truth.classes),
-            "displacement_px": deviations.displacement_px(classes, truth.classes),
+            "displacement_px": fit.displacement_px,
+            "edge_support": fit.support,
             "chroma_drift": deviations.chroma_drift(frame.rgb, image, self._protected(frame)),
         }
         return tuple(values[name] for name in DEVIATION_NAMES)

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _THIN_CLASSES = (GeometryClass.ROBOT, GeometryClass.OBJECT, GeometryClass.GOAL)
 
+_SMALL_CLASSES = (GeometryClass.OBJECT, GeometryClass.GOAL)
+
 
 @final
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ class JudgeTrainingConfig:
         batch_size: Samples a step.
         learning_rate: Peak rate of AdamW; cosine decay to zero.
         warmup: Steps of linear warm-up.
+        small_weight: How much more a pixel of an object or goal counts: they are few.
         boundary_weight: How much more a pixel within 2 pixels of a class boundary counts.
         depth_weight: Weight of the depth term beside the class terms.
         seed: Of weights and samples.
+        bfloat16: Run the network in bfloat16 autocast: a quarter faster on CPUs that have it.
         threads: CPU threads.
         checkpoint_every: Steps between checkpoints.
         judge: Shape of the judge.
@@ -57,13 +61,15 @@ class JudgeTrainingConfig:
 
     pairs: Path = Path("runs/pairs")
     out: Path = Path("runs/judge")
-    steps: int = 3000
-    batch_size: int = 16
+    steps: int = 4000
+    batch_size: int = 8
     learning_rate: float = 2e-3
     warmup: int = 100
+    small_weight: float = 2.0
     boundary_weight: float = 3.0
     depth_weight: float = 2.0
     seed: int = 0
+    bfloat16: bool = True
     threads: int = 1
     checkpoint_every: int = 200
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -103,8 +109,9 @@ def train_judge(config: JudgeTrainingConfig) -> Path:
         batch = sample_batch(shards, indices, config.batch_size, generator)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
-        log_depth, logits = judge(batch.images)
-        loss, parts = judge_loss(log_depth, logits, batch, config)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            log_depth, logits = judge(batch.images)
+        loss, parts = judge_loss(log_depth.float(), logits.float(), batch, config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(judge.head.parameters(), 1.0)
@@ -134,7 +141,9 @@ def judge_loss(
     Returns:
         The loss, a scalar, and its parts by name.
     """
+    small = torch.isin(batch.classes, torch.tensor(_SMALL_CLASSES))
     weight = 1.0 + config.boundary_weight * _near_boundary(batch.classes)
+    weight = weight + config.small_weight * small
     entropy = functional.cross_entropy(logits, batch.classes, reduction="none")
     class_loss = (entropy * weight).sum() / weight.sum()
     probability = logits.softmax(dim=1)

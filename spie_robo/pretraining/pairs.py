@@ -50,10 +50,10 @@ class PairsConfig:
     """
 
     folder: str = "runs/pairs"
-    shards: int = 50
+    shards: int = 44
     styles_per_shard: int = 16
     scenes_per_style: int = 8
-    samples: int = 4
+    samples: int = 2
     workers: int = 2
     first_seed: int = 10_000
 
@@ -117,6 +117,7 @@ def _render_shard(config: PairsConfig, index: int) -> None:
     import drjit
 
     drjit.set_thread_count(1)
+    os.environ.update(OIDN_NUM_THREADS="1", OIDN_SET_AFFINITY="0")
     from spie_robo.envs.scene_sampling import SceneSampler
     from spie_robo.envs.twin import TwinRenderer, sample_style
 

@@ -85,6 +85,7 @@ def collect(store: EpisodeStore, frames: int) -> ReportContent:
     return ReportContent(
         title=metadata.env_id or store.path.name,
         instruction=metadata.instruction,
+        edited=any(counts.total() > counts["raw"] for counts in tally.verdicts.values()),
         sampling_note=_sampling_note(store, shown, per_episode),
         tiles=_tiles(store, tally),
         camera_rows=tuple(_camera_row(name, counts) for name, counts in tally.verdicts.items()),
@@ -229,7 +230,7 @@ def _tiles(store: EpisodeStore, tally: Tally) -> tuple[Tile, ...]:
         ),
         Tile("Raw frame used", str(tried - kept), "after a rejection or a failure"),
         Tile("Episodes", str(len(store)), f"{store.n_steps} steps"),
-        Tile("Camera frames", str(tally.frames), f"{len(tally.verdicts)} cameras"),
+        Tile("Camera frames", str(tally.frames), f"from {', '.join(tally.verdicts)}"),
     ]
     if tally.solved:
         solved = f"{sum(tally.solved)} of {len(tally.solved)}"

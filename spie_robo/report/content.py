@@ -128,6 +128,7 @@ class ReportContent:
     Attributes:
         title: Environment, or the store's name.
         instruction: The text that the editor followed; empty for raw frames.
+        edited: Whether any frame was given to an editor.
         sampling_note: Says which episodes and steps are left out; empty if none are.
         tiles: Numbers at the top.
         camera_rows: Table of cameras.
@@ -139,6 +140,7 @@ class ReportContent:
 
     title: str
     instruction: str
+    edited: bool
     sampling_note: str
     tiles: tuple[Tile, ...]
     camera_rows: tuple[CameraRow, ...]

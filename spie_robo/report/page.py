@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def write_report(store: str | Path, out: str | Path, *, frames: int = 40) -> Pat
         partial.write_text(page, encoding="utf-8")
         os.replace(partial, out)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         reason = error.strerror or error
         raise ConfigError(f"{out}: the report cannot be written there: {reason}.") from error
     return out

@@ -38,8 +38,8 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
     """Find the camera images of an observation space.
 
     An image is a uint8 ``Box`` of shape (height, width, 3), as the observation itself or at any
-    depth of nested ``Dict`` spaces. Its camera is called by its keys joined with ``/``, and
-    ``"camera"`` if the observation itself is the image.
+    depth of nested ``Dict`` spaces. Its camera is called by its keys joined with ``_``, as in an
+    episode store, and ``"camera"`` if the observation itself is the image.
 
     Args:
         space: The observation space of a single environment.
@@ -75,7 +75,7 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
             f"Every image of the env is too small: expected at least {SMALLEST_SIDE}x"
             f"{SMALLEST_SIDE} pixels, got {_describe(space)}. Render larger frames."
         )
-    return tuple(Camera("/".join(path) or "camera", path) for path in large)
+    return tuple(Camera("_".join(path) or "camera", path) for path in large)
 
 
 def read_array(observation: Any, camera: Camera) -> NDArray[Any]:
@@ -106,6 +106,23 @@ def replace_arrays(observation: Any, arrays: Mapping[Camera, NDArray[Any]]) -> A
     for camera, array in arrays.items():
         observation = _replace(observation, camera.path, array)
     return observation
+
+
+def without_arrays(observation: Any, cameras: Sequence[Camera]) -> dict[str, Any]:
+    """A dictionary of what else than the cameras' images an observation holds."""
+    rest: dict[str, Any] = observation
+    for camera in cameras:
+        rest = _remove(rest, camera.path)
+    return rest
+
+
+def _remove(observation: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    if not path:
+        return {}
+    rest = {key: value for key, value in observation.items() if key != path[0]}
+    if len(path) > 1:
+        rest[path[0]] = _remove(observation[path[0]], path[1:])
+    return rest
 
 
 def _replace(observation: Any, path: tuple[str, ...], array: NDArray[Any]) -> Any:
@@ -145,7 +162,7 @@ def _pairs(
     # An observation that is itself the image has no key: a single name names it.
     if list(images) == [()] and len(wanted) == 1:
         return [(wanted[0], "")]
-    return [(name, name) for name in wanted]
+    return [(name.replace("/", "_"), name) for name in wanted]
 
 
 def _find(
@@ -155,20 +172,22 @@ def _find(
     space: gym.Space[Any],
 ) -> Camera:
     by_key = {"/".join(path): path for path in images}
-    if key not in by_key:
+    by_name = {"_".join(path): path for path in images}
+    path = by_key.get(key, by_name.get(key))
+    if path is None:
         close = difflib.get_close_matches(key, by_key, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise EnvError(
             f"Camera {name!r}: expected one of the images {sorted(by_key)} of the observation "
             f"space, got {key!r}.{hint} The space is {_describe(space)}."
         )
-    shape = images[by_key[key]].shape
+    shape = images[path].shape
     if min(shape[:2]) < SMALLEST_SIDE:
         raise EnvError(
             f"Camera {name!r}: expected at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got "
             f"{shape[0]}x{shape[1]}. Render larger frames."
         )
-    return Camera(name, by_key[key])
+    return Camera(name, path)
 
 
 def _describe(space: gym.Space[Any]) -> str:

@@ -165,15 +165,14 @@ class GeometryInfo(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
         its env object to compute depth is connected to :class:`VectorRealismWrapper`.
 
     Example:
-            >>> import gymnasium as gym, numpy as np
-            >>> from spie_robo.types import Geometry
-    from spie_robo.wrappers.loading import refuse_live
-            >>> def depth_of(env, observation, info):
-            ...     return {"camera": Geometry(depth=np.ones((400, 600), np.float32))}
-            >>> env = GeometryInfo(gym.make("CartPole-v1", render_mode="rgb_array"), depth_of)
-            >>> _, info = env.reset(seed=0)
-            >>> info["geometry"]["camera"].depth.shape
-            (400, 600)
+        >>> import gymnasium as gym, numpy as np
+        >>> from spie_robo.types import Geometry
+        >>> def depth_of(env, observation, info):
+        ...     return {"camera": Geometry(depth=np.ones((400, 600), np.float32))}
+        >>> env = GeometryInfo(gym.make("CartPole-v1", render_mode="rgb_array"), depth_of)
+        >>> _, info = env.reset(seed=0)
+        >>> info["geometry"]["camera"].depth.shape
+        (400, 600)
     """
 
     def __init__(self, env: gym.Env[Any, Any], geometry: GeometryFunction) -> None:

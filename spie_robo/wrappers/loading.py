@@ -105,9 +105,9 @@ def recorded_editor(editor: str | ImageEditor) -> str:
     """What an env's spec keeps of an editor: a name that loads it, or a note that none does."""
     if isinstance(editor, str):
         return editor
-    name = getattr(editor, "name", None)
-    if type(editor).__module__.startswith("spie_robo.editor") and isinstance(name, str):
-        return name
+    # By module, because importing the class would import torch.
+    if type(editor).__module__.startswith("spie_robo.editor"):
+        return editor.id
     return f"{_LIVE}{type(editor).__name__} {editor.id!r}"
 
 

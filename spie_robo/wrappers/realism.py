@@ -7,6 +7,7 @@ from typing import Any, SupportsFloat, final
 
 import gymnasium as gym
 
+from spie_robo.errors import SpieRoboError
 from spie_robo.guarded_editor import GuardedEditor, OnError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
@@ -20,7 +21,7 @@ from spie_robo.wrappers.loading import (
     resolve_guard,
 )
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
-from spie_robo.wrappers.recording import EpisodeRecorder, RecordOption, open_recorder
+from spie_robo.wrappers.recording import RecordOption, open_recorders
 from spie_robo.wrappers.seeds import EpisodeSeeds, SeedPer
 
 
@@ -43,30 +44,30 @@ class RealismWrapper(
 
     Equal reset seeds give equal looks. An editor given by name is loaded at the first reset.
 
-    The spec keeps the editor's name, so ``gym.make(env.spec)`` builds the env again. Of an editor
-    or guard that is an object of your own, or a ``geometry`` that is more than a plain function,
-    it keeps a note: then ``gym.make(env.spec)`` raises an :class:`~spie_robo.errors.EnvError`
-    that names the object. It does not keep ``record``: a rebuilt env would write to the same
-    store.
+    The spec keeps the editor's name or id, so ``gym.make(env.spec)`` builds the env again; settings
+    that an ``Editor`` was given in Python are not part of its id. Of an editor or guard that is an
+    object of your own, or a ``geometry`` that is more than a plain function, it keeps a note: then
+    ``gym.make(env.spec)`` raises an :class:`~spie_robo.errors.EnvError` that names the object. It
+    does not keep ``record``: a rebuilt env would write to the same store.
 
     Example:
         >>> import gymnasium as gym, numpy as np
-        >>> from gymnasium.wrappers import AddRenderObservation
+        >>> import spie_robo.envs
         >>> from spie_robo.types import EditResult
         >>> from spie_robo.wrappers import RealismWrapper
         >>> class Negative:
         ...     id = "negative"
         ...     def edit(self, frames, references=None, instruction=None, seeds=None):
         ...         return [EditResult(255 - frame.rgb, 0, "", self.id, 1) for frame in frames]
-        >>> env = AddRenderObservation(gym.make("CartPole-v1", render_mode="rgb_array"))
-        >>> env = RealismWrapper(env, Negative(), guard=None)
+        >>> env = RealismWrapper(gym.make("SpieRobo/Reach-v0"), Negative(), guard=None)
         >>> observation, info = env.reset(seed=0)
         >>> observation in env.observation_space
         True
-        >>> np.array_equal(observation, 255 - info["raw"]["camera"])
+        >>> np.array_equal(observation["wrist"], 255 - info["raw"]["wrist"])
         True
-        >>> info["realism"]["camera"].edited
+        >>> info["realism"]["wrist"].edited
         True
+        >>> env.close()
     """
 
     def __init__(
@@ -96,8 +97,7 @@ class RealismWrapper(
             cameras: Which images to edit, by name or ``{camera: key}``; None takes all.
             seed_per: How often the look changes: every ``"episode"`` or every ``"step"``.
             retries: Further seeds to try for an edit that the guard rejects.
-            on_error: What a failing editor means: ``"raise"``, or ``"passthrough"`` for the raw
-                frame with ``GuardedEdit.error`` set.
+            on_error: On a failing editor, ``"raise"``, or ``"passthrough"`` the raw frame.
             geometry: Where each frame's geometry comes from: None for ``info["geometry"]``,
                 :class:`~spie_robo.wrappers.GeometryKeys` for observation keys, or
                 ``function(env, observation, info) -> {camera: Geometry}``.
@@ -109,12 +109,7 @@ class RealismWrapper(
             ConfigError: If a setting is out of its range.
         """
         guarded = GuardedEditor(
-            resolve_editor(editor),
-            resolve_guard(guard),
-            references,
-            instruction,
-            retries,
-            on_error,
+            resolve_editor(editor), resolve_guard(guard), references, instruction, retries, on_error
         )
         source = GeometrySource(geometry)
         gym.utils.RecordConstructorArgs.__init__(
@@ -133,7 +128,7 @@ class RealismWrapper(
         found = find_cameras(env.observation_space, cameras)
         self._moments = MomentEditor(found, guarded, source)
         self._seeds = EpisodeSeeds(seed_per)
-        self._recorder: EpisodeRecorder | None = open_recorder(record, env, guarded)
+        self._recorders = open_recorders(record, self, guarded, found, 1)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -143,8 +138,8 @@ class RealismWrapper(
         self._seeds.begin(seed, lambda: self.env.np_random_seed)
         edited = self._edit(observation, info)
         result = self._moments.replace(observation, edited)
-        if self._recorder is not None:
-            self._recorder.begin(result, edited, seed, self._seeds.episode_seed)
+        for recorder in self._recorders:
+            recorder.begin(result, edited, seed)
         return result, {**info, **edited.info()}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -152,9 +147,9 @@ class RealismWrapper(
         observation, reward, terminated, truncated, info = self.env.step(action)
         edited = self._edit(observation, info)
         result = self._moments.replace(observation, edited)
-        if self._recorder is not None:
-            over = terminated or truncated
-            self._recorder.step(action, float(reward), over, result, edited, info)
+        for recorder in self._recorders:
+            over = bool(terminated or truncated)
+            recorder.step(action, float(reward), over, result, edited, info)
         return result, reward, terminated, truncated, {**info, **edited.info()}
 
     def observation(self, observation: Any) -> Any:
@@ -163,10 +158,15 @@ class RealismWrapper(
 
     def close(self) -> None:
         """Close the store, without the episode in progress, and the env."""
-        if self._recorder is not None:
-            self._recorder.close()
+        for recorder in self._recorders:
+            recorder.close()
         super().close()
 
     def _edit(self, observation: Any, info: dict[str, Any]) -> EditedMoment:
         moment = Moment(observation, info, self._seeds.next())
-        return self._moments.edit(self.env, [moment])[0]
+        try:
+            return self._moments.edit(self.env, [moment])[0]
+        except SpieRoboError:
+            for recorder in self._recorders:
+                recorder.drop()
+            raise

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from spie_robo.errors import EnvError
+from spie_robo.errors import EnvError, SpieRoboError
 from spie_robo.guarded_editor import GuardedEditor, OnError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
@@ -40,22 +40,21 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
     Example:
         >>> import gymnasium as gym, numpy as np
-        >>> from gymnasium.wrappers import AddRenderObservation
+        >>> import spie_robo.envs
         >>> from spie_robo.types import EditResult
         >>> from spie_robo.wrappers import VectorRealismWrapper
         >>> class Negative:
         ...     id = "negative"
         ...     def edit(self, frames, references=None, instruction=None, seeds=None):
         ...         return [EditResult(255 - frame.rgb, 0, "", self.id, 1) for frame in frames]
-        >>> def make():
-        ...     return AddRenderObservation(gym.make("CartPole-v1", render_mode="rgb_array"))
-        >>> envs = gym.vector.SyncVectorEnv([make, make])
+        >>> envs = gym.make_vec("SpieRobo/Reach-v0", num_envs=2, vectorization_mode="sync")
         >>> envs = VectorRealismWrapper(envs, Negative(), guard=None)
         >>> observations, infos = envs.reset(seed=0)
-        >>> np.array_equal(observations, 255 - infos["raw"]["camera"])
+        >>> np.array_equal(observations["wrist"], 255 - infos["raw"]["wrist"])
         True
-        >>> [edit.edited for edit in infos["realism"]["camera"]]
+        >>> [edit.edited for edit in infos["realism"]["wrist"]]
         [True, True]
+        >>> envs.close()
     """
 
     def __init__(
@@ -126,8 +125,8 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         reset_seeds = _one_seed_an_env(seed, self.num_envs)
         self._begin(began, reset_seeds)
         views = env_views(self.env.observation_space, observations)
-        indices = [int(i) for i in np.flatnonzero(began)]
-        edited = self._moments.edit(self.env, [self._moment(i, views[i], infos) for i in indices])
+        indices = np.flatnonzero(began).tolist()
+        edited = self._edit([self._moment(i, views[i], infos) for i in indices])
         infos = dict(infos)
         # An env that went on keeps the images it had.
         self._last = self._last or edited
@@ -141,26 +140,27 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the envs and edit all their new frames, final ones too, in one batch."""
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        over = np.logical_or(terminations, truncations)
+        over_before, self._over = self._over, np.logical_or(terminations, truncations)
         # Final frames first: they still have the seeds of the episodes that ended.
-        ended = [int(i) for i in np.flatnonzero(over)] if "final_obs" in infos else []
+        ended = np.flatnonzero(self._over).tolist() if "final_obs" in infos else []
         finals = [
             self._moment(i, infos["final_obs"][i], infos.get("final_info", {})) for i in ended
         ]
-        began = self._beginnings(over)
+        began = self._beginnings(over_before)
         self._begin(began, [None] * self.num_envs)
         views = env_views(self.env.observation_space, observations)
         moments = [self._moment(i, view, infos) for i, view in enumerate(views)]
-        edited = self._moments.edit(self.env, [*moments, *finals])
+        edited = self._edit([*moments, *finals])
         self._last = edited[: self.num_envs]
         edited_finals = dict(zip(ended, edited[self.num_envs :], strict=True))
         infos = self._edited_infos(infos, edited_finals)
         result = self._moments.replace_batch(observations, self._last)
         if self._recorders:
-            transition = (actions, rewards, terminations, truncations)
-            self._record_steps(transition, result, infos, edited_finals)
+            # With NEXT_STEP, an env whose episode was over did not step: it was reset.
+            reset_instead = self._autoreset == AutoresetMode.NEXT_STEP
+            stepped = ~began if reset_instead else np.ones_like(began)
+            self._record_steps(stepped, (actions, rewards), result, infos, edited_finals)
             self._record_beginnings(began, result, [None] * self.num_envs)
-        self._over = over
         return result, rewards, terminations, truncations, infos
 
     def close(self, **kwargs: Any) -> None:
@@ -169,30 +169,38 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             recorder.close()
         super().close(**kwargs)
 
+    def _edit(self, moments: Sequence[Moment]) -> list[EditedMoment]:
+        try:
+            return self._moments.edit(self.env, moments)
+        except SpieRoboError:
+            for recorder in self._recorders:
+                recorder.drop()
+            raise
+
     def _moment(self, i: int, observation: Any, infos: Mapping[str, Any]) -> Moment:
         return Moment(observation, env_info(infos, i), self._seeds[i].next())
 
     def _begin(self, began: NDArray[np.bool_], reset_seeds: Sequence[int | None]) -> None:
         """Choose the look of every env whose episode starts."""
-        for i in np.flatnonzero(began):
-            self._seeds[i].begin(reset_seeds[i], partial(self._env_seed, int(i)))
+        for i in np.flatnonzero(began).tolist():
+            self._seeds[i].begin(reset_seeds[i], partial(self._env_seed, i))
 
     def _env_seed(self, i: int) -> int | None:
         """The seed that env ``i`` chose for itself, where the vector env can tell."""
         seeds = self.env.np_random_seed
         return seeds[i] if isinstance(seeds, (tuple, list)) else None
 
-    def _beginnings(self, over: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _beginnings(self, over_before: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Envs whose observation in this step is the first of an episode.
 
         Args:
-            over: Envs whose episode ended in this step.
+            over_before: Envs whose episode ended in the step before this one.
         """
         if self._autoreset == AutoresetMode.SAME_STEP:
-            return over
-        if self._autoreset == AutoresetMode.NEXT_STEP:
             return self._over
-        return np.zeros_like(over)
+        if self._autoreset == AutoresetMode.NEXT_STEP:
+            return over_before
+        return np.zeros_like(over_before)
 
     def _edited_infos(
         self, infos: Mapping[str, Any], finals: Mapping[int, EditedMoment]
@@ -215,30 +223,27 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         if not self._recorders:
             return
         views = env_views(self.env.observation_space, result)
-        for i in np.flatnonzero(began):
-            look = self._seeds[i].episode_seed
-            self._recorders[i].begin(views[i], self._last[i], reset_seeds[i], look)
+        for i in np.flatnonzero(began).tolist():
+            self._recorders[i].begin(views[i], self._last[i], reset_seeds[i])
 
     def _record_steps(
         self,
-        transition: tuple[Any, Any, Any, Any],
+        stepped: NDArray[np.bool_],
+        action_reward: tuple[Any, Any],
         result: Any,
         infos: Mapping[str, Any],
         finals: Mapping[int, EditedMoment],
     ) -> None:
-        """Record the step of every env that made one, rather than a reset in its place."""
-        actions, rewards, terminations, truncations = transition
-        each_action = env_views(self.env.action_space, actions)
+        """Record the step of every env that made one."""
+        actions = env_views(self.env.action_space, action_reward[0])
+        rewards = action_reward[1]
         views = env_views(self.env.observation_space, result)
-        for i, recorder in enumerate(self._recorders):
-            if self._autoreset == AutoresetMode.NEXT_STEP and self._over[i]:
-                continue
+        for i in np.flatnonzero(stepped).tolist():
             final = finals.get(i)
-            recorder.step(
-                each_action[i],
+            self._recorders[i].step(
+                actions[i],
                 float(rewards[i]),
-                bool(terminations[i]),
-                bool(truncations[i]),
+                bool(self._over[i]),
                 views[i] if final is None else infos["final_obs"][i],
                 self._last[i] if final is None else final,
                 env_info(infos if final is None else infos["final_info"], i),

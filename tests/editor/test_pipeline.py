@@ -6,6 +6,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+
 from spie_robo.editor.conv_in import grow_conv_in, shrink_conv_in
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import decode_target, encode_image, encode_target

@@ -25,7 +25,7 @@ def judged(env, toys, **kwargs):
 
 def test_from_the_info(toys):
     frames = judged(toys.DictImageEnv(), toys)
-    assert [f.camera for f in frames] == ["front", "sensors/wrist"] * 2
+    assert [f.camera for f in frames] == ["front", "sensors_wrist"] * 2
     assert [f.geometry.depth.max() for f in frames[::2]] == [1.0, 2.0]
     assert frames[1].geometry is None
 

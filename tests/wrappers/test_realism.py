@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import RecordEpisodeStatistics
 
+import spie_robo.guard
 from spie_robo.errors import ConfigError, EditorError, EnvError, FrameError
 from spie_robo.types import Geometry, GuardedEdit
 from spie_robo.wrappers import RealismWrapper
+from spie_robo.wrappers.loading import load_default_guard
 
 
 def wrap(env, toys, **kwargs):
     kwargs.setdefault("guard", None)
     return RealismWrapper(env, kwargs.pop("editor", toys.NegativeEditor()), **kwargs)
+
+
+def no_geometry(env, observation, info):
+    return {}
 
 
 def test_edits_the_image_and_keeps_the_space(toys):
@@ -49,14 +55,14 @@ def test_leaves_the_rest_of_the_env_alone(toys):
 def test_finds_every_large_image_of_a_dict(toys):
     env = wrap(toys.DictImageEnv(), toys)
     observation, info = env.reset(seed=0)
-    assert set(info["realism"]) == {"front", "sensors/wrist"}
+    assert set(info["realism"]) == {"front", "sensors_wrist"}
     assert observation in env.observation_space
     assert observation["sensors"]["wrist"].min() > 130  # inverted
     assert observation["icon"].max() == 0 and observation["mask"].max() == 0
 
 
 def test_edits_only_the_named_cameras_under_their_names(toys):
-    env = wrap(toys.DictImageEnv(), toys, cameras={"hand": "sensors/wrist"})
+    env = wrap(toys.DictImageEnv(), toys, cameras={"hand": "sensors/wrist"}, geometry=no_geometry)
     observation, info = env.reset(seed=0)
     assert list(info["realism"]) == ["hand"]
     np.testing.assert_array_equal(observation["front"], env.unwrapped.observe()["front"])
@@ -71,7 +77,7 @@ def test_a_single_name_names_an_observation_that_is_the_image(toys):
 def test_all_cameras_of_a_step_are_one_batch_with_one_seed(toys):
     editor = toys.NegativeEditor()
     _, info = wrap(toys.DictImageEnv(), toys, editor=editor).reset(seed=0)
-    assert editor.batches == [["front", "sensors/wrist"]]
+    assert editor.batches == [["front", "sensors_wrist"]]
     assert len({edit.seed for edit in info["realism"].values()}) == 1
 
 
@@ -104,11 +110,11 @@ def test_a_rejected_edit_is_retried_and_then_the_raw_frame(toys):
     guard = toys.FakeGuard(lambda frame, edit: frame.camera == "front")
     env = wrap(toys.DictImageEnv(), toys, guard=guard, retries=2)
     observation, info = env.reset(seed=0)
-    front, wrist = info["realism"]["front"], info["realism"]["sensors/wrist"]
+    front, wrist = info["realism"]["front"], info["realism"]["sensors_wrist"]
     assert (front.edited, front.attempts) == (True, 1)
     assert (wrist.edited, wrist.attempts, wrist.verdict.accepted) == (False, 3, False)
     assert wrist.seed == front.seed + 2
-    np.testing.assert_array_equal(observation["sensors"]["wrist"], info["raw"]["sensors/wrist"])
+    np.testing.assert_array_equal(observation["sensors"]["wrist"], info["raw"]["sensors_wrist"])
 
 
 def test_a_failing_editor_raises_or_passes_the_raw_frame_through(toys):
@@ -163,12 +169,13 @@ def test_the_spec_rebuilds_the_wrapper(toys):
     assert toys.LoadableEditor.loaded == ["by-name"]  # one editor for both, loaded when needed
 
 
-def test_a_loaded_editor_is_recorded_by_name(toys, monkeypatch):
+def test_a_loaded_editor_is_recorded_by_id(toys, monkeypatch):
     monkeypatch.setattr(toys.NegativeEditor, "__module__", "spie_robo.editor.editor")
     editor = toys.LoadableEditor.from_pretrained("by-name")
     env = RealismWrapper(gym.make("test/PlainImage-v0"), editor, guard=None)
-    assert env.spec.additional_wrappers[-1].kwargs["editor"] == "by-name"
+    assert env.spec.additional_wrappers[-1].kwargs["editor"] == "negative@1"
     assert gym.make(env.spec).reset(seed=0)[0] in env.observation_space
+    assert toys.LoadableEditor.loaded == ["by-name", "negative@1"]
 
 
 @pytest.mark.parametrize("argument", ["editor", "guard", "geometry"])
@@ -190,6 +197,25 @@ def test_wrapping_loads_no_editor(toys):
     assert toys.LoadableEditor.loaded == []
     env.reset(seed=0)
     assert toys.LoadableEditor.loaded == ["by-name"]
+
+
+def test_the_default_guard_is_loaded_with_the_first_frame(toys, monkeypatch):
+    made = []
+
+    def make_guard():
+        made.append(toys.FakeGuard())
+        return made[-1]
+
+    monkeypatch.setitem(vars(spie_robo.guard), "GeometryGuard", make_guard)
+    load_default_guard.cache_clear()
+    try:
+        envs = [RealismWrapper(toys.PlainImageEnv(), toys.NegativeEditor()) for _ in range(2)]
+        assert made == []
+        for env in envs:
+            assert env.reset(seed=0)[1]["realism"]["camera"].verdict.accepted
+        assert len(made) == 1 and len(made[0].frames) == 2
+    finally:
+        load_default_guard.cache_clear()
 
 
 def test_an_env_without_images_says_what_it_has(toys):

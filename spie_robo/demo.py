@@ -1,0 +1,117 @@
+"""``spie-robo demo``: one edited, guarded, recorded episode and its report, in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from spie_robo.config import DemoConfig
+from spie_robo.data import RecordSummary, record_episodes
+from spie_robo.errors import ConfigError
+from spie_robo.recording import EditSetup, load_edit_setup, make_env, make_policy, new_store
+from spie_robo.report import write_report
+
+MARK = ".spie-robo-demo"
+"""A file in every demo folder: only a folder that has it is overwritten."""
+
+
+@final
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo left behind.
+
+    Attributes:
+        store: The episodes.
+        report: The page that shows them.
+        summary: What was recorded.
+    """
+
+    store: Path
+    report: Path
+    summary: RecordSummary
+
+
+def run_demo(
+    options: DemoConfig, *, setup: EditSetup | None = None, progress: bool = True
+) -> DemoResult:
+    """Let an expert act in an environment whose frames are edited, and show what came out.
+
+    Args:
+        options: The settings.
+        setup: The editor and the guard; None loads what ``options.edit`` names.
+        progress: Show a progress bar.
+
+    Raises:
+        ConfigError: If ``options.out`` holds something that no demo wrote.
+        EditorError: If there is no such editor, or it fails.
+        EnvError: If the environment cannot be made or has no expert.
+        StoreError: If the disk is full.
+    """
+    _require_own(options.out)
+    setup = setup or load_edit_setup(options.edit)
+    _claim(options.out)
+    store, report = options.out / "episodes.zarr", options.out / "report.html"
+    summary = _record(options, setup, store, progress)
+    write_report(store, report)
+    return DemoResult(store, report, summary)
+
+
+def _record(options: DemoConfig, setup: EditSetup, store: Path, progress: bool) -> RecordSummary:
+    provenance = {**setup.metadata.provenance, "policy": "expert", "command": "spie-robo demo"}
+    metadata = dataclasses.replace(setup.metadata, provenance=provenance)
+    env = make_env(options.env, setup)
+    try:
+        policy = make_policy("expert", env)
+        total = options.episodes * options.max_steps
+        with (
+            new_store(store, metadata) as writer,
+            tqdm(total=total, desc="demo", unit="step", disable=not progress) as bar,
+        ):
+
+            def advance(episode: int, step: int, row: Mapping[str, NDArray[Any]]) -> None:
+                bar.n = episode * options.max_steps + step + 1
+                bar.refresh()
+
+            summary = record_episodes(
+                env,
+                policy,
+                options.episodes,
+                options.edit.seed,
+                writer,
+                max_steps=options.max_steps,
+                on_step=advance,
+                progress=False,
+            )
+            bar.update(total - bar.n)  # episodes end early when the task is solved
+            return summary
+    finally:
+        env.close()
+
+
+def _require_own(out: Path) -> None:
+    """Raise unless ``out`` is free, or was written by a demo."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: expected a folder, there is a file. Choose another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise ConfigError(
+            f"{out}: it holds something that no demo wrote, and is left alone. Choose another "
+            "--out, or empty it."
+        )
+
+
+def _claim(out: Path) -> None:
+    """Make ``out`` an empty demo folder."""
+    try:
+        if out.is_dir():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
+        (out / MARK).touch()
+    except OSError as error:
+        raise ConfigError(f"{out}: it cannot be written: {error.strerror}.") from error

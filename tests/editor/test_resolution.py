@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spie_robo.editor.resolution import restore, shrink, working_size
+
+
+def textured(height, width):
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.random((6, 6, 3)).astype(np.float32), (width, height))
+    image = 0.7 * smooth + 0.2 * rng.random((height, width, 1))
+    return (image.clip(0, 1) * 255).astype(np.uint8)
+
+
+@given(st.integers(16, 4000), st.integers(16, 4000), st.sampled_from([64, 128, 512]))
+def test_working_size_is_valid(height, width, resolution):
+    h, w = working_size(height, width, resolution, 16)
+    assert h % 16 == 0 and w % 16 == 0 and min(h, w) >= 16
+
+
+@pytest.mark.parametrize(
+    ("frame", "working"),
+    [((128, 128), (128, 128)), ((480, 640), (112, 144)), ((256, 256), (128, 128))],
+)
+def test_working_size_keeps_the_aspect_ratio(frame, working):
+    assert working_size(*frame, 128, 16) == working
+
+
+def test_frames_of_working_size_pass_untouched():
+    image, edit = textured(128, 128), textured(128, 128)[::-1]
+    assert shrink(image, (128, 128)) is image
+    assert restore(edit, image) is edit
+
+
+def test_smaller_frames_get_the_shrunken_edit():
+    assert restore(textured(128, 128), textured(64, 64)).shape == (64, 64, 3)
+
+
+def test_an_affine_recolouring_is_restored_exactly():
+    frame = textured(384, 512)
+    matrix = np.array([[0.8, 0.1, 0.0], [0.0, 0.7, 0.1], [0.1, 0.0, 0.6]])
+
+    def recolour(image):
+        return (image @ matrix + 20).clip(0, 255).astype(np.uint8)
+
+    small = shrink(frame, (96, 128))
+    restored = restore(recolour(small), frame)
+    error = np.abs(restored.astype(int) - recolour(frame)).mean()
+    enlarged = cv2.resize(recolour(small), (512, 384), interpolation=cv2.INTER_CUBIC)
+    assert error < 3
+    assert error < 0.3 * np.abs(enlarged.astype(int) - recolour(frame)).mean()
+
+
+def test_fine_detail_and_shape_come_back():
+    frame = textured(384, 384)
+    cv2.line(frame, (30, 50), (350, 320), (255, 255, 255), 1)
+    darker = (shrink(frame, (128, 128)) * 0.6).astype(np.uint8)
+    restored = restore(darker, frame)
+
+    def gradient(image):
+        return np.abs(np.diff(image.astype(float), axis=1)).mean()
+
+    enlarged = cv2.resize(darker, (384, 384), interpolation=cv2.INTER_CUBIC)
+    assert gradient(restored) > 0.85 * 0.6 * gradient(frame)
+    assert gradient(enlarged) < 0.5 * 0.6 * gradient(frame)

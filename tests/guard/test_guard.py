@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spie_robo.errors import FrameError
+from spie_robo.guard import DEVIATION_NAMES, GeometryGuard, GuardBudget, Judge, distortions
+from spie_robo.guard.distortions import LabelledImage
+from spie_robo.types import EditResult, Frame, Geometry, Guard
+
+FrameOf = Callable[[LabelledImage], Frame]
+Mask = NDArray[np.bool_]
+BUDGET = GuardBudget(0.2, 0.8, 0.7, 2.0, 10.0, 1.0)
+
+
+def edit_of(rgb: NDArray[np.uint8]) -> EditResult:
+    return EditResult(rgb, 0, "", "test", 1)
+
+
+@pytest.fixture
+def guard(palette_judge: Judge) -> GeometryGuard:
+    return GeometryGuard(BUDGET, protect=("cube",), estimator=palette_judge)
+
+
+def test_an_unchanged_frame_is_accepted(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    assert isinstance(guard, Guard)
+    verdict = guard.judge(frame_of(scene), edit_of(scene.rgb))
+    assert verdict.accepted and verdict.source == "simulator"
+    assert tuple(d.name for d in verdict.deviations) == DEVIATION_NAMES
+    exact = [verdict.value(name) for name in ("depth_error", "mask_iou", "boundary_f")]
+    assert exact == pytest.approx([0, 1, 1], abs=1e-6)
+    assert verdict.value("displacement_px") < 1 < verdict.value("edge_support")
+
+
+def test_a_shift_is_rejected_and_the_reason_names_it(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf, cube: Mask
+) -> None:
+    moved = distortions.shift(scene, cube, 3, np.random.default_rng(0))
+    verdict = guard.judge(frame_of(scene), edit_of(moved.rgb))
+    assert not verdict.accepted
+    assert verdict.value("displacement_px") == pytest.approx(3, abs=1)
+    assert "displacement_px" in verdict.reason and "at most 2" in verdict.reason
+
+
+@pytest.mark.parametrize("kind", ["removed", "inserted", "scaled", "warped"])
+def test_other_changes_are_rejected(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf, cube: Mask, kind: str
+) -> None:
+    generator = np.random.default_rng(0)
+    changed = {
+        "removed": lambda: distortions.remove(scene, cube),
+        "inserted": lambda: distortions.insert(scene, scene, cube, generator),
+        "scaled": lambda: distortions.scale(scene, cube, 1.25),
+        "warped": lambda: distortions.warp(scene, 8, generator),
+    }[kind]()
+    assert not guard.judge(frame_of(scene), edit_of(changed.rgb)).accepted
+
+
+def test_without_geometry_the_raw_frame_is_read(
+    guard: GeometryGuard, scene: LabelledImage, cube: Mask
+) -> None:
+    frame = Frame(scene.rgb)
+    same, moved = (
+        guard.judge(frame, edit_of(image.rgb))
+        for image in (scene, distortions.shift(scene, cube, 6, np.random.default_rng(0)))
+    )
+    assert same.accepted and same.source == "estimate"
+    assert not moved.accepted
+    assert math.isnan(same.value("chroma_drift"))
+
+
+def test_mistakes_on_the_raw_frame_are_not_blamed_on_the_edit(
+    blind_judge: Judge, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    verdict = GeometryGuard(BUDGET, estimator=blind_judge).judge(
+        frame_of(scene), edit_of(scene.rgb)
+    )
+    assert verdict.accepted
+
+
+def test_a_protected_object_must_keep_its_colour(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    recoloured = scene.rgb.copy()
+    recoloured[scene.classes == 3] = (200, 60, 90)
+    verdict = guard.judge(frame_of(scene), edit_of(recoloured))
+    assert verdict.value("chroma_drift") > 10
+    assert [d.name for d in verdict.deviations if d.exceeded] == ["chroma_drift"]
+    by_id = GeometryGuard(BUDGET, protect=(3,), estimator=guard.estimator)
+    assert not by_id.judge(frame_of(scene), edit_of(recoloured)).accepted
+    free = GeometryGuard(BUDGET, estimator=guard.estimator)
+    assert free.judge(frame_of(scene), edit_of(recoloured)).accepted
+
+
+def test_a_batch_is_judged_as_its_frames_one_by_one(
+    guard: GeometryGuard, make_scene: Callable[..., LabelledImage], frame_of: FrameOf, cube: Mask
+) -> None:
+    scenes = [make_scene(), make_scene(256), make_scene(goal=False)]
+    frames = [frame_of(scene) for scene in scenes]
+    edits = [
+        edit_of(scenes[0].rgb),
+        edit_of(np.roll(scenes[1].rgb, 10, axis=1)),
+        edit_of(distortions.remove(scenes[2], cube).rgb),
+    ]
+    together = guard.judge_batch(frames, edits)
+    assert together[1:] == [guard.judge(f, e) for f, e in zip(frames[1:], edits[1:], strict=True)]
+    assert [verdict.accepted for verdict in together] == [True, False, False]
+
+
+def test_depth_alone_or_segmentation_alone_is_enough(
+    guard: GeometryGuard, scene: LabelledImage
+) -> None:
+    depth = np.where(scene.depth > 1.5, np.inf, scene.depth).astype(np.float32)
+    for geometry in (Geometry(depth=depth), Geometry(segmentation=scene.classes.astype(np.int32))):
+        verdict = guard.judge(Frame(scene.rgb, "front", geometry), edit_of(scene.rgb))
+        assert verdict.source == "simulator"
+        assert not math.isnan(verdict.value("depth_error"))
+        assert not math.isnan(verdict.value("mask_iou"))
+
+
+def test_an_edit_of_another_size_is_refused(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    with pytest.raises(FrameError, match="Resize the edit"):
+        guard.judge(frame_of(scene), edit_of(scene.rgb[:64]))
+    with pytest.raises(FrameError, match="one edit a frame"):
+        guard.judge_batch([frame_of(scene)], [])

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from spie_robo import config
+from spie_robo.config import (
+    ConvertConfig,
+    DemoConfig,
+    EditConfig,
+    RecordConfig,
+    ReportConfig,
+    load_config,
+    read_values,
+)
+from spie_robo.errors import ConfigError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_nested_values_with_their_types(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "c.yaml",
+        "env: A-v0\nepisodes: 3\nout: o.zarr\nzarr_format: 2\nmax_steps: null\n"
+        "edit:\n  editor: embedded\n  references: photos\n  protect: [cube, disc]\n  steps: 4\n",
+    )
+    assert load_config(RecordConfig, file) == RecordConfig(
+        env="A-v0",
+        episodes=3,
+        out=Path("o.zarr"),
+        zarr_format=2,
+        edit=EditConfig(
+            editor="embedded", references=Path("photos"), protect=("cube", "disc"), steps=4
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("episods: 3", "Did you mean 'episodes'"),
+        ("qqqq: 3", "Known: env, episodes"),
+        ("episodes: three", "episodes: expected int, got text 'three'"),
+        ("episodes: true", "episodes: expected int, got bool"),
+        ("zarr_format: 4", "expected one of 2, 3, got 4"),
+        ("max_steps: 1.5", "expected int or null, got float"),
+        ("edit: {sead: 1}", "Did you mean 'seed'"),
+        ("edit: {guard: 1}", "guard: expected bool, got int 1"),
+        ("edit: {protect: cube}", "protect: expected a list"),
+        ("edit: {seed: -1}", "seed: expected 0 or more, got -1"),
+        ("- a\n- b", "expected 'setting: value' lines"),
+        ("a: [", "cannot be read as YAML"),
+    ],
+)
+def test_names_what_is_wrong_in_a_file(tmp_path: Path, text: str, message: str) -> None:
+    file = write(tmp_path / "c.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        read_values(RecordConfig, file)
+    assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_missing_settings_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'episodes', 'out'"):
+        load_config(RecordConfig, write(tmp_path / "c.yaml", "env: A-v0"))
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(RecordConfig, tmp_path / "none.yaml")
+    assert read_values(RecordConfig, write(tmp_path / "empty.yaml", "# nothing")) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "message"),
+    [
+        (RecordConfig, {"env": "A", "episodes": 0, "out": Path("o")}, "episodes: expected 1"),
+        (RecordConfig, {"env": " ", "episodes": 1, "out": Path("o")}, "env: expected a name"),
+        (
+            RecordConfig,
+            {"env": "A", "episodes": 1, "out": Path("o"), "policy": "best"},
+            "policy: expected 'expert' or 'random', got 'best'",
+        ),
+        (
+            RecordConfig,
+            {"env": "A", "episodes": 1, "out": Path("o"), "image_size": 8},
+            "image_size: expected 16",
+        ),
+        (DemoConfig, {"out": Path("o"), "max_steps": 0}, "max_steps: expected 1"),
+        (EditConfig, {"steps": 0}, "steps: expected 1"),
+        (EditConfig, {"retries": -1}, "retries: expected 0"),
+        (EditConfig, {"editor": ""}, "editor: expected a name"),
+        (ReportConfig, {"store": Path("s"), "out": Path("o"), "frames": 1}, "frames: expected 2"),
+        (ConvertConfig, {"source": Path("s"), "out": Path("./s")}, "another path than the source"),
+        (
+            ConvertConfig,
+            {"source": Path("s"), "out": Path("o"), "batch_size": 0},
+            "batch_size: expected 1",
+        ),
+    ],
+)
+def test_records_check_themselves(settings: type, values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "file"),
+    [(DemoConfig, "demo.yaml"), (RecordConfig, "record.yaml"), (ConvertConfig, "convert.yaml")],
+)
+def test_shipped_files_fit_their_records(settings: type, file: str) -> None:
+    values = read_values(settings, CONFIGS / file)
+    needed = {"out": Path("o"), "source": Path("s")}
+    fields = {item.name for item in dataclasses.fields(settings)}
+    made = settings(**{k: v for k, v in needed.items() if k in fields}, **values)
+    assert all(getattr(made, key) == value for key, value in values.items()) and values
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("pretrain/*.yaml")), ids=lambda f: f.name)
+def test_shipped_pretraining_files_are_valid(file: Path) -> None:
+    from spie_robo.pretraining.config import PretrainConfig
+
+    assert load_config(PretrainConfig, file).training_shards
+
+
+def test_records_are_frozen() -> None:
+    records = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
+    assert len(records) == 8
+    assert all(record.__dataclass_params__.frozen for record in records)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+
+from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
+from spie_robo.errors import EditorError, EnvError, StoreError, StoreLockedError
+from spie_robo.wrappers import RealismWrapper, VectorRealismWrapper
+
+
+def run_episodes(env, *seeds):
+    """Play, and return what a store should hold of each episode."""
+    played = []
+    for seed in seeds:
+        observation, info = env.reset(seed=seed)
+        rows, over = [], False
+        while not over:
+            action = len(rows) % 2
+            before = (observation, info)
+            observation, reward, over, _, info = env.step(action)
+            rows.append((*before, action, reward, info))
+        played.append(rows)
+    return played
+
+
+def test_episodes_are_written_as_they_happen(toys, tmp_path):
+    guard = toys.FakeGuard(lambda frame, edit: frame.camera == "front")
+    env = RealismWrapper(
+        gym.make("test/DictImage-v0"),
+        toys.NegativeEditor(),
+        guard=guard,
+        record=tmp_path / "s.zarr",
+    )
+    played = run_episodes(env, 0)
+    assert len(EpisodeStore.open(tmp_path / "s.zarr")) == 1  # durable before close()
+    played += run_episodes(env, 1)
+    env.close()
+
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    assert store.seeds.tolist() == [0, 1]
+    assert store.metadata.env_id == "test/DictImage-v0"
+    assert store.metadata.editor_id == "negative@1"
+    for rows, episode in zip(played, store, strict=True):
+        assert len(rows) == len(episode["action"]) == 3
+        for t, (observation, info, action, reward, next_info) in enumerate(rows):
+            np.testing.assert_array_equal(episode["front_rgb"][t], observation["front"])
+            np.testing.assert_array_equal(episode["front_raw"][t], info["raw"]["front"])
+            depth = info["geometry"]["front"].depth
+            np.testing.assert_array_equal(episode["front_depth"][t], depth)
+            wrist = observation["sensors"]["wrist"]
+            np.testing.assert_array_equal(episode["sensors_wrist_rgb"][t], wrist)
+            np.testing.assert_array_equal(episode["state"][t], observation["state"])
+            assert episode["action"][t] == action and episode["reward"][t] == reward
+            assert episode["success"][t] == next_info["success"]
+            edit = info["realism"]["front"]
+            assert episode["realism_front_seed"][t] == edit.seed
+        assert episode["realism_front_accepted"].all()
+        assert not episode["realism_sensors_wrist_accepted"].any()
+
+
+def test_cameras_are_recorded_under_their_names(toys, tmp_path):
+    env = RealismWrapper(
+        gym.make("test/DictImage-v0"),
+        toys.NegativeEditor(),
+        guard=None,
+        cameras={"front": "front", "hand": "sensors/wrist"},
+        record=tmp_path / "s.zarr",
+    )
+    run_episodes(env, 1)
+    env.close()
+    keys = EpisodeStore.open(tmp_path / "s.zarr").keys
+    assert {"front_rgb", "front_raw", "hand_rgb", "hand_raw"} <= set(keys)
+    assert not any("wrist" in key for key in keys)
+
+
+def test_an_episode_in_progress_is_dropped(toys, tmp_path):
+    env = RealismWrapper(
+        toys.PlainImageEnv(), toys.NegativeEditor(), guard=None, record=tmp_path / "s.zarr"
+    )
+    run_episodes(env, 0)
+    env.reset(seed=7)
+    env.step(0)
+    env.reset(seed=8)
+    for _ in range(3):
+        env.step(0)
+    env.reset(seed=9)
+    env.step(0)
+    env.close()
+    env.close()
+    assert EpisodeStore.open(tmp_path / "s.zarr").seeds.tolist() == [0, 8]
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_an_episode_with_a_failed_edit_is_dropped(toys, vector):
+    """Going on after the error must not pair an observation with a later action."""
+    writer, editor = MemoryWriter(), toys.NegativeEditor()
+    if vector:
+        plain = SyncVectorEnv([toys.PlainImageEnv])
+        env = VectorRealismWrapper(plain, editor, guard=None, record=writer)
+    else:
+        env = RealismWrapper(toys.PlainImageEnv(), editor, guard=None, record=writer)
+    action = np.zeros(1, int) if vector else 0
+    env.reset(seed=0)
+    env.step(action)
+    editor.edit = toys.BrokenEditor().edit
+    with pytest.raises(EditorError):
+        env.step(action)
+    del editor.edit
+    env.step(action)
+    assert writer.episodes == []
+    env.reset(seed=1)
+    for _ in range(3):
+        env.step(action)
+    assert [seed for seed, _ in writer.episodes] == [1]
+
+
+def test_a_store_goes_on_where_it_was(toys, tmp_path):
+    for _ in range(2):
+        env = RealismWrapper(
+            toys.PlainImageEnv(), toys.NegativeEditor(), guard=None, record=str(tmp_path / "s.zarr")
+        )
+        run_episodes(env, 0, 1)
+        env.close()
+    assert EpisodeStore.open(tmp_path / "s.zarr").seeds.tolist() == [0, 1, 0, 1]
+
+
+def test_a_writer_that_was_passed_in_stays_open(toys, tmp_path):
+    with EpisodeWriter.create(tmp_path / "s.zarr") as writer:
+        env = RealismWrapper(toys.PlainImageEnv(), toys.NegativeEditor(), guard=None, record=writer)
+        run_episodes(env, 1)
+        env.close()
+        assert writer.n_episodes == 1
+        writer.begin_episode()
+
+
+def test_another_writer_or_editor_or_env_is_refused(toys, tmp_path):
+    path = tmp_path / "s.zarr"
+
+    def wrap(name="test/PlainImage-v0", editor_id="negative@1"):
+        editor = toys.NegativeEditor()
+        editor.id = editor_id
+        return RealismWrapper(gym.make(name), editor, guard=None, record=path)
+
+    env = wrap()
+    with pytest.raises(StoreLockedError):
+        wrap()
+    run_episodes(env, 1)
+    env.close()
+    for kwargs, error, message in (
+        ({"editor_id": "other@2"}, StoreError, "recorded with the editor 'negative@1'"),
+        ({"name": "test/DictImage-v0"}, EnvError, "recorded in test/PlainImage-v0"),
+    ):
+        other = wrap(**kwargs)
+        with pytest.raises(error, match=message):
+            run_episodes(other, 1)
+        other.close()
+    assert len(EpisodeStore.open(path)) == 1
+
+
+def test_the_spec_does_not_record(toys, tmp_path):
+    env = RealismWrapper(
+        gym.make("test/PlainImage-v0"), "by-name", guard=None, record=tmp_path / "s.zarr"
+    )
+    rebuilt = gym.make(env.spec)
+    run_episodes(rebuilt, 1)
+    rebuilt.close()
+    env.close()
+    assert len(EpisodeStore.open(tmp_path / "s.zarr")) == 0
+
+
+class MemoryWriter:
+    """Takes episodes like an ``EpisodeWriter``, without the disk."""
+
+    def __init__(self):
+        self.metadata = StoreMetadata()
+        self.episodes = []
+
+    def add_episode(self, arrays, seed=None):
+        self.episodes.append((seed, arrays))
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_a_vector_env_records_what_the_single_wrapper_would(toys, kind, mode):
+    def lengthened(length):
+        env = toys.DictImageEnv()
+        env.length = length
+        return env
+
+    got, single = MemoryWriter(), MemoryWriter()
+    # Without copies: each step overwrites the arrays of the last.
+    plain = kind([lambda: lengthened(2), lambda: lengthened(3)], autoreset_mode=mode, copy=False)
+    envs = VectorRealismWrapper(plain, toys.NegativeEditor(), guard=None, record=got)
+    envs.reset(seed=[5, 6])
+    for _ in range(8 if mode is AutoresetMode.NEXT_STEP else 6):
+        envs.step(np.ones(2, int))
+    envs.close()
+    # NEXT_STEP spends a step on each reset: env 0 ends at 2, 5, 8 and env 1 at 3, 7.
+    lengths = [2, 3, 2, 3, 2] if mode is AutoresetMode.NEXT_STEP else [2, 3, 2, 2, 3]
+    assert [len(arrays["action"]) for _, arrays in got.episodes] == lengths
+
+    for length, seed in ((2, 5), (3, 6)):
+        env = RealismWrapper(lengthened(length), toys.NegativeEditor(), guard=None, record=single)
+        for episode in range(3):
+            env.reset(seed=seed if episode == 0 else None)
+            for _ in range(length):
+                env.step(1)
+    expected = {
+        length: iter([e for e in single.episodes if len(e[1]["action"]) == length])
+        for length in (2, 3)
+    }
+    for seed, arrays in got.episodes:
+        expected_seed, expected_arrays = next(expected[len(arrays["action"])])
+        assert seed == expected_seed and arrays.keys() == expected_arrays.keys()
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(array, expected_arrays[key], err_msg=key)
