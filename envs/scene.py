@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import pybullet
 import pybullet_data
 from numpy.typing import NDArray
-from pybullet_utils.bullet_client import BulletClient
+from pybullet_utils.bullet_client import BulletClient  # type: ignore[import-untyped]
 
 from spie_robo.envs.scene_state import CameraPose, SceneState, Shape, ShapeKind
 
@@ -25,6 +25,8 @@ TABLE_CENTRE = (0.30, 0.0)
 TABLE_SIZE = (1.00, 1.40, 0.04)
 WALL_DISTANCE = 0.85
 PHYSICS_RATE = 240
+
+Vector: TypeAlias = Sequence[float] | NDArray[np.float64]
 
 DEFAULT_COLORS: dict[str, tuple[float, float, float]] = {
     "floor": (0.45, 0.47, 0.50),
@@ -91,8 +93,8 @@ class TabletopScene:
     def add_box(
         self,
         name: str,
-        size: Sequence[float],
-        position: Sequence[float],
+        size: Vector,
+        position: Vector,
         *,
         mass: float = 0.0,
         color: Sequence[float] | None = None,
@@ -107,7 +109,7 @@ class TabletopScene:
         self,
         name: str,
         radius: float,
-        position: Sequence[float],
+        position: Vector,
         *,
         mass: float = 0.0,
         color: Sequence[float] | None = None,
@@ -122,7 +124,7 @@ class TabletopScene:
         name: str,
         radius: float,
         height: float,
-        position: Sequence[float],
+        position: Vector,
         *,
         mass: float = 0.0,
         color: Sequence[float] | None = None,
@@ -140,7 +142,7 @@ class TabletopScene:
         name: str,
         collision: dict[str, Any],
         visual: dict[str, Any],
-        position: Sequence[float],
+        position: Vector,
         mass: float,
         color: Sequence[float] | None,
         collide: bool,
@@ -165,9 +167,7 @@ class TabletopScene:
         """Ids of all bodies called ``name``."""
         return [body for body, other in self.names.items() if other == name]
 
-    def place(
-        self, body: int, position: Sequence[float], yaw: float = 0.0, tilt: float = 0.0
-    ) -> None:
+    def place(self, body: int, position: Vector, yaw: float = 0.0, tilt: float = 0.0) -> None:
         """Put a body somewhere at rest; angles in radians."""
         orientation = self.client.getQuaternionFromEuler([tilt, 0, yaw])
         self.client.resetBasePositionAndOrientation(body, list(position), orientation)

@@ -113,7 +113,7 @@ def _camera(camera: CameraPose, samples: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _transform(matrix: NDArray[np.float64]) -> Any:
+def _transform(matrix: NDArray[np.floating[Any]]) -> Any:
     return mitsuba().ScalarTransform4f(matrix.tolist())
 
 

@@ -30,7 +30,7 @@ def texture(material: Material, height: int = 384, width: int = 384) -> NDArray[
     color = np.array(material.color, np.float32)
     accent = np.array(material.accent, np.float32)
     image = color + mix[..., None] * (accent - color)
-    return np.clip(image * shade[..., None], 0, 1).astype(np.float32)
+    return np.asarray(np.clip(image * shade[..., None], 0, 1), np.float32)
 
 
 def _noise(
@@ -59,7 +59,7 @@ def _wood(rng: np.random.Generator, height: int, width: int, scale: float) -> tu
     grain = 0.5 + 0.5 * np.sin(2 * np.pi * rings)
     fibre = _noise(rng, height, width, 90 * scale, 2.2)
     mix = np.clip(0.55 * grain**2 + 0.22 * fibre + 0.1, 0, 1)
-    return mix, 1 + 0.03 * _cloud(rng, height, width, 150)
+    return np.asarray(mix, np.float32), 1 + 0.03 * _cloud(rng, height, width, 150)
 
 
 def _planks(rng: np.random.Generator, height: int, width: int, scale: float) -> tuple[Field, Field]:

@@ -107,7 +107,7 @@ class TwinWrapper(
         info = {**info, "style": self._style.name}
         return self._retake(observation), reward, terminated, truncated, info
 
-    def render(self) -> RGB | None:  # type: ignore[override]
+    def render(self) -> RGB | None:
         """The twin's front image if the env's ``render_mode`` is ``"rgb_array"``."""
         if self.env.render_mode != "rgb_array":
             return None

@@ -36,6 +36,7 @@ from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import LatentSpec, decode_target, encode_image, to_condition
 from spie_robo.editor.noise_prediction import Conditioning, condition, denoiser
+from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.samplers import build_sampler, draw_noise, sample
 from spie_robo.editor.visual_prompt import VisualPrompt
 from spie_robo.errors import EditorError
@@ -63,7 +64,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
     diffusers' ``StableDiffusionInstructPix2PixPipeline`` computes.
 
     Args:
-        vae: Autoencoder with C latent channels.
+        vae: Autoencoder with C latent channels; the embedded editor's is linear.
         text_encoder: CLIP text model.
         tokenizer: Its tokenizer.
         unet: With 3C input channels: noisy latents, image latents, visual prompt.
@@ -84,7 +85,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | PatchAutoencoder,
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         unet: UNet2DConditionModel,
@@ -331,12 +332,17 @@ def _load_stock_parts(folder: Path) -> dict[str, Any]:
     scheduler_name = json.loads((folder / MODEL_INDEX).read_text())["scheduler"][1]
     safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     return {
-        "vae": AutoencoderKL.from_pretrained(folder / "vae", **safe),
+        "vae": _vae_class(folder / "vae").from_pretrained(folder / "vae", **safe),
         "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
         "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),
         "scheduler": getattr(diffusers, scheduler_name).from_pretrained(folder / "scheduler"),
     }
+
+
+def _vae_class(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:
+    name = json.loads((folder / EXTRAS_CONFIG).read_text())["_class_name"]
+    return PatchAutoencoder if name == PatchAutoencoder.__name__ else AutoencoderKL
 
 
 def _as_dtype(module: ModuleT, dtype: torch.dtype | None) -> ModuleT:

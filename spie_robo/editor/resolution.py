@@ -123,4 +123,4 @@ def _enlarge(planes: Plane, size: tuple[int, ...]) -> Plane:
 
 
 def _unit(image: RGB) -> Plane:
-    return image.astype(np.float32) / 255
+    return np.asarray(image, dtype=np.float32) / np.float32(255)

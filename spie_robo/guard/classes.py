@@ -77,3 +77,12 @@ def class_map(segmentation: NDArray[np.int32], names: Mapping[int, str]) -> NDAr
             found = GeometryClass.OBJECT if instance > 0 else GeometryClass.BACKGROUND
         classes[segmentation == instance] = found
     return classes
+
+
+def merge_movable(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Count goals as objects: from above a disc on the table and a ball look alike.
+
+    Args:
+        classes: uint8, any shape: values of :class:`GeometryClass`.
+    """
+    return np.where(classes == GeometryClass.GOAL, np.uint8(GeometryClass.OBJECT), classes)

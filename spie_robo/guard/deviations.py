@@ -19,6 +19,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 ClassMap: TypeAlias = NDArray[np.uint8]
 
 SILHOUETTE_CLASSES = (GeometryClass.ROBOT, GeometryClass.OBJECT, GeometryClass.GOAL)
+"""Classes whose outlines are compared."""
 _SCALE_FLOOR = 1e-3
 
 

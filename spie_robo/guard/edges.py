@@ -33,6 +33,15 @@ _PRICE = 0.05
 _FRAME = 2
 """Outlines this near to the picture's border are no evidence, in pixels."""
 
+_QUIET = 3.0
+"""Slopes well below this are noise rather than edges, in grey levels per pixel."""
+
+_DOUBT = 0.6
+"""Added to every support before two are compared: faint edges prove little either way."""
+
+_VISIBLE = 0.5
+"""Least support that an outline has in the raw frame, beyond the doubt, if it is to be judged."""
+
 _SMALLEST_CONTOUR = 8
 _STRONGEST = 4.0
 
@@ -131,14 +140,14 @@ def edge_field(rgb: NDArray[np.uint8]) -> Floats:
     magnitude = np.linalg.norm(gradient, axis=-1)
     strongest = magnitude.argmax(axis=2)[..., None, None]
     chosen = np.take_along_axis(gradient, strongest, axis=2)[:, :, 0]
-    busy = cv2.GaussianBlur(magnitude.max(axis=2), (0, 0), 8.0) + 1.0
+    busy = cv2.GaussianBlur(magnitude.max(axis=2), (0, 0), 8.0) + _QUIET
     return cast(Floats, chosen / busy[..., None])
 
 
 def support(field: Floats, contour: Contour) -> Floats:
     """How strong the edges along an outline are, for every placement tried.
 
-    The mean over the outline of ``|g . n|``, the gradient across it, each at most 4.
+    ``0.6 + mean |g . n|``: the gradients across the outline, each at most 4.
 
     Args:
         field: From :func:`edge_field`.
@@ -153,7 +162,7 @@ def support(field: Floats, contour: Contour) -> Floats:
     y = (contour.centre[1] + offset[:, 1] * scale + down).astype(np.float32)
     sampled = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     across = np.abs((sampled * contour.normals).sum(axis=-1))
-    return cast(Floats, np.minimum(across, _STRONGEST).mean(axis=1))
+    return cast(Floats, np.minimum(across, _STRONGEST).mean(axis=1) + np.float32(_DOUBT))
 
 
 def moved_by(contour: Contour) -> Floats:
@@ -193,12 +202,14 @@ def edge_fit(rgb: NDArray[np.uint8], raw: NDArray[np.uint8], truth: ClassMap) ->
     displacements, supports = [], []
     for contour in contours(truth):
         distance = moved_by(contour)
-        if _displacement(support(raw_field, contour), distance) > _IN_PLACE:
+        near, far = distance <= _IN_PLACE, distance > _IN_PLACE
+        shown = support(raw_field, contour)
+        visible = shown[near].max() >= _DOUBT + _VISIBLE
+        if not visible or _displacement(shown, distance) > _IN_PLACE:
             continue
         found = support(field, contour)
-        near, far = distance <= _IN_PLACE, distance > _IN_PLACE
         displacements.append(_displacement(found, distance))
-        supports.append(float(found[near].max() / (found[far].max() + 1e-3)))
+        supports.append(float(found[near].max() / found[far].max()))
     return EdgeFit(max(displacements, default=math.nan), min(supports, default=math.nan))
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spie_robo.errors import FrameError
 from spie_robo.guard import deviations
 from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES, GuardBudget
-from spie_robo.guard.classes import class_map
+from spie_robo.guard.classes import class_map, merge_movable
 from spie_robo.guard.edges import edge_fit
 from spie_robo.guard.judge import GeometryEstimate, Judge, resize, shipped_judge
 from spie_robo.types import RGB, Deviation, EditResult, Frame, GeometrySource, GuardVerdict
@@ -114,28 +114,31 @@ class GeometryGuard:
                     f"frame, got {image.shape}. Resize the edit to its frame's size."
                 )
         estimator = self.estimator or shipped_judge()
-        baselines = estimator.estimate([frame.rgb for frame in frames])
+        distinct = {id(frame): frame for frame in frames}  # several edits may share a frame
+        read = estimator.estimate([frame.rgb for frame in distinct.values()])
+        baselines = dict(zip(distinct, read, strict=True))
         estimates = estimator.estimate(images)
         return [
-            self._measure(frame, image, baseline, estimate)
-            for frame, image, baseline, estimate in zip(
-                frames, images, baselines, estimates, strict=True
-            )
+            self._measure(frame, image, baselines[id(frame)], estimate)
+            for frame, image, estimate in zip(frames, images, estimates, strict=True)
         ]
 
     def _measure(
         self, frame: Frame, image: RGB, baseline: GeometryEstimate, estimate: GeometryEstimate
     ) -> Measurement:
         truth = _truth(frame, baseline)
-        classes = deviations.excuse(estimate.classes, truth.classes, baseline.classes)
+        true_classes = merge_movable(truth.classes)
+        classes = deviations.excuse(
+            merge_movable(estimate.classes), true_classes, merge_movable(baseline.classes)
+        )
         edit = resize(image, estimate.classes.shape[0])
         fit = edge_fit(edit, resize(frame.rgb, estimate.classes.shape[0]), truth.classes)
         values = {
             "depth_error": deviations.depth_error(
                 estimate.log_depth, truth.log_depth, baseline.log_depth
             ),
-            "mask_iou": deviations.mask_iou(classes, truth.classes),
-            "boundary_f": deviations.boundary_f(classes, truth.classes),
+            "mask_iou": deviations.mask_iou(classes, true_classes),
+            "boundary_f": deviations.boundary_f(classes, true_classes),
             "displacement_px": fit.displacement_px,
             "edge_support": fit.support,
             "chroma_drift": deviations.chroma_drift(frame.rgb, image, self._protected(frame)),

@@ -41,31 +41,18 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class VaeConfig:
-    """The autoencoder.
+class AutoencoderConfig:
+    """The linear autoencoder.
 
     Attributes:
         latent_channels: C.
-        shards: Number of training shards; crops of a few thousand frames are plenty.
-        widths: Channels at full, half and quarter resolution.
-        crop: Edge of the training crops in pixels.
-        gradient_weight: Weight of the difference of image gradients, against blur.
-        latent_noise: Noise on training latents, in units of their spread: the decoder learns to
-            forgive the diffusion model's errors.
-        kl_weight: Weight of the KL term.
-        optimizer: How it is trained.
+        patch: Edge of a patch in pixels: the scale factor.
+        shards: Number of training shards whose frames it is computed from.
     """
 
     latent_channels: int = 16
-    shards: int = 8
-    widths: tuple[int, ...] = (32, 64, 96)
-    crop: int = 64
-    gradient_weight: float = 1.0
-    latent_noise: float = 0.05
-    kl_weight: float = 1e-6
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(steps=1800, batch=16, learning_rate=1.5e-3)
-    )
+    patch: int = 4
+    shards: int = 4
 
 
 @dataclass(frozen=True)
@@ -79,6 +66,8 @@ class UnetConfig:
         drop_text: Share of rows trained without text (the ``STYLE`` branch).
         drop_style: Share of rows trained without text and photo (``IMAGE``).
         drop_all: Share of rows trained without anything (``UNCOND``).
+        energy_exponent: How much more a latent channel counts that moves pixels more: 0 not at
+            all (sharpest texture), 1 in proportion (best PSNR).
         generic_text: Share of rows whose instruction does not describe the style.
         optimizer: How it is trained.
     """
@@ -89,9 +78,10 @@ class UnetConfig:
     drop_text: float = 0.10
     drop_style: float = 0.05
     drop_all: float = 0.03
+    energy_exponent: float = 0.5
     generic_text: float = 0.5
     optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(steps=8000, batch=16, learning_rate=4e-4)
+        default_factory=lambda: OptimizerConfig(steps=4600, batch=16, learning_rate=5e-4, warmup=200)
     )
 
 
@@ -101,30 +91,35 @@ class PretrainConfig:
 
     Attributes:
         out: Folder of checkpoints, logs and grids.
-        stage: Which stage to run; ``all`` runs them in order. A finished stage is not repeated.
+        stage: The last stage to run: ``pairs``, ``unet`` or ``all``. A finished stage is not
+            repeated.
+        export_to: A further folder that receives the finished editor.
+        edit_steps: Denoising steps that the exported editor uses by default.
+        guidance: Its image, style and text scales.
         held_out_shards: The first so many shards of pairs are for judging only.
         threads: CPU threads.
         seed: Seed of everything that is random.
         pairs: The rendered pairs.
-        vae: The autoencoder.
+        autoencoder: The autoencoder.
         unet: The denoiser.
     """
 
     out: str = "runs/embedded"
     stage: str = "all"
+    export_to: str | None = None
+    edit_steps: int = 10
+    guidance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     held_out_shards: int = 4
     threads: int = 2
     seed: int = 0
     pairs: PairsConfig = field(default_factory=PairsConfig)
-    vae: VaeConfig = field(default_factory=VaeConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
 
     def __post_init__(self) -> None:
         """Check what concerns several stages."""
-        if self.stage not in ("all", "pairs", "vae", "unet", "export"):
-            raise ConfigError(
-                f"stage: expected all, pairs, vae, unet or export, got {self.stage!r}."
-            )
+        if self.stage not in ("all", "pairs", "unet"):
+            raise ConfigError(f"stage: expected all, pairs or unet, got {self.stage!r}.")
         if not 0 < self.held_out_shards < self.pairs.shards:
             raise ConfigError(
                 f"held_out_shards: expected 1 to {self.pairs.shards - 1}, "

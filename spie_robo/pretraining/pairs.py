@@ -50,7 +50,7 @@ class PairsConfig:
     """
 
     folder: str = "runs/pairs"
-    shards: int = 44
+    shards: int = 32
     styles_per_shard: int = 16
     scenes_per_style: int = 8
     samples: int = 2

@@ -1,19 +1,22 @@
-"""Stage 2: the denoiser, its text encoder and the visual prompt."""
+"""Stage 3: the denoiser, its text encoder and the visual prompt."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spie_robo.editor.conv_in import grow_conv_in
 from spie_robo.editor.guidance import Branch, Guidance
+from spie_robo.editor.latents import encode_image
 from spie_robo.editor.noise_prediction import condition, predict_noise
+from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.visual_prompt import VisualPrompt
+from spie_robo.pretraining.batches import PairSampler
 from spie_robo.pretraining.config import PretrainConfig, UnetConfig
 from spie_robo.pretraining.instructions import (
     GENERIC_INSTRUCTIONS,
@@ -23,12 +26,13 @@ from spie_robo.pretraining.instructions import (
     style_instructions,
     tokenize,
 )
-from spie_robo.pretraining.latent_pairs import VARIANTS, LatentPairs, encode_pairs
 from spie_robo.pretraining.loop import Progress, train
+from spie_robo.pretraining.pairs import load_pairs
 from spie_robo.pretraining.preview import preview
 
 _TRAIN_TIMESTEPS = 1000
 _NO_GUIDANCE = Guidance(1.0, 1.0, 1.0)
+_STATISTICS_PAIRS = 256
 
 
 class _Trained(nn.Module):
@@ -42,9 +46,9 @@ class _Trained(nn.Module):
 
 
 def build_pipeline(
-    vae: AutoencoderKL, config: UnetConfig, residual_mean: Tensor, residual_std: Tensor
+    vae: PatchAutoencoder, config: UnetConfig, residual_mean: Tensor, residual_std: Tensor
 ) -> SpiePipeline:
-    """An untrained editor around a finished VAE."""
+    """An untrained editor around a finished autoencoder."""
     tokenizer = build_tokenizer()
     text_encoder = build_text_encoder(tokenizer, config.text_dim)
     channels = vae.config.latent_channels
@@ -82,87 +86,105 @@ def build_pipeline(
         residual_latents=True,
         residual_mean=residual_mean.tolist(),
         residual_std=residual_std.tolist(),
-        image_latent_scale=float(1 / residual_std.mean()),
     )
 
 
-def train_unet(config: PretrainConfig, vae: AutoencoderKL) -> tuple[SpiePipeline, Progress]:
+def train_unet(config: PretrainConfig, vae: PatchAutoencoder) -> tuple[SpiePipeline, Progress]:
     """Run the stage, or finish an interrupted one."""
-    torch.manual_seed(config.seed + 1)
+    torch.manual_seed(config.seed)
     folder = Path(config.out) / "unet"
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = encode_pairs(
-        vae, config.pairs.folder, config.training_shards, folder / "latents.safetensors", config.seed
-    )
-    pipeline = build_pipeline(vae, config.unet, *pairs.residual_statistics())
-    model = _Trained(pipeline)
-    model.train()
-    pipeline.vae.requires_grad_(False)
-    batches = _Batches(pipeline, pairs, config.unet)
+    pairs = load_pairs(config.pairs.folder, config.training_shards)
+    sampler = PairSampler(pairs, config.pairs.scenes_per_style)
+    pipeline = build_pipeline(vae, config.unet, *residual_statistics(vae, sampler))
+    style_ids = torch.from_numpy(pairs["style_id"]).long()
+    objective = DenoisingObjective(pipeline, sampler, style_ids, config.unet)
 
     def report(_: nn.Module, progress: Progress) -> None:
         line = preview(pipeline, config, folder / f"preview_{progress.step:06d}.png")
         print(f"unet {progress.step}: {line}, {progress.seconds:.0f} s", flush=True)
 
-    progress = train(model, batches.loss, config.unet.optimizer, folder, config.seed, report)
+    model = _Trained(pipeline)
+    model.train()
+    progress = train(model, objective, config.unet.optimizer, folder, config.seed, report)
     model.eval()
     return pipeline, progress
 
 
-class _Batches:
-    """Draws batches and computes their denoising loss."""
+@torch.no_grad()
+def residual_statistics(vae: PatchAutoencoder, sampler: PairSampler) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of the latents' difference, target minus input."""
+    batch = sampler.sample(_STATISTICS_PAIRS, torch.Generator().manual_seed(0))
+    residual = encode_image(vae, batch.targets) - encode_image(vae, batch.inputs)
+    return residual.mean(dim=(0, 2, 3)), residual.std(dim=(0, 2, 3))
 
-    def __init__(self, pipeline: SpiePipeline, pairs: LatentPairs, config: UnetConfig) -> None:
-        self._pipeline = pipeline
-        self._pairs = pairs
-        self._config = config
-        styles, self._text_of_scene = pairs.style_ids.unique(return_inverse=True)
+
+class DenoisingObjective:
+    """Mean squared error of the predicted velocity, with condition dropout.
+
+    Args:
+        pipeline: The editor in training.
+        sampler: Where batches come from.
+        style_ids: int64 (N,), the style of each of the sampler's rows.
+        config: Batch size, dropout shares, channel weights.
+    """
+
+    def __init__(
+        self, pipeline: SpiePipeline, sampler: PairSampler, style_ids: Tensor, config: UnetConfig
+    ) -> None:
+        self._pipeline, self._sampler, self._config = pipeline, sampler, config
+        styles, self._text_of_row = style_ids.unique(return_inverse=True)
         self._style_tokens = tokenize(pipeline.tokenizer, style_instructions(styles))
         self._generic_tokens = tokenize(pipeline.tokenizer, list(GENERIC_INSTRUCTIONS))
         self._null_tokens = tokenize(pipeline.tokenizer, [""])
-        mean = torch.tensor(pipeline.config.residual_mean).view(1, -1, 1, 1)
-        std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
-        self._mean, self._std = mean, std
+        self._mean = torch.tensor(pipeline.config.residual_mean).view(1, -1, 1, 1)
+        self._std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
+        self._channel_weights = self._weigh_channels()
 
-    def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Mean squared error of the predicted velocity over one batch."""
+    def _weigh_channels(self) -> Tensor:
+        """(1, C, 1, 1), mean 1: between equal weights and a channel's share of pixel energy."""
+        energy = self._pipeline.vae.decoder.weight.detach().square().sum(dim=(1, 2, 3)).sqrt()
+        weights = (energy.view(1, -1, 1, 1) * self._std) ** self._config.energy_exponent
+        return weights / weights.mean()
+
+    def __call__(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Draw one batch; returns its loss, and the loss on lightly and heavily noised rows."""
         config, pipeline = self._config, self._pipeline
         count = config.optimizer.batch
-        scenes = torch.randint(len(self._pairs), (count,), generator=generator)
-        variants = torch.randint(VARIANTS, (count,), generator=generator)
-        partners = self._pairs.partners(scenes, generator)
-        inputs = self._pairs.inputs[variants, scenes].float()
-        clean = (self._pairs.targets[variants, scenes].float() - inputs - self._mean) / self._std
-        references = self._pairs.references[variants, partners].float()
+        batch = self._sampler.sample(count, generator)
+        with torch.no_grad():
+            inputs, targets, references = (
+                encode_image(pipeline.vae, images)
+                for images in (batch.inputs, batch.targets, batch.references)
+            )
+        clean = (targets - inputs - self._mean) / self._std
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = torch.randint(_TRAIN_TIMESTEPS, (count,), generator=generator)
         noisy = pipeline.scheduler.add_noise(clean, noise, timesteps)
         velocity = pipeline.scheduler.get_velocity(clean, noise, timesteps)
-        scale = pipeline.config.image_latent_scale
         with torch.autocast("cpu", torch.bfloat16, enabled=config.optimizer.bfloat16):
-            text, null = self._text_states(scenes, generator)
-            conditioning = condition(
-                pipeline.visual_prompt, inputs * scale, references * scale, text, null
-            ).dropped(self._branches(count, generator))
+            text, null = self._text_states(batch.rows, generator)
+            conditioning = condition(pipeline.visual_prompt, inputs, references, text, null)
+            conditioning = conditioning.dropped(self._branches(count, generator))
             predicted = predict_noise(pipeline.unet, noisy, timesteps, conditioning, _NO_GUIDANCE)
         errors = functional.mse_loss(predicted.float(), velocity, reduction="none")
-        errors = errors.mean(dim=(1, 2, 3))
-        late = timesteps < _TRAIN_TIMESTEPS // 2
+        errors = (errors * self._channel_weights).mean(dim=(1, 2, 3))
+        light = (timesteps < _TRAIN_TIMESTEPS // 2).float()
         metrics = {
-            "low_noise": float(errors[late].mean().detach()) if late.any() else float("nan"),
-            "high_noise": float(errors[~late].mean().detach()) if (~late).any() else float("nan"),
+            "light_noise": float((errors.detach() * light).sum() / light.sum().clamp(min=1)),
+            "heavy_noise": float(
+                (errors.detach() * (1 - light)).sum() / (1 - light).sum().clamp(min=1)
+            ),
         }
         return errors.mean(), metrics
 
-    def _text_states(
-        self, scenes: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        tokens = self._style_tokens[self._text_of_scene[scenes]]
-        generic = torch.rand(len(scenes), generator=generator) < self._config.generic_text
-        choice = choose_generic(len(scenes), generator)
+    def _text_states(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        tokens = self._style_tokens[self._text_of_row[rows]]
+        generic = torch.rand(len(rows), generator=generator) < self._config.generic_text
+        choice = choose_generic(len(rows), generator)
         tokens = torch.where(generic[:, None], self._generic_tokens[choice], tokens)
         states = self._pipeline.text_encoder(torch.cat([tokens, self._null_tokens]))[0]
-        return states[:-1], states[-1:].expand(len(scenes), -1, -1)
+        return states[:-1], states[-1:].expand(len(rows), -1, -1)
 
     def _branches(self, count: int, generator: torch.Generator) -> Tensor:
         config = self._config

@@ -43,6 +43,33 @@ def episode(i: int) -> dict[str, np.ndarray]:
     }
 
 
+def write(path: Path, episodes: range, zarr_format: int = 3) -> Path:
+    new = not path.exists()
+    opened = (
+        EpisodeWriter.create(path, zarr_format=zarr_format) if new else EpisodeWriter.open(path)
+    )
+    with opened as writer:
+        for i in episodes:
+            writer.add_episode(episode(i), seed=i)
+    return path
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for key, rows in expected.items():
+        assert found[key].dtype == rows.dtype
+        np.testing.assert_array_equal(found[key], rows)
+
+
+def edit_json(file: Path, keys: list[str], value: object) -> None:
+    document = json.loads(file.read_text())
+    inner = document
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    file.write_text(json.dumps(document))
+
+
 class SwapEditor:
     """A disguised editor: swaps red and blue, and leaves its seed in one pixel."""
 

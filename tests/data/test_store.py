@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import errno
 import json
 import os
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +25,13 @@ from spie_robo.data import (
     writer as writer_module,
 )
 from spie_robo.data.metadata import CameraMetadata
-from spie_robo.errors import StoreCorruptError, StoreError, StoreLockedError
+from spie_robo.errors import StoreError, StoreLockedError
 from spie_robo.types import Geometry
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
-episode = shared["episode"]
+episode, write, assert_same, edit_json = (
+    shared[name] for name in ("episode", "write", "assert_same", "edit_json")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,24 +44,6 @@ def small_chunks(monkeypatch):
     for name in ("CHUNK_BYTES", "FILE_BYTES", "FILE_BYTES_V2"):
         monkeypatch.setattr(layout, name, getattr(layout, name))
     shared["small_chunks"]()
-
-
-def write(path: Path, episodes: range, zarr_format: int = 3) -> Path:
-    new = not path.exists()
-    opened = (
-        EpisodeWriter.create(path, zarr_format=zarr_format) if new else EpisodeWriter.open(path)
-    )
-    with opened as writer:
-        for i in episodes:
-            writer.add_episode(episode(i), seed=i)
-    return path
-
-
-def assert_same(found, expected) -> None:
-    assert found.keys() == expected.keys()
-    for key, rows in expected.items():
-        assert found[key].dtype == rows.dtype
-        np.testing.assert_array_equal(found[key], rows)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -164,115 +146,6 @@ def test_a_reader_keeps_its_view_while_the_writer_goes_on(tmp_path):
         assert_same(found, episode(i))
 
 
-def chunk_files(path: Path) -> list[Path]:
-    return [
-        p
-        for p in sorted(path.joinpath("data").rglob("*"))
-        if p.is_file() and not p.name.startswith((".z", "zarr.json"))
-    ]
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_flipped_bit_never_reads_as_a_frame(tmp_path, zarr_format):
-    path = write(tmp_path / "s.zarr", range(2), zarr_format)
-    rng = np.random.default_rng(0)
-    harmless = 0
-    files = chunk_files(path)
-    for file in files:
-        intact = file.read_bytes()
-        damaged = bytearray(intact)
-        position = int(rng.integers(len(intact)))
-        damaged[position] ^= 1 << int(rng.integers(8))
-        file.write_bytes(damaged)
-        try:
-            for i, found in enumerate(EpisodeStore.open(path)):
-                assert_same(found, episode(i))
-            harmless += 1  # a byte that no decoder looks at
-            assert verify_store(path).ok
-        except StoreCorruptError as error:
-            assert "verify" in str(error)
-            report = verify_store(path)
-            assert not report.ok
-            assert report.problems[0] in str(report)
-        file.write_bytes(intact)
-    assert harmless < len(files) / 4
-    assert verify_store(path).ok
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_deleted_chunk_is_found_even_where_it_was_all_zeros(tmp_path, zarr_format):
-    path = write(tmp_path / "s.zarr", range(2), zarr_format)
-    files = chunk_files(path)
-    assert any("reward" in str(file) for file in files)
-    for file in files:
-        intact = file.read_bytes()
-        file.unlink()
-        with pytest.raises(StoreCorruptError, match="is missing"):
-            list(EpisodeStore.open(path))
-        assert len(verify_store(path).problems) >= 1
-        file.write_bytes(intact)
-
-
-def test_an_older_copy_of_a_chunk_fails_its_checksum(tmp_path):
-    path = write(tmp_path / "s.zarr", range(1))
-    older = {file: file.read_bytes() for file in chunk_files(path)}
-    write(path, range(1, 3))
-    file = next(file for file in older if "front_rgb" in str(file))
-    file.write_bytes(older[file])
-    with pytest.raises(StoreCorruptError):
-        list(EpisodeStore.open(path))
-
-
-def test_damage_outside_the_data(tmp_path):
-    whole = write(tmp_path / "whole.zarr", range(3))
-    for number, damage in enumerate(
-        [
-            lambda p: (p / "zarr.json").write_text("{"),
-            lambda p: _edit_json(p / "zarr.json", ["attributes", "commit", "steps"], 3),
-            lambda p: _edit_json(p / "zarr.json", ["attributes", "commit"], {}),
-            lambda p: _edit_json(p / "zarr.json", ["attributes", "metadata", "env_id"], "x"),
-            lambda p: _edit_json(p / "data/action/zarr.json", ["shape"], [1, 7]),
-            lambda p: _edit_json(p / "data/action/zarr.json", ["data_type"], "int32"),
-            lambda p: (p / "data/action/zarr.json").unlink(),
-            lambda p: shutil.rmtree(p / "meta"),
-            lambda p: shutil.rmtree(p / "meta/episode_ends/c"),
-            lambda p: shutil.rmtree(p / "meta/chunk_crc32/c"),
-        ]
-    ):
-        path = tmp_path / f"{number}.zarr"
-        shutil.copytree(whole, path)
-        damage(path)
-        with pytest.raises(StoreCorruptError):
-            list(EpisodeStore.open(path))
-        assert not verify_store(path).ok, number
-
-
-def _edit_json(file: Path, keys: list[str], value: object) -> None:
-    document = json.loads(file.read_text())
-    inner = document
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    file.write_text(json.dumps(document))
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_writer_refuses_damaged_metadata(tmp_path, zarr_format):
-    path = write(tmp_path / "s.zarr", range(1), zarr_format)
-    name = {2: ".zarray", 3: "zarr.json"}[zarr_format]
-    for damage in ("", "{", "[]", '{"zarr_format": 9}', "\x00"):
-        for key in ("data/action", "meta/seeds"):
-            file = path / key / name
-            intact = file.read_text()
-            file.write_text(damage)
-            with pytest.raises(StoreCorruptError):
-                EpisodeWriter.open(path)
-            with pytest.raises(StoreCorruptError):
-                list(EpisodeStore.open(path))
-            file.write_text(intact)
-    EpisodeWriter.open(path).close()
-
-
 def test_what_is_not_a_store_is_named(tmp_path):
     with pytest.raises(StoreError, match="found nothing"):
         EpisodeStore.open(tmp_path / "no.zarr")
@@ -287,7 +160,7 @@ def test_what_is_not_a_store_is_named(tmp_path):
         with pytest.raises(StoreError, match="without its commit record"):
             open_it(tmp_path / "group.zarr")
     path = write(tmp_path / "s.zarr", range(1))
-    _edit_json(path / "zarr.json", ["attributes", "schema_version"], 2)
+    edit_json(path / "zarr.json", ["attributes", "schema_version"], 2)
     with pytest.raises(StoreError, match="expected schema version 1, found 2"):
         EpisodeStore.open(path)
     with pytest.raises(StoreError, match="already exists"):
@@ -305,61 +178,6 @@ def test_one_writer_at_a_time_and_the_second_is_told(tmp_path):
         assert f"process {os.getpid()}" in other.stderr
         assert len(EpisodeStore.open(path)) == 0
     EpisodeWriter.open(path).close()
-
-
-class FullDisk:
-    """Lets ``room`` more files through, then writes half of one and fails."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.write = durable.write_synced
-
-    def __call__(self, path: Path, data: object) -> None:
-        if self.room <= 0:
-            path.write_bytes(bytes(data)[: len(bytes(data)) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        self.room -= 1
-        self.write(path, data)
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_full_disk_at_any_write(tmp_path, monkeypatch, zarr_format):
-    original = durable.write_synced
-    room, failures = 0, 0
-    path = write(tmp_path / "s.zarr", range(1), zarr_format)
-    with EpisodeWriter.open(path) as writer:
-        while writer.n_episodes < 3:
-            count = writer.n_episodes
-            monkeypatch.setattr(durable, "write_synced", FullDisk(room))
-            try:
-                writer.add_episode(episode(count), seed=count)
-                room = 0
-            except StoreError as error:
-                assert str(path) in str(error)
-                assert "No space left" in str(error)
-                assert "Free space" in str(error)
-                failures += 1
-                room += 9
-            monkeypatch.setattr(durable, "write_synced", original)
-            there = EpisodeStore.open(path)
-            assert len(there) >= count
-            assert_same(there[-1], episode(len(there) - 1))
-    assert failures > 3
-    for i, found in enumerate(EpisodeStore.open(path)):
-        assert_same(found, episode(i))
-    assert verify_store(path).ok
-    assert not list(path.rglob("*.partial"))
-
-
-def test_a_full_disk_while_creating_leaves_no_store(tmp_path, monkeypatch):
-    original = durable.write_synced
-    for room in range(6):
-        monkeypatch.setattr(durable, "write_synced", FullDisk(room))
-        with pytest.raises(StoreError, match="No space left"):
-            EpisodeWriter.create(tmp_path / "s.zarr")
-        monkeypatch.setattr(durable, "write_synced", original)
-        assert not (tmp_path / "s.zarr").exists()
-        assert not list(tmp_path.glob("*.creating"))
 
 
 def test_everything_is_on_disk_before_the_commit_and_the_commit_comes_last(tmp_path, monkeypatch):
@@ -390,23 +208,6 @@ def test_everything_is_on_disk_before_the_commit_and_the_commit_comes_last(tmp_p
     changed = {events[n][1].parent for n in data}
     assert changed <= {where for kind, where in events[data[-1] + 1 : commit] if kind == "sync"}
     assert {"action", "front_rgb", "reward"} <= {p.parts[1] for p in changed if len(p.parts) > 1}
-
-
-def test_a_file_size_limit_of_the_system_is_a_store_error(tmp_path):
-    code = (
-        "import resource, signal, numpy as np\n"
-        "from spie_robo.data import EpisodeWriter\n"
-        f"w = EpisodeWriter.create({str(tmp_path / 's.zarr')!r})\n"
-        "w.add_episode({'a': np.zeros((4, 10))})\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
-        "w.add_episode({'a': np.random.default_rng(0).random((1000, 10))})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "StoreError: Cannot write" in done.stderr
-    assert "data/a/" in done.stderr
-    store = EpisodeStore.open(tmp_path / "s.zarr")
-    assert (len(store), store.n_steps) == (1, 4)
-    assert verify_store(store.path).ok
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import torch
 
 from spie_robo.errors import ConfigError, FrameError
 from spie_robo.guard import GeometryJudge, Judge
-from spie_robo.guard.judge import JudgeConfig, resize
+from spie_robo.guard.classes import GeometryClass
+from spie_robo.guard.judge import WEIGHTS, JudgeConfig, resize
 from spie_robo.types import RGB
 
 
@@ -75,3 +76,19 @@ def test_resizing_averages_over_areas() -> None:
     checks = np.indices((256, 256)).sum(axis=0) % 2 * np.uint8(200)
     small = resize(np.repeat(checks[..., None], 3, axis=2).astype(np.uint8), 128)
     assert small.min() == small.max() == 100
+
+
+class TestShippedWeights:
+    def test_they_read_a_tabletop_of_flat_colours(self) -> None:
+        """A scene that no renderer made: wall, table, one red box."""
+        image = np.full((128, 128, 3), (150, 155, 160), np.uint8)
+        image[44:] = (140, 110, 80)
+        image[80:98, 50:68] = (190, 30, 30)
+        estimate = GeometryJudge.load().estimate([image])[0]
+        assert (estimate.classes[82:96, 52:66] == GeometryClass.OBJECT).mean() > 0.8
+        assert (estimate.classes[60:76] == GeometryClass.TABLE).mean() > 0.8
+        assert (estimate.classes[:36] == GeometryClass.BACKGROUND).mean() > 0.8
+        assert estimate.log_depth[10:30].mean() > estimate.log_depth[110:].mean()
+
+    def test_they_are_small(self) -> None:
+        assert WEIGHTS.stat().st_size < 3_000_000

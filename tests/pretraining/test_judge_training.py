@@ -90,7 +90,7 @@ def test_loss_is_lower_for_the_right_answer(pairs: Path, config: JudgeTrainingCo
     good, parts = judge_loss(batch.log_depth + 0.0, right, batch, config)
     offset, _ = judge_loss(batch.log_depth + 0.5, right, batch, config)
     bad, _ = judge_loss(batch.log_depth.flip(2), right.flip(2), batch, config)
-    assert float(good) < 0.01 and parts["depth"] == 0
+    assert float(good) < 0.1 and parts["depth"] == 0
     assert float(offset) == pytest.approx(float(good) + config.depth_weight * 0.2 * 0.5, abs=1e-4)
     assert float(bad) > 10 * float(good)
 

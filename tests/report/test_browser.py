@@ -64,7 +64,7 @@ def dom(page: Path, address: str, profile: Path, size: str = "1200,1600") -> str
         [CHROMIUM, *flags.split(), f"file://{page}{address}"],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

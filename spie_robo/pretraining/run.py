@@ -1,0 +1,42 @@
+"""``spie-robo pretrain``: pairs -> autoencoder -> UNet -> exported editor, each stage resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from spie_robo.pretraining.autoencoder import fit_autoencoder, score_autoencoder
+from spie_robo.pretraining.config import PretrainConfig
+from spie_robo.pretraining.export import export
+from spie_robo.pretraining.pairs import load_pairs, render_pairs
+from spie_robo.pretraining.preview import preview
+from spie_robo.pretraining.unet import train_unet
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Run a stage or all of them; what is finished is loaded instead of repeated.
+
+    Args:
+        config: The settings; ``config.stage`` is the last stage to run.
+    """
+    torch.set_num_threads(config.threads)
+    render_pairs(config.pairs)
+    if config.stage == "pairs":
+        return
+    autoencoder = fit_autoencoder(config).requires_grad_(False).eval()
+    held_out = load_pairs(config.pairs.folder, config.judging_shards)
+    for name in ("simulator", "twin"):
+        score = score_autoencoder(autoencoder, torch.from_numpy(held_out[f"{name}_rgb"]))
+        print(
+            f"autoencoder, {name} frames: {score.psnr:.1f} dB, "
+            f"gradients {score.gradient_ratio:.2f}",
+            flush=True,
+        )
+    pipeline, progress = train_unet(config, autoencoder)
+    if config.stage == "unet":
+        return
+    figures = preview(pipeline, config, Path(config.out) / "preview.png")
+    folder = export(pipeline, config, progress, figures)
+    print(f"{folder}: {figures}. Next: spie-robo demo --editor {folder} --out demo")
+
