@@ -173,6 +173,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, float):
         return bool(np.isfinite(value))
     return value is None or isinstance(value, (str, int, bool))
-
-
-_with_env = with_env

@@ -46,6 +46,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
     def __init__(
         self, latent_channels: int = 16, patch: int = 4, scaling_factor: float = 1.0
     ) -> None:
+        """Make one without useful weights: see :meth:`fit`."""
         super().__init__()
         levels = round(math.log2(patch)) if patch > 0 else -1
         if levels < 1 or 2**levels != patch:

@@ -38,6 +38,7 @@ class PairSampler:
     """
 
     def __init__(self, pairs: PairArrays, scenes_per_style: int) -> None:
+        """Keep the images, without copying them."""
         self._simulator = torch.from_numpy(pairs["simulator_rgb"])
         self._twin = torch.from_numpy(pairs["twin_rgb"])
         self._scenes_per_style = scenes_per_style

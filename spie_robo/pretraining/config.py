@@ -81,7 +81,9 @@ class UnetConfig:
     energy_exponent: float = 0.5
     generic_text: float = 0.5
     optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(steps=4600, batch=16, learning_rate=5e-4, warmup=200)
+        default_factory=lambda: OptimizerConfig(
+            steps=4600, batch=16, learning_rate=5e-4, warmup=200
+        )
     )
 
 

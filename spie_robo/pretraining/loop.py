@@ -78,11 +78,17 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if torch.isfinite(norm):
             optimizer.step()
-            _update_average(average, model, min(config.ema, (1 + progress.step) / (10 + progress.step)))
+            _update_average(
+                average, model, min(config.ema, (1 + progress.step) / (10 + progress.step))
+            )
         seconds = progress.seconds + time.perf_counter() - started
         progress = Progress(progress.step + 1, seconds)
         if progress.step % 20 == 0:
-            _log(folder, progress, {"loss": float(loss), "rate": rate, "norm": float(norm), **metrics})
+            _log(
+                folder,
+                progress,
+                {"loss": float(loss), "rate": rate, "norm": float(norm), **metrics},
+            )
         if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
             _checkpoint(folder, model, optimizer, average, progress)
             if on_checkpoint is not None:
@@ -104,9 +110,7 @@ def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float) 
             average[name].lerp_(parameter, 1 - decay)
 
 
-def _with_average(
-    model: nn.Module, average: dict[str, Tensor], action: Callable[[], None]
-) -> None:
+def _with_average(model: nn.Module, average: dict[str, Tensor], action: Callable[[], None]) -> None:
     """Run ``action`` while the model holds the averaged weights."""
     current = {name: p.detach().clone() for name, p in model.named_parameters()}
     model.load_state_dict(average, strict=False)

@@ -53,7 +53,9 @@ def preview(pipeline: SpiePipeline, config: PretrainConfig, path: Path) -> str:
         )
     )
     columns = torch.cat([raw, edited, target, reference], dim=2)
-    grid = torch.cat([torch.cat(list(columns[: _COUNT // 2])), torch.cat(list(columns[_COUNT // 2 :]))], 1)
+    grid = torch.cat(
+        [torch.cat(list(columns[: _COUNT // 2])), torch.cat(list(columns[_COUNT // 2 :]))], 1
+    )
     Image.fromarray(grid.numpy()).save(path)
     share = _gradients(edited) / _gradients(target)
     return (

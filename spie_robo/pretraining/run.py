@@ -39,4 +39,3 @@ def pretrain(config: PretrainConfig) -> None:
     figures = preview(pipeline, config, Path(config.out) / "preview.png")
     folder = export(pipeline, config, progress, figures)
     print(f"{folder}: {figures}. Next: spie-robo demo --editor {folder} --out demo")
-

@@ -132,6 +132,7 @@ class DenoisingObjective:
     def __init__(
         self, pipeline: SpiePipeline, sampler: PairSampler, style_ids: Tensor, config: UnetConfig
     ) -> None:
+        """Tokenize every instruction once."""
         self._pipeline, self._sampler, self._config = pipeline, sampler, config
         styles, self._text_of_row = style_ids.unique(return_inverse=True)
         self._style_tokens = tokenize(pipeline.tokenizer, style_instructions(styles))

@@ -163,9 +163,9 @@ class Recording:
             self._writer.close()
 
     def _describe(self) -> None:
-        from spie_robo.data.record import _with_env
+        from spie_robo.data.record import with_env
 
-        metadata = _with_env(self._writer.metadata, self._env)
+        metadata = with_env(self._writer.metadata, self._env)
         editor_id = self._guarded.editor.id
         if metadata.editor_id not in ("", editor_id):
             raise StoreError(

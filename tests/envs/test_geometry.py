@@ -88,7 +88,7 @@ def test_half_a_pixel_would_be_noticed() -> None:
 def test_known_points_project_onto_their_objects(env: Any, camera: str) -> None:
     g = geometry(env, camera)
     assert g.intrinsics is not None and g.extrinsics is not None and g.segmentation is not None
-    points = {"cube": env.cube + [0, 0, 0.025], "goal": env.goal + [0, 0, 0.002]}
+    points = {"cube": np.add(env.cube, [0, 0, 0.025]), "goal": np.add(env.goal, [0, 0, 0.002])}
     for name, point in points.items():
         u, v, w = g.intrinsics @ (g.extrinsics @ [*point, 1.0])[:3]
         assert w > 0

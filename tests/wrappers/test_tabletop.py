@@ -7,9 +7,9 @@ import functools
 import gymnasium as gym
 import numpy as np
 import pytest
-import spie_robo.envs  # noqa: F401 - registers them
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+import spie_robo.envs  # noqa: F401 - registers them
 from spie_robo.wrappers import RealismWrapper, VectorRealismWrapper
 
 make_reach = functools.partial(gym.make, "SpieRobo/Reach-v0", width=32, height=32)
