@@ -69,7 +69,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
             latent_channels: C.
             patch: P.
         """
-        autoencoder = cls(latent_channels, patch)
+        autoencoder: PatchAutoencoder = cls(latent_channels, patch)
         patches = nn.functional.unfold(images, patch, stride=patch).transpose(1, 2)
         values = patches.reshape(-1, 3 * patch**2).double()
         mean = values.mean(dim=0)
@@ -80,6 +80,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         deviations = variances.flip(0)[:latent_channels].clamp(min=1e-8).sqrt()
         analysis = (components / deviations).T
         shape = (latent_channels, 3, patch, patch)
+        assert autoencoder.encoder.bias is not None and autoencoder.decoder.bias is not None
         with torch.no_grad():
             autoencoder.encoder.weight.copy_(analysis.reshape(shape))
             autoencoder.encoder.bias.copy_(-analysis @ mean)

@@ -342,7 +342,9 @@ def _load_stock_parts(folder: Path) -> dict[str, Any]:
 
 def _vae_class(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:
     name = json.loads((folder / EXTRAS_CONFIG).read_text())["_class_name"]
-    return PatchAutoencoder if name == PatchAutoencoder.__name__ else AutoencoderKL
+    if name == PatchAutoencoder.__name__:
+        return PatchAutoencoder  # type: ignore[no-any-return]  # diffusers bases are untyped
+    return cast("type[AutoencoderKL]", AutoencoderKL)
 
 
 def _as_dtype(module: ModuleT, dtype: torch.dtype | None) -> ModuleT:

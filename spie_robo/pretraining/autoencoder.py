@@ -36,7 +36,10 @@ def fit_autoencoder(config: PretrainConfig) -> PatchAutoencoder:
     pairs = load_pairs(config.pairs.folder, config.training_shards[: settings.shards])
     frames = np.concatenate([pairs["simulator_rgb"], pairs["twin_rgb"]])
     images = to_unit(torch.from_numpy(frames))
-    return PatchAutoencoder.fit(images, settings.latent_channels, settings.patch)
+    fitted: PatchAutoencoder = PatchAutoencoder.fit(
+        images, settings.latent_channels, settings.patch
+    )
+    return fitted
 
 
 @torch.no_grad()

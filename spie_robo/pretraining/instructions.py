@@ -84,9 +84,9 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return ids
 
 
-def style_instructions(style_ids: Tensor) -> list[str]:
+def style_instructions(style_ids: list[int]) -> list[str]:
     """The describing instruction of each style seed."""
-    return [describe(sample_style(int(seed))) for seed in style_ids]
+    return [describe(sample_style(seed)) for seed in style_ids]
 
 
 def choose_generic(count: int, generator: torch.Generator) -> Tensor:

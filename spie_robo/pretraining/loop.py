@@ -7,7 +7,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def train(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.step)
         loss, metrics = loss_function(generator)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if torch.isfinite(norm):
             optimizer.step()
@@ -92,7 +93,8 @@ def train(
         if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
             _checkpoint(folder, model, optimizer, average, progress)
             if on_checkpoint is not None:
-                _with_average(model, average, lambda now=progress: on_checkpoint(model, now))
+                with _averaged(model, average):
+                    on_checkpoint(model, progress)
     model.load_state_dict(average, strict=False)
     return progress
 
@@ -110,14 +112,15 @@ def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float) 
             average[name].lerp_(parameter, 1 - decay)
 
 
-def _with_average(model: nn.Module, average: dict[str, Tensor], action: Callable[[], None]) -> None:
-    """Run ``action`` while the model holds the averaged weights."""
+@contextmanager
+def _averaged(model: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
+    """While inside, the model holds the averaged weights and is in evaluation mode."""
     current = {name: p.detach().clone() for name, p in model.named_parameters()}
     model.load_state_dict(average, strict=False)
     model.eval()
     try:
         with torch.no_grad():
-            action()
+            yield
     finally:
         model.load_state_dict(current, strict=False)
         model.train()

@@ -140,9 +140,9 @@ def _render_shard(config: PairsConfig, index: int) -> None:
                     "twin_rgb": twin,
                     "depth": np.asarray(geometry.depth, np.float16),
                     "classes": class_map(geometry.segmentation, geometry.names),
-                    "style_id": np.int32(style_id),
-                    "scene_id": np.int32(scene_id),
-                    "wrist": np.uint8(scene.frame.camera == "wrist"),
+                    "style_id": np.array(style_id, np.int32),
+                    "scene_id": np.array(scene_id, np.int32),
+                    "wrist": np.array(scene.frame.camera == "wrist", np.uint8),
                 }
             )
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,8 +99,7 @@ def train_unet(config: PretrainConfig, vae: PatchAutoencoder) -> tuple[SpiePipel
     pairs = load_pairs(config.pairs.folder, config.training_shards)
     sampler = PairSampler(pairs, config.pairs.scenes_per_style)
     pipeline = build_pipeline(vae, config.unet, *residual_statistics(vae, sampler))
-    style_ids = torch.from_numpy(pairs["style_id"]).long()
-    objective = DenoisingObjective(pipeline, sampler, style_ids, config.unet)
+    objective = DenoisingObjective(pipeline, sampler, pairs["style_id"], config.unet)
 
     def report(_: nn.Module, progress: Progress) -> None:
         line = preview(pipeline, config, folder / f"preview_{progress.step:06d}.png")
@@ -125,17 +126,22 @@ class DenoisingObjective:
     Args:
         pipeline: The editor in training.
         sampler: Where batches come from.
-        style_ids: int64 (N,), the style of each of the sampler's rows.
+        style_ids: int (N,), the style of each of the sampler's rows.
         config: Batch size, dropout shares, channel weights.
     """
 
     def __init__(
-        self, pipeline: SpiePipeline, sampler: PairSampler, style_ids: Tensor, config: UnetConfig
+        self,
+        pipeline: SpiePipeline,
+        sampler: PairSampler,
+        style_ids: NDArray[np.generic],
+        config: UnetConfig,
     ) -> None:
         """Tokenize every instruction once."""
         self._pipeline, self._sampler, self._config = pipeline, sampler, config
-        styles, self._text_of_row = style_ids.unique(return_inverse=True)
-        self._style_tokens = tokenize(pipeline.tokenizer, style_instructions(styles))
+        styles, rows = np.unique(style_ids, return_inverse=True)
+        self._text_of_row = torch.from_numpy(rows)
+        self._style_tokens = tokenize(pipeline.tokenizer, style_instructions(styles.tolist()))
         self._generic_tokens = tokenize(pipeline.tokenizer, list(GENERIC_INSTRUCTIONS))
         self._null_tokens = tokenize(pipeline.tokenizer, [""])
         self._mean = torch.tensor(pipeline.config.residual_mean).view(1, -1, 1, 1)
@@ -145,7 +151,7 @@ class DenoisingObjective:
     def _weigh_channels(self) -> Tensor:
         """(1, C, 1, 1), mean 1: between equal weights and a channel's share of pixel energy."""
         energy = self._pipeline.vae.decoder.weight.detach().square().sum(dim=(1, 2, 3)).sqrt()
-        weights = (energy.view(1, -1, 1, 1) * self._std) ** self._config.energy_exponent
+        weights: Tensor = (energy.view(1, -1, 1, 1) * self._std) ** self._config.energy_exponent
         return weights / weights.mean()
 
     def __call__(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
