@@ -66,7 +66,8 @@ def main() -> None:
         options.editor: Editor.from_pretrained(options.editor),
     }
     lines = [
-        "| lab | method | KID x 1000, embedding | KID x 1000, stride 8 | gradients kept | accepted |",
+        "| lab | method | KID x 1000 (embedding) | KID x 1000 (stride 8) "
+        "| gradients kept | accepted |",
         "|---|---|---|---|---|---|",
     ]
     results: dict[str, dict[str, dict[str, float]]] = {}
