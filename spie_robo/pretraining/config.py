@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from spie_robo.errors import ConfigError
 from spie_robo.pretraining.pairs import PairsConfig
+
+Prediction = Literal["sample", "epsilon", "v_prediction"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class AutoencoderConfig:
         shards: Number of training shards whose frames it is computed from.
     """
 
-    latent_channels: int = 16
+    latent_channels: int = 12
     patch: int = 4
     shards: int = 4
 
@@ -63,6 +66,9 @@ class UnetConfig:
         widths: Channels at each resolution; the first is also the visual prompt's inner width.
         layers: Residual blocks a resolution.
         text_dim: Width of the text encoder.
+        prediction: What the UNet predicts. With the input frame at hand most of the residual is
+            certain: predicting it (``sample``) leaves an undertrained model clean, where the
+            velocity, which has to tell noise from signal at every step, leaves it grainy.
         drop_text: Share of rows trained without text (the ``STYLE`` branch).
         drop_style: Share of rows trained without text and photo (``IMAGE``).
         drop_all: Share of rows trained without anything (``UNCOND``).
@@ -75,6 +81,7 @@ class UnetConfig:
     widths: tuple[int, ...] = (64, 128, 224)
     layers: int = 1
     text_dim: int = 96
+    prediction: Prediction = "sample"
     drop_text: float = 0.10
     drop_style: float = 0.05
     drop_all: float = 0.03
@@ -82,7 +89,7 @@ class UnetConfig:
     generic_text: float = 0.5
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            steps=4600, batch=16, learning_rate=5e-4, warmup=200
+            steps=2900, batch=16, learning_rate=5e-4, warmup=200
         )
     )
 

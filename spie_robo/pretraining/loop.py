@@ -88,7 +88,7 @@ def train(
             _log(
                 folder,
                 progress,
-                {"loss": float(loss), "rate": rate, "norm": float(norm), **metrics},
+                {"loss": float(loss.detach()), "rate": rate, "norm": float(norm), **metrics},
             )
         if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
             _checkpoint(folder, model, optimizer, average, progress)

@@ -73,7 +73,7 @@ def build_pipeline(
     scheduler = DDIMScheduler(
         num_train_timesteps=_TRAIN_TIMESTEPS,
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
+        prediction_type=config.prediction,
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
@@ -120,8 +120,21 @@ def residual_statistics(vae: PatchAutoencoder, sampler: PairSampler) -> tuple[Te
     return residual.mean(dim=(0, 2, 3)), residual.std(dim=(0, 2, 3))
 
 
+def prediction_target(
+    scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    """What the UNet is to output for its scheduler, (B, C, h, w)."""
+    targets = {
+        "sample": lambda: clean,
+        "epsilon": lambda: noise,
+        "v_prediction": lambda: scheduler.get_velocity(clean, noise, timesteps),
+    }
+    target: Tensor = targets[scheduler.config.prediction_type]()
+    return target
+
+
 class DenoisingObjective:
-    """Mean squared error of the predicted velocity, with condition dropout.
+    """Mean squared error of the prediction, with condition dropout.
 
     Args:
         pipeline: The editor in training.
@@ -168,13 +181,13 @@ class DenoisingObjective:
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = torch.randint(_TRAIN_TIMESTEPS, (count,), generator=generator)
         noisy = pipeline.scheduler.add_noise(clean, noise, timesteps)
-        velocity = pipeline.scheduler.get_velocity(clean, noise, timesteps)
+        target = prediction_target(pipeline.scheduler, clean, noise, timesteps)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.optimizer.bfloat16):
             text, null = self._text_states(batch.rows, generator)
             conditioning = condition(pipeline.visual_prompt, inputs, references, text, null)
             conditioning = conditioning.dropped(self._branches(count, generator))
             predicted = predict_noise(pipeline.unet, noisy, timesteps, conditioning, _NO_GUIDANCE)
-        errors = functional.mse_loss(predicted.float(), velocity, reduction="none")
+        errors = functional.mse_loss(predicted.float(), target, reduction="none")
         errors = (errors * self._channel_weights).mean(dim=(1, 2, 3))
         light = (timesteps < _TRAIN_TIMESTEPS // 2).float()
         metrics = {
