@@ -22,7 +22,9 @@ from spie_robo.errors import MissingExtraError
 
 Bsdf = dict[str, Any]
 
-ROBOT_INSTANCE_NAME = "panda"
+_BLOCK_SIZE = 32
+"""Pixels. Each block has random numbers of its own, and left alone Mitsuba shrinks the blocks until
+every thread has one: then the image would depend on the number of cores."""
 
 
 @functools.cache
@@ -61,7 +63,8 @@ def build_scene(
     integrator = {
         "type": "aov",
         "aovs": "albedo:albedo,normal:sh_normal",
-        "image": {"type": "path", "max_depth": 4},
+        "block_size": _BLOCK_SIZE,
+        "image": {"type": "path", "max_depth": 4, "block_size": _BLOCK_SIZE},
     }
     scene: dict[str, Any] = {
         "type": "scene",

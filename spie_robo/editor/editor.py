@@ -25,7 +25,7 @@ from spie_robo.editor.references import (
     to_image,
     to_tensor,
 )
-from spie_robo.editor.resolution import restore, shrink, working_size
+from spie_robo.editor.resolution import hold_detail, restore, shrink, working_size
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError
 from spie_robo.types import RGB, EditResult, Frame, References
@@ -187,9 +187,11 @@ class Editor:
         for size, members in groups.items():
             for start in range(0, len(members), self.settings.batch_size):
                 batch = members[start : start + self.settings.batch_size]
-                shrunk = torch.stack([to_tensor(shrink(images[i], size)) for i in batch])
-                outputs = self._run(shrunk, photos, text, [seeds[i] for i in batch])
-                edits |= {i: to_image(output) for i, output in zip(batch, outputs, strict=True)}
+                shrunk = [shrink(images[i], size) for i in batch]
+                tensors = torch.stack([to_tensor(image) for image in shrunk])
+                outputs = self._run(tensors, photos, text, [seeds[i] for i in batch])
+                for i, image, output in zip(batch, shrunk, outputs, strict=True):
+                    edits[i] = hold_detail(to_image(output), image, self.settings.frame_detail)
         return [edits[index] for index in range(len(images))]
 
     def _run(
@@ -207,6 +209,7 @@ class Editor:
             guidance=self.settings.guidance,
             steps=self.settings.steps,
             eta=self.settings.eta,
+            initial_noise=self.settings.initial_noise,
         )
         if not torch.isfinite(output).all():
             raise EditorError(

@@ -175,6 +175,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         guidance: Guidance | None = None,
         steps: int = 10,
         eta: float = 0.0,
+        initial_noise: float = 1.0,
     ) -> Tensor:
         """Edit a batch of images.
 
@@ -186,6 +187,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             guidance: The scales; None: the paper's.
             steps: Number of denoising steps.
             eta: Noise of DDIM's steps.
+            initial_noise: Standard deviation of the noise that the chain starts from.
 
         Returns:
             (B, 3, H, W) in [-1, 1].
@@ -196,7 +198,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         conditioning = self.condition(input_latents, style_latents, instructions)
         noise = draw_noise(input_latents.shape[1:], generators, input_latents)
         denoise = denoiser(self.unet, conditioning, guidance or Guidance())
-        clean, _ = sample(denoise, sampler, noise, generators)
+        clean, _ = sample(denoise, sampler, initial_noise * noise, generators)
         edited = decode_target(self.vae, clean, input_latents, self.latent_spec)
         return edited.float().clamp(-1, 1)
 

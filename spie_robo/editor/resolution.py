@@ -68,9 +68,37 @@ def restore(edit: RGB, frame: RGB) -> RGB:
         return shrink(edit, (size[0], size[1]))
     source = _unit(shrink(frame, (edit.shape[0], edit.shape[1])))
     gain, offset = _local_affine_map(source, _unit(edit))
-    gain, offset = _enlarge(gain, size), _enlarge(offset, size)
-    mapped = np.einsum("hwi,hwij->hwj", _unit(frame), gain.reshape(*size, 3, 3)) + offset
-    return np.asarray((mapped.clip(0, 1) * 255).round(), dtype=np.uint8)
+    return _bytes(_apply_map(_unit(frame), _enlarge(gain, size), _enlarge(offset, size)))
+
+
+def hold_detail(edit: RGB, frame: RGB, share: float) -> RGB:
+    """Take a share of an edit's fine structure from the frame itself.
+
+    The other image is the frame under the edit's local affine colour map: its edges are the
+    frame's own, and grain that the map cannot express is gone; so is texture that the edit added.
+
+    Args:
+        edit: uint8 (h, w, 3).
+        frame: uint8 (h, w, 3), the raw frame at the same size.
+        share: 0 returns the edit, 1 the recoloured frame.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    if share == 0:
+        return edit
+    source, target = _unit(frame), _unit(edit)
+    recoloured = _apply_map(source, *_local_affine_map(source, target))
+    return _bytes((1 - share) * target + share * recoloured)
+
+
+def _apply_map(image: Plane, gain: Plane, offset: Plane) -> Plane:
+    matrices = gain.reshape(*image.shape[:2], 3, 3)
+    return np.asarray(np.einsum("hwi,hwij->hwj", image, matrices) + offset, dtype=np.float32)
+
+
+def _bytes(image: Plane) -> RGB:
+    return np.asarray((image.clip(0, 1) * 255).round(), dtype=np.uint8)
 
 
 def _local_affine_map(source: Plane, target: Plane) -> tuple[Plane, Plane]:

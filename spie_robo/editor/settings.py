@@ -24,6 +24,10 @@ class EditorSettings:
         guidance: Scales of the conditions.
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the pipeline's own scheduler.
         eta: Noise of DDIM's steps, 0 (none) to 1 (DDPM).
+        initial_noise: Standard deviation of the noise that the chain starts from, up to the 1 of
+            training. Less makes edits cleaner and seeds more alike.
+        frame_detail: Share of an edit's fine structure that is the frame's own under the edit's
+            local colours, 0 to 1; see :func:`.resolution.hold_detail`.
         resolution: Frames are edited at about ``resolution * resolution`` pixels.
         batch_size: Frames per forward pass. Only at 1 is an edit independent of the other frames
             to the last bit; larger batches are faster and change single pixels by rounding.
@@ -34,6 +38,8 @@ class EditorSettings:
     guidance: Guidance = field(default_factory=Guidance)
     sampler: SamplerName | None = None
     eta: float = 0.0
+    initial_noise: float = 1.0
+    frame_detail: float = 0.0
     resolution: int = 512
     batch_size: int = 1
 
@@ -47,8 +53,10 @@ class EditorSettings:
             raise ConfigError(
                 f"sampler: expected 'ddim', 'euler_ancestral' or nothing, got {self.sampler!r}."
             )
-        if not 0 <= self.eta <= 1:
-            raise ConfigError(f"eta: expected a number in [0, 1], got {self.eta}.")
+        for name in ("eta", "initial_noise", "frame_detail"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{name}: expected a number in [0, 1], got {share}.")
 
     def save(self, folder: Path) -> None:
         """Write ``settings.json`` into a folder."""

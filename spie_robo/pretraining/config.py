@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spie_robo.editor.guidance import Guidance
+from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError
 from spie_robo.pretraining.pairs import PairsConfig
 
@@ -94,6 +96,15 @@ class UnetConfig:
     )
 
 
+def _embedded_settings() -> EditorSettings:
+    return EditorSettings(
+        instruction="make it look like a photo of the lab",
+        steps=10,
+        guidance=Guidance(1.0, 1.0, 1.0),
+        resolution=128,
+    )
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """``spie-robo pretrain``: from nothing to the embedded weights.
@@ -103,8 +114,7 @@ class PretrainConfig:
         stage: The last stage to run: ``pairs``, ``unet`` or ``all``. A finished stage is not
             repeated.
         export_to: A further folder that receives the finished editor.
-        edit_steps: Denoising steps that the exported editor uses by default.
-        guidance: Its image, style and text scales.
+        editing: The settings that the exported editor comes with.
         held_out_shards: The first so many shards of pairs are for judging only.
         threads: CPU threads.
         seed: Seed of everything that is random.
@@ -116,8 +126,7 @@ class PretrainConfig:
     out: str = "runs/embedded"
     stage: str = "all"
     export_to: str | None = None
-    edit_steps: int = 10
-    guidance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    editing: EditorSettings = field(default_factory=_embedded_settings)
     held_out_shards: int = 4
     threads: int = 2
     seed: int = 0

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import torch
 
-from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import encode_image
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.references import LatentReferences
-from spie_robo.editor.settings import EditorSettings
 from spie_robo.envs.scene_sampling import SceneSampler
 from spie_robo.envs.twin import NAMED_STYLES, TwinRenderer
 from spie_robo.errors import EditorError
 from spie_robo.pretraining.config import PretrainConfig
 from spie_robo.pretraining.images import to_unit
-from spie_robo.pretraining.instructions import DEFAULT_INSTRUCTION
 from spie_robo.pretraining.loop import Progress
 
 LARGEST_BYTES = 40_000_000
@@ -49,12 +46,7 @@ def export(
     shutil.rmtree(staged, ignore_errors=True)
     pipeline.save_pretrained(staged, dtype=torch.float16)
     bundled_looks(pipeline).save(staged)
-    EditorSettings(
-        instruction=DEFAULT_INSTRUCTION,
-        steps=config.edit_steps,
-        guidance=Guidance(*config.guidance),
-        resolution=128,
-    ).save(staged)
+    config.editing.save(staged)
     (staged / "README.md").write_text(_model_card(config, progress, figures))
     size = sum(path.stat().st_size for path in staged.rglob("*.safetensors"))
     if size > LARGEST_BYTES:

@@ -10,16 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import encode_image
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.pretraining.config import PretrainConfig
 from spie_robo.pretraining.images import to_bytes, to_unit
-from spie_robo.pretraining.instructions import DEFAULT_INSTRUCTION
 from spie_robo.pretraining.pairs import load_pairs
 
 _COUNT = 16
-_STEPS = 10
 
 
 @functools.cache
@@ -41,16 +38,19 @@ def preview(pipeline: SpiePipeline, config: PretrainConfig, path: Path) -> str:
         The figures as text: PSNR to the target of the raw and of the edited frames, and the
         edits' gradient magnitude as a share of the targets'.
     """
+    settings = config.editing
     raw, target, reference = _held_out(config.pairs.folder, config.judging_shards)
     generators = [torch.Generator().manual_seed(i) for i in range(len(raw))]
     edited = to_bytes(
         pipeline(
             to_unit(raw),
-            [DEFAULT_INSTRUCTION] * len(raw),
+            [settings.instruction] * len(raw),
             generators,
             style_latents=encode_image(pipeline.vae, to_unit(reference)),
-            guidance=Guidance(1.0, 1.0, 1.0),
-            steps=_STEPS,
+            guidance=settings.guidance,
+            steps=settings.steps,
+            eta=settings.eta,
+            initial_noise=settings.initial_noise,
         )
     )
     columns = torch.cat([raw, edited, target, reference], dim=2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spie_robo.editor.resolution import restore, shrink, working_size
+from spie_robo.editor.resolution import hold_detail, restore, shrink, working_size
 
 
 def textured(height, width):
@@ -67,3 +67,17 @@ def test_fine_detail_and_shape_come_back():
     enlarged = cv2.resize(darker, (384, 384), interpolation=cv2.INTER_CUBIC)
     assert gradient(restored) > 0.85 * 0.6 * gradient(frame)
     assert gradient(enlarged) < 0.5 * 0.6 * gradient(frame)
+
+
+def test_hold_detail_takes_grain_out_and_keeps_edges() -> None:
+    frame = np.full((64, 64, 3), 90, np.uint8)
+    frame[16:48, 16:48] = 170
+    rng = np.random.default_rng(0)
+    clean = (frame * [0.9, 0.7, 0.5] + 10).astype(np.uint8)
+    grainy = np.clip(clean + rng.normal(0, 12, clean.shape), 0, 255).astype(np.uint8)
+    assert hold_detail(grainy, frame, 0.0) is grainy
+    held = hold_detail(grainy, frame, 1.0)
+    error = np.abs(held.astype(float) - clean).mean()
+    assert error < 0.5 * np.abs(grainy.astype(float) - clean).mean()
+    step = held[32, 16].astype(float) - held[32, 15]
+    assert np.abs(step - (clean[32, 16].astype(float) - clean[32, 15])).max() < 12
