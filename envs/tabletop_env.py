@@ -165,18 +165,26 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move for 1/20 s; ``terminated`` on success."""
-        action = np.asarray(action, np.float32)
-        if action.shape != (4,) or not np.isfinite(action).all():
-            raise EnvError(f"action: expected 4 finite numbers in -1..1, got {action!r}.")
-        self._act(np.clip(action, -1.0, 1.0))
-        for _ in range(PHYSICS_RATE // CONTROL_RATE):
-            self.scene.client.stepSimulation()
+        self.advance(action)
         observation, info = self._observe()
         success = bool(info["success"])
         reward = float(success)
         if self._reward_type == "shaped":
             reward -= self.distance()
         return observation, reward, success, False, info
+
+    def advance(self, action: Action) -> None:
+        """The physics of :meth:`step`, without looking.
+
+        Raises:
+            EnvError: If ``action`` is not four finite numbers.
+        """
+        action = np.asarray(action, np.float32)
+        if action.shape != (4,) or not np.isfinite(action).all():
+            raise EnvError(f"action: expected 4 finite numbers in -1..1, got {action!r}.")
+        self._act(np.clip(action, -1.0, 1.0))
+        for _ in range(PHYSICS_RATE // CONTROL_RATE):
+            self.scene.client.stepSimulation()
 
     def _act(self, action: Action) -> None:
         opening = 0.0 if self.gripper_stays_closed else (float(action[3]) + 1) / 2

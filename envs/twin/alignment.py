@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +22,8 @@ class Alignment:
     """One silhouette in both renderers.
 
     Attributes:
-        group: ``"foreground"`` is everything but floor, wall and table; ``"boxes"`` and
-            ``"round objects"`` (spheres and cylinders) are the objects on the table.
+        group: ``"foreground"`` is everything but floor, wall and table at once; ``"boxes"`` and
+            ``"round objects"`` (spheres and cylinders) are single objects on the table.
         pixels: Size of the simulator's silhouette.
         iou: Intersection over union, 0 to 1.
         offset: Distance of the two centroids in pixels.
@@ -37,7 +36,7 @@ class Alignment:
 
 
 def measure_alignment(scene: SampledScene, min_pixels: int = 20) -> list[Alignment]:
-    """Compare the silhouettes of each group.
+    """Compare the silhouettes of everything in front, of the robot, and of each object.
 
     PyBullet draws boxes and meshes as they are, but a sphere as a hull of 42 vertices, whose
     silhouette is 7 % smaller, and a cylinder as a hull that is 1 mm larger all around. The twin
@@ -45,33 +44,36 @@ def measure_alignment(scene: SampledScene, min_pixels: int = 20) -> list[Alignme
 
     Args:
         scene: A scene whose geometry has depth and segmentation.
-        min_pixels: Groups with a smaller silhouette are left out.
+        min_pixels: Smaller silhouettes are left out.
 
     Returns:
-        One entry for each group that is in view.
+        The foreground first, then what else is in view.
     """
     geometry = scene.frame.geometry
     if geometry is None or geometry.segmentation is None:
         return []
     simulator = geometry.segmentation
     twin = render_instances(scene.state, scene.state.cameras[0])
-    instances = _instances(scene)
     results = []
-    for group in GROUPS:
-        one, other = (np.isin(image, instances[group]) for image in (simulator, twin))
+    for group, instances in _silhouettes(scene):
+        one, other = (np.isin(image, instances) for image in (simulator, twin))
         if one.sum() >= min_pixels and other.any():
             results.append(_compare(group, one, other))
     return results
 
 
-def _instances(scene: SampledScene) -> dict[Group, Sequence[int]]:
+def _silhouettes(scene: SampledScene) -> list[tuple[Group, list[int]]]:
+    """Groups and the instances that make one silhouette."""
     shapes = [shape for shape in scene.state.shapes if shape.name not in _BACKGROUND]
-    return {
-        "foreground": [shape.instance for shape in shapes],
-        "robot": [shape.instance for shape in shapes if shape.kind == "mesh"],
-        "boxes": [shape.instance for shape in shapes if shape.kind == "box"],
-        "round objects": [s.instance for s in shapes if s.kind in ("sphere", "cylinder")],
-    }
+    meshes = [shape.instance for shape in shapes if shape.kind == "mesh"]
+    boxes = [shape.instance for shape in shapes if shape.kind == "box"]
+    rounds = [shape.instance for shape in shapes if shape.kind in ("sphere", "cylinder")]
+    return [
+        ("foreground", [*meshes, *boxes, *rounds]),
+        ("robot", meshes),
+        *(("boxes", [instance]) for instance in boxes),
+        *(("round objects", [instance]) for instance in rounds),
+    ]
 
 
 def _compare(group: Group, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Alignment:

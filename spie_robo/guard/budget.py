@@ -22,6 +22,7 @@ DEVIATION_NAMES: Final = (
     "displacement_px",
     "chroma_drift",
     "edge_support",
+    "inserted_px",
 )
 """Every verdict holds these, in this order."""
 
@@ -32,6 +33,7 @@ AT_MOST: Final = {
     "displacement_px": True,
     "chroma_drift": True,
     "edge_support": False,
+    "inserted_px": True,
 }
 """True where a deviation must not exceed its limit, False where it must reach it."""
 
@@ -64,6 +66,8 @@ class GuardBudget:
             CIELAB (about 2 is just visible).
         edge_support: Lowest ratio of the edges along an object's true outline to those along the
             outline moved or resized, 0 or more; 1 where both are equally likely.
+        inserted_px: Largest area of an object that the frame does not have, in pixels of a
+            128x128 image.
 
     Raises:
         ConfigError: If a limit is negative, not a number, or an overlap above 1.
@@ -75,6 +79,7 @@ class GuardBudget:
     displacement_px: float = _calibrated("displacement_px")
     chroma_drift: float = _calibrated("chroma_drift")
     edge_support: float = _calibrated("edge_support")
+    inserted_px: float = _calibrated("inserted_px")
 
     def __post_init__(self) -> None:
         """Validate the limits."""

@@ -176,6 +176,24 @@ def mask_iou(estimate: ClassMap, truth: ClassMap, minimum_area: int = 16) -> flo
     return min(ious, default=math.nan)
 
 
+def inserted_px(estimate: ClassMap, truth: ClassMap, clearance: int = 3) -> float:
+    """Area of the largest object that the edit shows away from every true one.
+
+    Args:
+        estimate: uint8, (H, W): class ids read off the edit.
+        truth: uint8, (H, W): class ids of the frame.
+        clearance: What lies nearer than this to a true object is its blurred edge, in pixels.
+
+    Returns:
+        In pixels; 0 where nothing was added.
+    """
+    true = (truth == GeometryClass.OBJECT).astype(np.uint8)
+    near = cv2.dilate(true, np.ones((3, 3), np.uint8), iterations=clearance)
+    added = ((estimate == GeometryClass.OBJECT) & (near == 0)).astype(np.uint8)
+    count, labels = cv2.connectedComponents(added, connectivity=8)
+    return float(np.bincount(labels.ravel(), minlength=count)[1:].max(initial=0))
+
+
 def boundary(mask: Mask) -> Mask:
     """The pixels of a mask that touch its outside; the image's edge is no outside."""
     eroded = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))

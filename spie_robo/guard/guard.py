@@ -141,6 +141,7 @@ class GeometryGuard:
             "boundary_f": deviations.boundary_f(classes, true_classes),
             "displacement_px": fit.displacement_px,
             "edge_support": fit.support,
+            "inserted_px": deviations.inserted_px(classes, true_classes),
             "chroma_drift": deviations.chroma_drift(frame.rgb, image, self._protected(frame)),
         }
         return tuple(values[name] for name in DEVIATION_NAMES)

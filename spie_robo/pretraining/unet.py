@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -124,13 +126,12 @@ def prediction_target(
     scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor
 ) -> Tensor:
     """What the UNet is to output for its scheduler, (B, C, h, w)."""
-    targets = {
+    targets: dict[str, Callable[[], Tensor]] = {
         "sample": lambda: clean,
         "epsilon": lambda: noise,
-        "v_prediction": lambda: scheduler.get_velocity(clean, noise, timesteps),
+        "v_prediction": lambda: cast(Tensor, scheduler.get_velocity(clean, noise, timesteps)),
     }
-    target: Tensor = targets[scheduler.config.prediction_type]()
-    return target
+    return targets[scheduler.config.prediction_type]()
 
 
 class DenoisingObjective:

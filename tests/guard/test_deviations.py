@@ -71,6 +71,14 @@ def test_removal_and_insertion_show_in_mask_iou(scene: LabelledImage) -> None:
     assert deviations.mask_iou(inserted, empty) == 0
 
 
+def test_only_what_is_away_from_true_objects_is_inserted(scene: LabelledImage) -> None:
+    grown, inserted = scene.classes.copy(), scene.classes.copy()
+    grown[78:98, 28:48] = GeometryClass.OBJECT
+    inserted[110:120, 5:17] = GeometryClass.OBJECT
+    assert deviations.inserted_px(grown, scene.classes) == 0
+    assert deviations.inserted_px(inserted, scene.classes) == 120
+
+
 def test_mask_iou_of_a_frame_with_nothing_in_it_is_not_a_number() -> None:
     assert math.isnan(
         deviations.mask_iou(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8))

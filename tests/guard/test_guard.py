@@ -14,7 +14,7 @@ from spie_robo.types import EditResult, Frame, Geometry, Guard
 
 FrameOf = Callable[[LabelledImage], Frame]
 Mask = NDArray[np.bool_]
-BUDGET = GuardBudget(0.2, 0.8, 0.7, 2.0, 10.0, 1.0)
+BUDGET = GuardBudget(0.2, 0.8, 0.7, 2.0, 10.0, 1.0, 30.0)
 
 
 def edit_of(rgb: NDArray[np.uint8]) -> EditResult:
@@ -35,6 +35,7 @@ def test_an_unchanged_frame_is_accepted(
     assert tuple(d.name for d in verdict.deviations) == DEVIATION_NAMES
     exact = [verdict.value(name) for name in ("depth_error", "mask_iou", "boundary_f")]
     assert exact == pytest.approx([0, 1, 1], abs=1e-6)
+    assert verdict.value("inserted_px") == 0
     assert verdict.value("displacement_px") < 1 < verdict.value("edge_support")
 
 

@@ -1,0 +1,170 @@
+"""Experts' success, speed of the environments and the twin, alignment of the twin's silhouettes.
+
+python benchmarks/envs.py                          # the figures of docs/benchmarks.md
+python benchmarks/envs.py --episodes 3 --steps 20 --frames 3 --states 2    # a quick check
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from harness import report, spread, wilson_interval
+
+import spie_robo.envs
+from spie_robo.envs.experts import make_expert
+from spie_robo.envs.scene_sampling import SceneSampler
+from spie_robo.envs.twin import TwinRenderer, sample_style
+from spie_robo.envs.twin.alignment import GROUPS, measure_alignment
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    seed = arguments.seed
+    results = {
+        "experts": {
+            env_id: expert_success(env_id, seed, arguments.episodes)
+            for env_id in spie_robo.envs.ENV_IDS
+        },
+        "speed": {
+            "step with two 128x128 images": step_times(seed, arguments.steps, images=True),
+            "step without images": step_times(seed, arguments.steps, images=False),
+            "twin frame, 128x128, 4 samples, denoised": twin_times(seed, arguments.frames),
+        },
+        "alignment": alignment(seed, arguments.states),
+    }
+    report("envs", seed, results, table(results))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=20_000, help="first of the seeds")
+    parser.add_argument("--episodes", type=int, default=100, help="episodes of each expert")
+    parser.add_argument("--steps", type=int, default=300, help="timed steps")
+    parser.add_argument("--frames", type=int, default=50, help="timed twin frames")
+    parser.add_argument("--states", type=int, default=20, help="states whose silhouettes count")
+    return parser.parse_args()
+
+
+def expert_success(env_id: str, first_seed: int, episodes: int) -> dict[str, Any]:
+    env = gym.make(env_id, width=16, height=16)
+    expert = make_expert(env)
+    lengths, failures = [], []
+    for seed in range(first_seed, first_seed + episodes):
+        observation, info = env.reset(seed=seed)
+        expert.reset(seed)
+        steps, over = 0, False
+        while not over:
+            observation, _, terminated, truncated, info = env.step(expert.act(observation))
+            steps, over = steps + 1, terminated or truncated
+        if info["success"]:
+            lengths.append(steps)
+        else:
+            failures.append(seed)
+    env.close()
+    successes = episodes - len(failures)
+    low, high = wilson_interval(successes, episodes)
+    return {
+        "successes": successes,
+        "episodes": episodes,
+        "wilson_95": [low, high],
+        "steps_to_success": spread(lengths or [float("nan")]),
+        "failed_seeds": failures,
+    }
+
+
+def step_times(seed: int, steps: int, images: bool) -> dict[str, float]:
+    """Seconds a step of Push; without images, control and physics alone."""
+    env: Any = gym.make("SpieRobo/Push-v0", max_episode_steps=10**9).unwrapped
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+
+    def step() -> None:
+        action = env.action_space.sample()
+        if images:
+            env.step(action)
+        else:
+            env.advance(action)
+
+    measured = timed(step, steps)
+    env.close()
+    return measured
+
+
+def twin_times(seed: int, frames: int) -> dict[str, float]:
+    """Seconds a frame, each in a new scene and style, meshes loaded beforehand."""
+    sampler, renderer = SceneSampler(), TwinRenderer()
+    seeds = iter(range(seed, seed + frames + 1))
+    scenes = {number: sampler.sample(number) for number in range(seed, seed + frames + 1)}
+
+    def render() -> None:
+        number = next(seeds)
+        scene = scenes[number]
+        renderer.render(scene.state, scene.frame.camera, sample_style(number), number)
+
+    render()
+    measured = timed(render, frames)
+    sampler.close()
+    return measured
+
+
+def timed(action: Callable[[], None], times: int) -> dict[str, float]:
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return spread(seconds)
+
+
+def alignment(seed: int, states: int) -> dict[str, Any]:
+    """Silhouettes of at least 150 pixels at 128x128."""
+    sampler = SceneSampler()
+    entries = [
+        entry
+        for number in range(seed, seed + states)
+        for entry in measure_alignment(sampler.sample(number), min_pixels=150)
+    ]
+    sampler.close()
+    results = {}
+    for group in GROUPS:
+        chosen = [entry for entry in entries if entry.group == group]
+        if chosen:
+            results[group] = {
+                "n": len(chosen),
+                "iou_mean": float(np.mean([entry.iou for entry in chosen])),
+                "iou_min": min(entry.iou for entry in chosen),
+                "offset_max_pixels": max(entry.offset for entry in chosen),
+            }
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = ["| expert | success | Wilson 95 % | steps, median (p5 to p95) |", "|---|---|---|---|"]
+    for env_id, entry in results["experts"].items():
+        low, high = entry["wilson_95"]
+        steps = entry["steps_to_success"]
+        lines.append(
+            f"| {env_id} | {entry['successes']}/{entry['episodes']} | {low:.1%} to {high:.1%} | "
+            f"{steps['median']:.0f} ({steps['p5']:.0f} to {steps['p95']:.0f}) |"
+        )
+    lines += ["", "| speed | per second | milliseconds, median (p5 to p95) |", "|---|---|---|"]
+    for name, entry in results["speed"].items():
+        median, low, high = (1000 * entry[key] for key in ("median", "p5", "p95"))
+        lines.append(f"| {name} | {1000 / median:.1f} | {median:.1f} ({low:.1f} to {high:.1f}) |")
+    lines += ["", "| silhouettes | n | mean IoU | least IoU | most offset, pixels |"]
+    lines.append("|---|---|---|---|---|")
+    for group, entry in results["alignment"].items():
+        lines.append(
+            f"| {group} | {entry['n']} | {entry['iou_mean']:.4f} | {entry['iou_min']:.4f} | "
+            f"{entry['offset_max_pixels']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
