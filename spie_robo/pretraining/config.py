@@ -91,7 +91,7 @@ class UnetConfig:
     generic_text: float = 0.5
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            steps=2900, batch=16, learning_rate=5e-4, warmup=200
+            steps=2400, batch=16, learning_rate=5e-4, warmup=200
         )
     )
 
