@@ -73,7 +73,9 @@ def build_scene(
         **_lights(style),
         **dict(_shapes(state, functools.partial(_styled_bsdf, style=style))),
     }
-    return mitsuba().load_dict(scene)
+    built = mitsuba().load_dict(scene)
+    _order_lamps(built, style)
+    return built
 
 
 def build_instance_scene(state: SceneState, camera: CameraPose) -> Any:
@@ -136,6 +138,29 @@ def _lights(style: Style) -> dict[str, Any]:
             },
         }
     return lights
+
+
+def _order_lamps(scene: Any, style: Style) -> None:
+    """Let equal scenes draw equal random numbers.
+
+    Mitsuba lists the emitters of a scene by their addresses, which differ from run to run, and
+    the path tracer picks them by number. Where the list is not the usual one, lamps swap places.
+    """
+    listed = [shape.id() for shape in scene.shapes() if shape.is_emitter()]
+    wanted = [f"lamp_{index}" for index in reversed(range(len(style.lamps)))]
+    if listed == wanted:
+        return
+    parameters = mitsuba().traverse(scene)
+    names = ("to_world", "emitter.radiance.value")
+    values = {
+        (key, name): type(parameters[f"{key}.{name}"])(parameters[f"{key}.{name}"])
+        for key in wanted
+        for name in names
+    }
+    for slot, key in zip(listed, wanted, strict=True):
+        for name in names:
+            parameters[f"{slot}.{name}"] = values[key, name]
+    parameters.update()
 
 
 def _lamp_pose(lamp: Lamp) -> Any:

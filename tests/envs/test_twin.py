@@ -143,6 +143,48 @@ def test_same_seed_same_bytes(state: SceneState) -> None:
     assert one.shape == (32, 32, 3) and one.dtype == np.uint8
 
 
+def test_bytes_do_not_depend_on_threads_or_on_the_order_of_lamps(
+    state: SceneState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import drjit
+
+    style = next(s for s in map(sample_style, range(99)) if len(s.lamps) == 3)
+    expected = TINY.radiance(state, "front", style)
+    drjit.set_thread_count(8)
+    threaded = TINY.radiance(state, "front", style)
+    drjit.set_thread_count(1)
+    np.testing.assert_array_equal(threaded, expected)
+
+    swapped = []
+    lights_of = mitsuba_scene._lights
+
+    def swap(style: Style) -> dict[str, Any]:
+        """Make the list come in another order, as another run's addresses might."""
+        lights = lights_of(style)
+        swapped.append(True)
+        names = [name for name in lights if name.startswith("lamp")]
+        turned = dict(zip(names, [lights[name] for name in reversed(names)], strict=True))
+        return {**lights, **turned}
+
+    reorder = mitsuba_scene._order_lamps
+
+    def restore(scene: Any, style: Style) -> None:
+        """The scene lists lamp_2, lamp_1, lamp_0, and they are where 0, 1, 2 belong: swap back."""
+        parameters = mitsuba_scene.mitsuba().traverse(scene)
+        for name in ("to_world", "emitter.radiance.value"):
+            one, other = f"lamp_0.{name}", f"lamp_2.{name}"
+            kept = type(parameters[one])(parameters[one])
+            parameters[one] = type(kept)(parameters[other])
+            parameters[other] = kept
+        parameters.update()
+        reorder(scene, style)
+
+    monkeypatch.setattr(mitsuba_scene, "_lights", swap)
+    monkeypatch.setattr(mitsuba_scene, "_order_lamps", restore)
+    np.testing.assert_array_equal(TINY.radiance(state, "front", style), expected)
+    assert swapped
+
+
 def test_cube_stays_red_in_every_named_style(state: SceneState) -> None:
     env: Any = small().unwrapped
     _, info = env.reset(seed=0)

@@ -12,8 +12,10 @@ from spie_robo.envs.scene_sampling import SceneSampler
 from spie_robo.envs.twin import mitsuba_scene
 from spie_robo.envs.twin.alignment import Alignment, measure_alignment
 
-# Of a silhouette of 150 pixels 45 are its edge, where one pixel of rounding is not alignment.
-EXACT = {"foreground": 500, "robot": 500, "boxes": 150}
+# Of a box of 200 pixels 55 are its edge, where the renderers may round differently. Round objects
+# differ in shape (see measure_alignment) and not in place.
+LEAST_IOU = {"foreground": 0.97, "robot": 0.97, "boxes": 0.95, "round objects": 0.90}
+MIN_PIXELS = 150
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +32,28 @@ def sampler() -> Iterator[SceneSampler]:
 def assert_aligned(measured: list[Alignment], seed: int) -> None:
     assert measured[0].group == "foreground"
     for entry in measured:
-        if entry.pixels >= EXACT.get(entry.group, np.inf):
-            assert entry.iou >= 0.97, f"seed {seed}: {entry}"
-        # Round objects differ in shape (see measure_alignment), not in place.
-        if entry.pixels >= 150:
-            assert entry.offset < 0.75, f"seed {seed}: {entry}"
-            assert entry.iou >= 0.88, f"seed {seed}: {entry}"
+        assert entry.iou >= LEAST_IOU[entry.group], f"seed {seed}: {entry}"
+        # The foreground is many things: where one is drawn larger, the centroid of all moves.
+        if entry.group != "foreground":
+            assert entry.offset < 0.5, f"seed {seed}: {entry}"
 
 
 def test_one_state_is_aligned(sampler: SceneSampler) -> None:
-    assert_aligned(measure_alignment(sampler.sample(0)), 0)
+    assert_aligned(measure_alignment(sampler.sample(0), MIN_PIXELS), 0)
 
 
 @pytest.mark.slow
 def test_twenty_states_are_aligned(sampler: SceneSampler) -> None:
-    checked = 0
+    checked: list[str] = []
     for seed in range(20):
-        measured = measure_alignment(sampler.sample(seed))
+        measured = measure_alignment(sampler.sample(seed), MIN_PIXELS)
         assert_aligned(measured, seed)
-        checked += sum(entry.pixels >= EXACT.get(entry.group, np.inf) for entry in measured)
-    assert checked >= 40
+        checked += [entry.group for entry in measured]
+    assert checked.count("foreground") == 20
+    assert min(checked.count(group) for group in LEAST_IOU) >= 5
 
 
+@pytest.mark.slow
 def test_a_pixel_of_shift_would_be_noticed(sampler: SceneSampler) -> None:
     scene = sampler.sample(0)
     camera = scene.state.cameras[0]
