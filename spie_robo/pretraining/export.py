@@ -104,7 +104,7 @@ CPU. Load it with `spie_robo.Editor.from_pretrained("embedded")`.
 - **Training**: autoencoder in closed form; UNet with text encoder and visual prompt
   {progress.step} steps of {config.unet.optimizer.batch} ({progress.seconds / 60:.0f} min on
   {config.threads} CPU cores).
-- **Held out** (10 steps, another scene of the style as reference): {figures}.
+- **Held out** ({config.editing.steps} steps, another scene of the style as reference): {figures}.
 - **Bundled looks**: `references.safetensors` holds latents of three rendered photos. Latents
   can be decoded back to pictures.
 - **Limits**: it knows tables, walls, floors, a Franka Panda and simple objects. See

@@ -133,7 +133,7 @@ def _render_shard(config: PairsConfig, index: int) -> None:
                 scene.state, scene.frame.camera, style, scene_id, sensor_noise=False
             )
             geometry = scene.frame.geometry
-            assert geometry is not None
+            assert geometry is not None and geometry.segmentation is not None
             rows.append(
                 {
                     "simulator_rgb": scene.frame.rgb,
