@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from spie_robo.errors import EnvError, StoreError
 from spie_robo.types import RGB, Geometry, GuardedEdit
 
-DEVIATIONS = ("depth_error", "mask_iou", "boundary_f", "displacement_px", "chroma_drift")
+DEVIATIONS = (
+    "depth_error",
+    "mask_iou",
+    "boundary_f",
+    "displacement_px",
+    "chroma_drift",
+    "edge_support",
+    "inserted_px",
+)
 """Names of the guard's measurements that have a column; what a guard does not measure is NaN."""
 
 SOLE_CAMERA = "camera"
