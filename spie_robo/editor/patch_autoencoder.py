@@ -37,6 +37,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         latent_channels: C, at most 3 P^2.
         patch: P, a power of 2: the scale factor.
         scaling_factor: As in ``AutoencoderKL``; 1, since latents have unit variance.
+        block_out_channels: Follows from the others and is ignored; it is in the config because
+            diffusers reads the scale factor off its length: 2 ** (len - 1).
 
     Raises:
         ConfigError: If P is not a power of 2 or C does not fit.
@@ -44,7 +46,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, latent_channels: int = 16, patch: int = 4, scaling_factor: float = 1.0
+        self,
+        latent_channels: int = 16,
+        patch: int = 4,
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple[int, ...] | None = None,
     ) -> None:
         """Make one without useful weights: see :meth:`fit`."""
         super().__init__()
@@ -55,7 +61,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
             raise ConfigError(
                 f"latent_channels: expected 1 to {3 * patch**2}, got {latent_channels}."
             )
-        # diffusers reads the scale factor off the number of blocks: 2 ** (len - 1).
         self.register_to_config(block_out_channels=(latent_channels,) * (levels + 1))
         self.encoder = nn.Conv2d(3, latent_channels, patch, stride=patch)
         self.decoder = nn.ConvTranspose2d(latent_channels, 3, patch, stride=patch)

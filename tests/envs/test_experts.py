@@ -37,10 +37,29 @@ def test_solves_three_seeds(env_id: str) -> None:
     assert successes(env_id, range(3)) == 3
 
 
+def successes_unseen(env_id: str, seeds: range) -> int:
+    """The same without looking, which is most of a step's time: experts do not use images."""
+    env = gym.make(env_id, width=16, height=16)
+    assert env.spec is not None and env.spec.max_episode_steps is not None
+    task: Any = env.unwrapped
+    expert = make_expert(env)
+    solved = 0
+    for seed in seeds:
+        observation, _ = env.reset(seed=seed)
+        expert.reset(seed)
+        for _ in range(env.spec.max_episode_steps):
+            task.advance(expert.act(observation))
+            if task.success():
+                solved += 1
+                break
+    env.close()
+    return solved
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("env_id", spie_robo.envs.ENV_IDS)
 def test_solves_95_of_100_seeds(env_id: str) -> None:
-    assert successes(env_id, range(1000, 1100)) >= 95
+    assert successes_unseen(env_id, range(1000, 1100)) >= 95
 
 
 def test_standing_still_does_not_count() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -134,7 +135,17 @@ def test_mujoco_passes_check_env_and_rebuilds(toys, make_reacher):
     rebuilt.close()
 
 
+@pytest.fixture
+def sent_by_value():
+    """Other processes cannot import this file: pickle what it defines whole."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("sent_by_value")
 def test_mujoco_in_other_processes_with_its_own_depth(toys, make_reacher):
     guard = toys.FakeGuard()
     envs = AsyncVectorEnv([lambda: GeometryInfo(make_reacher(), mujoco_depth)] * 2, context="spawn")
