@@ -205,7 +205,7 @@ class PretrainOptions:
     out: OptionalText = None
     """Folder of checkpoints, logs and weights; unset: the file's."""
     stage: OptionalText = None
-    """pairs, vae, unet, export or all; unset: the file's."""
+    """pairs, judge, unet or all; unset: the file's."""
     threads: OptionalCount = None
     """CPU threads; unset: the file's."""
 

@@ -8,6 +8,7 @@ from typing import Literal
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError
+from spie_robo.pretraining.judge import JudgeTrainingConfig
 from spie_robo.pretraining.pairs import PairsConfig
 
 Prediction = Literal["sample", "epsilon", "v_prediction"]
@@ -96,6 +97,10 @@ class UnetConfig:
     )
 
 
+def _embedded_judge() -> JudgeTrainingConfig:
+    return JudgeTrainingConfig(steps=3000)
+
+
 def _embedded_settings() -> EditorSettings:
     return EditorSettings(
         instruction="make it look like a photo of the lab",
@@ -111,7 +116,8 @@ class PretrainConfig:
 
     Attributes:
         out: Folder of checkpoints, logs and grids.
-        stage: The last stage to run: ``pairs``, ``unet`` or ``all``. A finished stage is not
+        stage: ``pairs`` renders them, ``judge`` then trains the guard's judge, ``unet`` the
+            editor without exporting it, ``all`` does everything. A finished stage is not
             repeated.
         export_to: A further folder that receives the finished editor.
         editing: The settings that the exported editor comes with.
@@ -121,6 +127,7 @@ class PretrainConfig:
         pairs: The rendered pairs.
         autoencoder: The autoencoder.
         unet: The denoiser.
+        judge: The guard's geometry judge; it reads the same pairs.
     """
 
     out: str = "runs/embedded"
@@ -133,11 +140,12 @@ class PretrainConfig:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
+    judge: JudgeTrainingConfig = field(default_factory=_embedded_judge)
 
     def __post_init__(self) -> None:
         """Check what concerns several stages."""
-        if self.stage not in ("all", "pairs", "unet"):
-            raise ConfigError(f"stage: expected all, pairs or unet, got {self.stage!r}.")
+        if self.stage not in ("all", "pairs", "judge", "unet"):
+            raise ConfigError(f"stage: expected all, pairs, judge or unet, got {self.stage!r}.")
         if not 0 < self.held_out_shards < self.pairs.shards:
             raise ConfigError(
                 f"held_out_shards: expected 1 to {self.pairs.shards - 1}, "

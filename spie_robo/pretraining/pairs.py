@@ -18,9 +18,8 @@ No style and no scene is in two shards, so holding out a shard holds out its sty
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,18 +75,13 @@ def render_pairs(config: PairsConfig) -> None:
     missing = [i for i in range(config.shards) if not config.shard_path(i).exists()]
     if not missing:
         return
-    context = multiprocessing.get_context("spawn")
+    from spie_robo.envs.twin.pool import run_in_fresh_processes
+
     frames = config.styles_per_shard * config.scenes_per_style
-    with (
-        ProcessPoolExecutor(config.workers, context, max_tasks_per_child=1) as pool,
-        tqdm(total=len(missing) * frames, unit="frame", desc="rendering pairs") as bar,
-    ):
-        waiting: set[Future[None]] = {pool.submit(_render_shard, config, i) for i in missing}
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-                bar.update(frames)
+    render = functools.partial(_render_shard, config)
+    with tqdm(total=len(missing) * frames, unit="frame", desc="rendering pairs") as bar:
+        for _ in run_in_fresh_processes(render, missing, config.workers):
+            bar.update(frames)
 
 
 def load_pairs(folder: str | Path, shards: range) -> PairArrays:

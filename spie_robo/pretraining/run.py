@@ -1,4 +1,4 @@
-"""``spie-robo pretrain``: pairs -> autoencoder -> UNet -> exported editor, each stage resumable."""
+"""``spie-robo pretrain``: pairs -> judge, autoencoder, UNet -> exported editor, all resumable."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from spie_robo.pretraining.autoencoder import fit_autoencoder, score_autoencoder
 from spie_robo.pretraining.config import PretrainConfig
 from spie_robo.pretraining.export import export
+from spie_robo.pretraining.judge import train_judge
 from spie_robo.pretraining.pairs import load_pairs, render_pairs
 from spie_robo.pretraining.preview import preview
 from spie_robo.pretraining.unet import train_unet
@@ -18,11 +19,16 @@ def pretrain(config: PretrainConfig) -> None:
     """Run a stage or all of them; what is finished is loaded instead of repeated.
 
     Args:
-        config: The settings; ``config.stage`` is the last stage to run.
+        config: The settings; ``config.stage`` says which stages to run.
     """
     torch.set_num_threads(config.threads)
     render_pairs(config.pairs)
     if config.stage == "pairs":
+        return
+    if config.stage in ("judge", "all"):
+        judge = train_judge(config.judge)
+        print(f"{judge}: the geometry judge. Next: python benchmarks/guard_calibration.py --write")
+    if config.stage == "judge":
         return
     autoencoder = fit_autoencoder(config).requires_grad_(False).eval()
     held_out = load_pairs(config.pairs.folder, config.judging_shards)

@@ -20,6 +20,7 @@ from spie_robo.pretraining.config import (
     UnetConfig,
 )
 from spie_robo.pretraining.instructions import GENERIC_INSTRUCTIONS, build_tokenizer, tokenize
+from spie_robo.pretraining.judge import JudgeTrainingConfig
 from spie_robo.pretraining.pairs import PairsConfig, load_pairs, render_pairs
 from spie_robo.pretraining.run import pretrain
 from spie_robo.types import Frame
@@ -42,6 +43,9 @@ def tiny_config(folder: Path) -> PretrainConfig:
             samples=1,
             workers=1,
         ),
+        judge=JudgeTrainingConfig(
+            pairs=folder / "pairs", out=folder / "judge", steps=1, batch_size=1
+        ),
         autoencoder=AutoencoderConfig(shards=1),
         unet=UnetConfig(
             widths=(16, 32),
@@ -58,6 +62,7 @@ def test_from_nothing_to_an_editor_that_edits(
     config = tiny_config(tmp_path)
     pretrain(config)
     printed = capsys.readouterr().out
+    assert (tmp_path / "judge" / "judge.safetensors").exists()
     assert "autoencoder, twin frames" in printed and "Next: spie-robo demo" in printed
 
     pairs = load_pairs(config.pairs.folder, range(2))
