@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spie_robo.types import RGB
 
 _RADIUS = 3  # windows of 7x7 working pixels
+_DETAIL_RADIUS = 8  # windows of 17x17: wide enough that an object's halo does not shape the map
 _EPSILON = 1e-3  # squared contrast, in [0, 1] units, below which a window counts as flat
 _FLAT_GAIN = (0.5, 2.0)  # how far a flat window may dim or amplify the frame's detail
 
@@ -67,7 +68,7 @@ def restore(edit: RGB, frame: RGB) -> RGB:
     if edit.shape[:2] == size or size[0] * size[1] <= edit.shape[0] * edit.shape[1]:
         return shrink(edit, (size[0], size[1]))
     source = _unit(shrink(frame, (edit.shape[0], edit.shape[1])))
-    gain, offset = _local_affine_map(source, _unit(edit))
+    gain, offset = _local_affine_map(source, _unit(edit), _RADIUS)
     return _bytes(_apply_map(_unit(frame), _enlarge(gain, size), _enlarge(offset, size)))
 
 
@@ -88,7 +89,7 @@ def hold_detail(edit: RGB, frame: RGB, share: float) -> RGB:
     if share == 0:
         return edit
     source, target = _unit(frame), _unit(edit)
-    recoloured = _apply_map(source, *_local_affine_map(source, target))
+    recoloured = _apply_map(source, *_local_affine_map(source, target, _DETAIL_RADIUS))
     return _bytes((1 - share) * target + share * recoloured)
 
 
@@ -101,7 +102,7 @@ def _bytes(image: Plane) -> RGB:
     return np.asarray((image.clip(0, 1) * 255).round(), dtype=np.uint8)
 
 
-def _local_affine_map(source: Plane, target: Plane) -> tuple[Plane, Plane]:
+def _local_affine_map(source: Plane, target: Plane, radius: int) -> tuple[Plane, Plane]:
     """Least squares ``target = source @ gain + offset`` in every window, averaged per pixel.
 
     With window means <.>, as in the guided filter paper for colour images::
@@ -117,9 +118,9 @@ def _local_affine_map(source: Plane, target: Plane) -> tuple[Plane, Plane]:
         (h, w, 9) and (h, w, 3).
     """
     height, width = source.shape[:2]
-    mean_s, mean_t = _window_mean(source), _window_mean(target)
-    covariance = _window_mean(_outer(source, source)) - _outer(mean_s, mean_s)
-    cross = _window_mean(_outer(source, target)) - _outer(mean_s, mean_t)
+    mean_s, mean_t = _window_mean(source, radius), _window_mean(target, radius)
+    covariance = _window_mean(_outer(source, source), radius) - _outer(mean_s, mean_s)
+    cross = _window_mean(_outer(source, target), radius) - _outer(mean_s, mean_t)
     brightness = mean_t.sum(axis=2) / np.maximum(mean_s.sum(axis=2), 1e-3)
     identity = _EPSILON * np.eye(3, dtype=np.float32)
     ridge = identity * brightness.clip(*_FLAT_GAIN)[..., None, None]
@@ -128,11 +129,11 @@ def _local_affine_map(source: Plane, target: Plane) -> tuple[Plane, Plane]:
         cross.reshape(height, width, 3, 3) + ridge,
     ).astype(np.float32)
     offset = mean_t - np.einsum("hwi,hwij->hwj", mean_s, gain)
-    return _window_mean(gain.reshape(height, width, 9)), _window_mean(offset)
+    return _window_mean(gain.reshape(height, width, 9), radius), _window_mean(offset, radius)
 
 
-def _window_mean(planes: Plane) -> Plane:
-    side = 2 * _RADIUS + 1
+def _window_mean(planes: Plane, radius: int) -> Plane:
+    side = 2 * radius + 1
     mean = cv2.boxFilter(planes, -1, (side, side), borderType=cv2.BORDER_REFLECT)
     return np.asarray(mean, dtype=np.float32)
 
