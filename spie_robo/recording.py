@@ -86,12 +86,16 @@ def load_edit_setup(config: EditConfig) -> EditSetup:
 
     Raises:
         EditorError: If there is no such editor.
+        ReferencePhotoError: If there are no usable reference photos.
     """
     if config.editor is None:
         return EditSetup(None, None, config)
     from spie_robo.editor import Editor
+    from spie_robo.editor.references import load_references
     from spie_robo.guard import GeometryGuard
 
+    if config.references is not None:
+        load_references(config.references)  # a folder without photos is refused before any work
     editor = Editor.from_pretrained(config.editor, steps=config.steps, protect=config.protect)
     guard = GeometryGuard(protect=config.protect) if config.guard else None
     return EditSetup(editor, guard, config)
