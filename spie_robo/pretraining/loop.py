@@ -30,7 +30,7 @@ class Progress:
 
     Attributes:
         step: Optimiser steps done.
-        seconds: Training time so far, over all sessions.
+        seconds: Training time so far, interruptions not counted.
     """
 
     step: int
