@@ -55,8 +55,9 @@ PYRAMID_CHANNELS = FeaturePyramid(16, 24, 40, 112, 320)  # type: ignore[arg-type
 class EfficientNetLite0(nn.Module):
     """The frozen encoder. Use :func:`encoder`, which loads it once a device.
 
-    Gradients do not flow through it. Batch normalisation is folded into the convolutions, so
-    the features of an image do not depend on its batch neighbours.
+    Its weights never change; gradients reach the images only through
+    :meth:`levels_with_gradient`. Batch normalisation is folded into the convolutions, so the
+    features of an image do not depend on its batch neighbours.
     """
 
     def __init__(self) -> None:
@@ -102,6 +103,10 @@ class EfficientNetLite0(nn.Module):
             images: As for :meth:`forward`.
             count: 1 to 5.
         """
+        return self.levels_with_gradient(images, count)
+
+    def levels_with_gradient(self, images: Tensor, count: int) -> list[Tensor]:
+        """:meth:`levels`, differentiable in the images: for losses on features."""
         if min(images.shape[-2:]) < MINIMUM_SIZE:
             raise FrameError(
                 f"Expected images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, "

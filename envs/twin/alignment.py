@@ -38,9 +38,9 @@ class Alignment:
 def measure_alignment(scene: SampledScene, min_pixels: int = 20) -> list[Alignment]:
     """Compare the silhouettes of everything in front, of the robot, and of each object.
 
-    PyBullet draws boxes and meshes as they are, but a sphere as a hull of 42 vertices, whose
-    silhouette is 7 % smaller, and a cylinder as a hull that is 1 mm larger all around. The twin
-    draws both round. That difference stays at any resolution and moves no centroid.
+    PyBullet draws boxes and meshes as they are, but a sphere as a hull of 42 vertices and a
+    cylinder as a hull that is 1 mm larger all around. The twin draws both round, the sphere as
+    large as the hull. What is left of the difference stays at any resolution and moves no centroid.
 
     Args:
         scene: A scene whose geometry has depth and segmentation.

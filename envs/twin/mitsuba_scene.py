@@ -26,6 +26,10 @@ _BLOCK_SIZE = 32
 """Pixels. Each block has random numbers of its own, and left alone Mitsuba shrinks the blocks until
 every thread has one: then the image would depend on the number of cores."""
 
+_DRAWN_SPHERE = 0.966
+"""TinyRenderer draws a sphere as a hull of 42 vertices inside it, whose silhouette has the area of
+a sphere this much smaller. The twin follows what the simulator's camera shows."""
+
 
 @functools.cache
 def mitsuba() -> Any:
@@ -199,7 +203,7 @@ def _primitives(shape: Shape) -> list[tuple[str, NDArray[np.float64]]]:
     if shape.kind == "box":
         return [("cube", np.diag([*(edge / 2 for edge in shape.size), 1.0]))]
     if shape.kind == "sphere":
-        return [("sphere", np.diag([shape.size[0]] * 3 + [1.0]))]
+        return [("sphere", np.diag([_DRAWN_SPHERE * shape.size[0]] * 3 + [1.0]))]
     length, radius = shape.size
     side = np.diag([radius, radius, length, 1.0])
     side[2, 3] = -length / 2

@@ -97,6 +97,43 @@ class UnetConfig:
     )
 
 
+@dataclass(frozen=True)
+class RefinementConfig:
+    """Training for sharpness, from the finished denoiser on; see :mod:`.refine`.
+
+    Attributes:
+        perceptual: Weight of the perceptual loss, beside the latent loss of weight 1. Its
+            gradient at the prediction is 38 times as large as the latent loss's, for equal weights.
+        adversarial: Weight of the adversarial loss; its gradient is 400 times as large.
+        noise: Range of the standard deviation of the noise, as a share of the schedule's: the
+            chain may start from less noise (:attr:`.EditorSettings.initial_noise`).
+        first_step: Share of rows at the start of the chain, where everything is still open.
+        optimizer: How it is trained; 0 steps are not possible, ``stage: unet`` leaves it out.
+    """
+
+    perceptual: float = 0.15
+    adversarial: float = 0.008
+    noise: tuple[float, float] = (0.0, 1.0)
+    first_step: float = 0.5
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            steps=2000, batch=16, learning_rate=3e-4, warmup=100
+        )
+    )
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.perceptual < 0 or self.adversarial < 0 or not 0 <= self.first_step <= 1:
+            raise ConfigError(
+                "refinement: expected perceptual and adversarial >= 0, first_step 0 to 1, "
+                f"got {self}."
+            )
+        if not 0 <= self.noise[0] <= self.noise[1] <= 1:
+            raise ConfigError(
+                f"refinement.noise: expected 0 <= low <= high <= 1, got {self.noise}."
+            )
+
+
 def _embedded_judge() -> JudgeTrainingConfig:
     return JudgeTrainingConfig(steps=3000)
 
@@ -117,8 +154,8 @@ class PretrainConfig:
     Attributes:
         out: Folder of checkpoints, logs and grids.
         stage: ``pairs`` renders them, ``judge`` then trains the guard's judge, ``unet`` the
-            editor without exporting it, ``all`` does everything. A finished stage is not
-            repeated.
+            editor by squared error (exported to ``out/unrefined``), ``refine`` sharpens and
+            exports that editor, ``all`` does everything. A finished stage is not repeated.
         export_to: A further folder that receives the finished editor.
         editing: The settings that the exported editor comes with.
         held_out_shards: The first so many shards of pairs are for judging only.
@@ -127,6 +164,7 @@ class PretrainConfig:
         pairs: The rendered pairs.
         autoencoder: The autoencoder.
         unet: The denoiser.
+        refinement: Its second training, for sharpness.
         judge: The guard's geometry judge; it reads the same pairs.
     """
 
@@ -140,12 +178,14 @@ class PretrainConfig:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
     judge: JudgeTrainingConfig = field(default_factory=_embedded_judge)
 
     def __post_init__(self) -> None:
         """Check what concerns several stages."""
-        if self.stage not in ("all", "pairs", "judge", "unet"):
-            raise ConfigError(f"stage: expected all, pairs, judge or unet, got {self.stage!r}.")
+        stages = ("all", "pairs", "judge", "unet", "refine")
+        if self.stage not in stages:
+            raise ConfigError(f"stage: expected one of {', '.join(stages)}; got {self.stage!r}.")
         if not 0 < self.held_out_shards < self.pairs.shards:
             raise ConfigError(
                 f"held_out_shards: expected 1 to {self.pairs.shards - 1}, "

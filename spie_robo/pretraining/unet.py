@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,8 @@ from torch.nn import functional
 
 from spie_robo.editor.conv_in import grow_conv_in
 from spie_robo.editor.guidance import Branch, Guidance
-from spie_robo.editor.latents import encode_image
-from spie_robo.editor.noise_prediction import condition, predict_noise
+from spie_robo.editor.latents import encode_image, to_target
+from spie_robo.editor.noise_prediction import Conditioning, condition, predict_noise
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.visual_prompt import VisualPrompt
@@ -34,8 +35,8 @@ from spie_robo.pretraining.loop import Progress, train
 from spie_robo.pretraining.pairs import load_pairs
 from spie_robo.pretraining.preview import preview
 
-_TRAIN_TIMESTEPS = 1000
-_NO_GUIDANCE = Guidance(1.0, 1.0, 1.0)
+TRAIN_TIMESTEPS = 1000
+NO_GUIDANCE = Guidance(1.0, 1.0, 1.0)
 _STATISTICS_PAIRS = 256
 
 
@@ -73,7 +74,7 @@ def build_pipeline(
     grow_conv_in(unet)
     nn.init.kaiming_uniform_(unet.conv_in.weight, a=5**0.5)
     scheduler = DDIMScheduler(
-        num_train_timesteps=_TRAIN_TIMESTEPS,
+        num_train_timesteps=TRAIN_TIMESTEPS,
         beta_schedule="squaredcos_cap_v2",
         prediction_type=config.prediction,
         timestep_spacing="trailing",
@@ -134,6 +135,23 @@ def prediction_target(
     return targets[scheduler.config.prediction_type]()
 
 
+@dataclass(frozen=True, eq=False)
+class DenoisingBatch:
+    """B rows of training data on their way to the UNet.
+
+    Attributes:
+        input_latents: (B, C, h, w), unscaled latents of the simulator's frames.
+        clean: (B, C, h, w), the diffusion target ``x0``.
+        references: (B, 3, H, W) in [-1, 1], the reference photos.
+        conditioning: What the UNet is told, condition dropout applied.
+    """
+
+    input_latents: Tensor
+    clean: Tensor
+    references: Tensor
+    conditioning: Conditioning
+
+
 class DenoisingObjective:
     """Mean squared error of the prediction, with condition dropout.
 
@@ -158,39 +176,29 @@ class DenoisingObjective:
         self._style_tokens = tokenize(pipeline.tokenizer, style_instructions(styles.tolist()))
         self._generic_tokens = tokenize(pipeline.tokenizer, list(GENERIC_INSTRUCTIONS))
         self._null_tokens = tokenize(pipeline.tokenizer, [""])
-        self._mean = torch.tensor(pipeline.config.residual_mean).view(1, -1, 1, 1)
-        self._std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
         self._channel_weights = self._weigh_channels()
 
     def _weigh_channels(self) -> Tensor:
         """(1, C, 1, 1), mean 1: between equal weights and a channel's share of pixel energy."""
+        std = torch.tensor(self._pipeline.config.residual_std).view(1, -1, 1, 1)
         energy = self._pipeline.vae.decoder.weight.detach().square().sum(dim=(1, 2, 3)).sqrt()
-        weights: Tensor = (energy.view(1, -1, 1, 1) * self._std) ** self._config.energy_exponent
+        weights: Tensor = (energy.view(1, -1, 1, 1) * std) ** self._config.energy_exponent
         return weights / weights.mean()
 
     def __call__(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw one batch; returns its loss, and the loss on lightly and heavily noised rows."""
-        config, pipeline = self._config, self._pipeline
-        count = config.optimizer.batch
-        batch = self._sampler.sample(count, generator)
-        with torch.no_grad():
-            inputs, targets, references = (
-                encode_image(pipeline.vae, images)
-                for images in (batch.inputs, batch.targets, batch.references)
+        pipeline = self._pipeline
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._config.optimizer.bfloat16):
+            batch = self.draw(self._config.optimizer.batch, generator)
+            noise = torch.randn(batch.clean.shape, generator=generator)
+            timesteps = torch.randint(TRAIN_TIMESTEPS, (len(noise),), generator=generator)
+            noisy = pipeline.scheduler.add_noise(batch.clean, noise, timesteps)
+            predicted = predict_noise(
+                pipeline.unet, noisy, timesteps, batch.conditioning, NO_GUIDANCE
             )
-        clean = (targets - inputs - self._mean) / self._std
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = torch.randint(_TRAIN_TIMESTEPS, (count,), generator=generator)
-        noisy = pipeline.scheduler.add_noise(clean, noise, timesteps)
-        target = prediction_target(pipeline.scheduler, clean, noise, timesteps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.optimizer.bfloat16):
-            text, null = self._text_states(batch.rows, generator)
-            conditioning = condition(pipeline.visual_prompt, inputs, references, text, null)
-            conditioning = conditioning.dropped(self._branches(count, generator))
-            predicted = predict_noise(pipeline.unet, noisy, timesteps, conditioning, _NO_GUIDANCE)
-        errors = functional.mse_loss(predicted.float(), target, reduction="none")
-        errors = (errors * self._channel_weights).mean(dim=(1, 2, 3))
-        light = (timesteps < _TRAIN_TIMESTEPS // 2).float()
+        target = prediction_target(pipeline.scheduler, batch.clean, noise, timesteps)
+        errors = self.weighted_errors(predicted.float(), target)
+        light = (timesteps < TRAIN_TIMESTEPS // 2).float()
         metrics = {
             "light_noise": float((errors.detach() * light).sum() / light.sum().clamp(min=1)),
             "heavy_noise": float(
@@ -198,6 +206,26 @@ class DenoisingObjective:
             ),
         }
         return errors.mean(), metrics
+
+    def draw(self, count: int, generator: torch.Generator) -> DenoisingBatch:
+        """Draw ``count`` rows, encode them, and drop some of their conditions."""
+        pipeline = self._pipeline
+        batch = self._sampler.sample(count, generator)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            inputs, targets, references = (
+                encode_image(pipeline.vae, images)
+                for images in (batch.inputs, batch.targets, batch.references)
+            )
+            clean = to_target(targets, inputs, pipeline.latent_spec)
+        text, null = self._text_states(batch.rows, generator)
+        conditioning = condition(pipeline.visual_prompt, inputs, references, text, null)
+        conditioning = conditioning.dropped(self._branches(count, generator))
+        return DenoisingBatch(inputs, clean, batch.references, conditioning)
+
+    def weighted_errors(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Squared errors (B,) with the channel weights of the config; both (B, C, h, w)."""
+        errors = functional.mse_loss(predicted, target, reduction="none")
+        return (errors * self._channel_weights).mean(dim=(1, 2, 3))
 
     def _text_states(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         tokens = self._style_tokens[self._text_of_row[rows]]

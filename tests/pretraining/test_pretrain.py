@@ -17,6 +17,7 @@ from spie_robo.pretraining.config import (
     AutoencoderConfig,
     OptimizerConfig,
     PretrainConfig,
+    RefinementConfig,
     UnetConfig,
 )
 from spie_robo.pretraining.instructions import GENERIC_INSTRUCTIONS, build_tokenizer, tokenize
@@ -50,6 +51,9 @@ def tiny_config(folder: Path) -> PretrainConfig:
         unet=UnetConfig(
             widths=(16, 32),
             text_dim=32,
+            optimizer=OptimizerConfig(steps=2, batch=2, learning_rate=1e-3, checkpoint_every=1),
+        ),
+        refinement=RefinementConfig(
             optimizer=OptimizerConfig(steps=2, batch=2, learning_rate=1e-3, checkpoint_every=1),
         ),
     )
@@ -103,6 +107,15 @@ def test_a_shard_is_a_function_of_the_config(tmp_path: Path) -> None:
     assert shards[0] == shards[1]
 
 
+def test_refinement_asks_for_an_unrefined_editor(tmp_path: Path) -> None:
+    config = replace(tiny_config(tmp_path), stage="refine")
+    for index in range(2):
+        config.pairs.shard_path(index).parent.mkdir(exist_ok=True)
+        config.pairs.shard_path(index).touch()
+    with pytest.raises(ConfigError, match="'unet' stage first"):
+        pretrain(config)
+
+
 def test_missing_pairs_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="shard_00003"):
         load_pairs(tmp_path, range(3, 4))
@@ -112,12 +125,16 @@ def test_the_shipped_config_is_valid() -> None:
     path = Path(__file__).parents[2] / "configs" / "pretrain" / "embedded.yaml"
     config = load_config(PretrainConfig, path)
     assert set(config.judging_shards).isdisjoint(config.training_shards)
-    assert config.unet == PretrainConfig().unet and config.pairs == PretrainConfig().pairs
+    default = PretrainConfig()
+    assert config.unet == default.unet and config.pairs == default.pairs
+    assert config.refinement == default.refinement
 
 
 def test_impossible_stages_are_refused() -> None:
     with pytest.raises(ConfigError, match="stage"):
         PretrainConfig(stage="vae")
+    with pytest.raises(ConfigError, match="low <= high"):
+        RefinementConfig(noise=(0.5, 0.2))
     with pytest.raises(ConfigError, match="held_out_shards"):
         PretrainConfig(held_out_shards=32)
 
