@@ -79,6 +79,49 @@ def convert(options: config.ConvertConfig) -> int:
     return 0
 
 
+def train(options: config.TrainOptions) -> int:
+    """Post-train an editor on photos of a lab."""
+    from spie_robo.training.config import TrainConfig
+
+    file = options.config
+    settings = TrainConfig() if file is None else config.load_config(TrainConfig, file)
+    given = {name: getattr(options, name) for name in ("editor", "epochs", "objective", "seed")}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if options.no_references:
+        changes["save_references"] = False
+    settings = dataclasses.replace(settings, **changes)
+    from spie_robo.training.run import train
+
+    print(f"{train(options.references, options.frames, options.out, settings, options.resume)}.")
+    out, frames = _quote(options.out), _quote(options.frames)
+    command = f"spie-robo evaluate --frames {frames} --references {_quote(options.references)}"
+    print(f"Next: {command} --editors {shlex.quote(settings.editor)} {out}")
+    return 0
+
+
+def evaluate(options: config.EvaluateConfig) -> int:
+    """Compare editors on the same frames."""
+    from spie_robo.evaluating import nearest_editor, run_evaluation
+    from spie_robo.evaluation.table import format_table
+
+    table = run_evaluation(options)
+    print(format_table(table))
+    for note in table.notes:
+        print(note)
+    files = [str(file) for file in (options.json, options.page) if file is not None]
+    written = f" Written: {', '.join(files)}." if files else ""
+    best = nearest_editor(table)
+    number = len(table.rows) - 1
+    compared = f"{number} editors" if number != 1 else "1 editor"
+    print(f"{compared} on {len(table.frames)} frames.{written}")
+    if best is not None and options.frames.suffix == ".zarr":
+        out = options.frames.with_name(f"{options.frames.stem}_edited.zarr")
+        command = f"spie-robo convert {_quote(options.frames)} {_quote(out)}"
+        photos = f"--references {_quote(options.references)}"
+        print(f"Next: {command} --editor {shlex.quote(best)} {photos}")
+    return 0
+
+
 def info(options: config.InfoConfig) -> int:
     """Say what is in a store."""
     from spie_robo.data import describe_store
@@ -147,6 +190,18 @@ COMMANDS = {
         convert,
         "Edit the cameras of recorded episodes; copy the rest byte for byte.",
         lambda o: f"finished episodes are in {o.out}; run the same command again to go on.",
+    ),
+    "train": Command(
+        config.TrainOptions,
+        train,
+        "Post-train an editor on about five photos of your lab.",
+        lambda o: f"finished epochs are in {o.out}; run it again with --resume to go on.",
+    ),
+    "evaluate": Command(
+        config.EvaluateConfig,
+        evaluate,
+        "Compare editors on the same frames: SPIE's table, JSON and a page.",
+        _nothing,
     ),
     "info": Command(config.InfoConfig, info, "Say what is in a store.", _nothing),
     "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _nothing),
@@ -222,7 +277,7 @@ def _parse(words: list[str]) -> tuple[str, Any]:
     values: dict[str, Any] = {}
     if file is not None and name in COMMANDS:
         settings = COMMANDS[name].settings
-        # pretrain's file is a record of its own, which the command reads.
+        # The files of pretrain and train are records of their own, which the commands read.
         own = any(item.name == "config" for item in dataclasses.fields(settings))
         values = {"config": file} if own else config.read_values(settings, file)
     choices = tuple(

@@ -26,6 +26,7 @@ import yaml
 from tyro import conf
 
 from spie_robo.errors import ConfigError
+from spie_robo.feedback.config import FeedbackConfig
 
 Config = TypeVar("Config")
 
@@ -158,6 +159,92 @@ class ConvertConfig:
                 f"out: expected another path than the source, got {self.out} twice. "
                 "A conversion never writes into the store that it reads."
             )
+
+
+@final
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Settings of ``spie-robo evaluate``."""
+
+    frames: Annotated[Path, conf.arg(metavar="STORE")]
+    """The store, or folder of pictures, to take raw frames from."""
+    references: Annotated[Path, conf.arg(metavar="DIR")]
+    """Photos of the lab that edits should look like."""
+    editors: Names
+    """Editors to compare: presets, folders, Hub ids, match-histograms, reinhard."""
+    held_out: OptionalPath = None
+    """Other photos of the lab: for KID, and the floor of the scores."""
+    count: Count = 32
+    """Frames to compare on."""
+    seed: Count = 0
+    """Seed of the choice of frames and of the edits."""
+    instruction: OptionalText = None
+    """Text for editors and text metrics; unset: the editors' own."""
+    region_names: Names = ()
+    """Objects that are to change, by name; adds L2 outside them."""
+    json: OptionalPath = None
+    """JSON file to write."""
+    page: OptionalPath = None
+    """HTML file to write: the table, and pictures side by side."""
+    clip: OptionalText = None
+    """CLIP model, folder or Hub id: text, direction and patches."""
+    dino: OptionalText = None
+    """DINOv2 model, folder or Hub id: patches."""
+    pick_score: OptionalText = None
+    """PickScore model, folder or Hub id."""
+    dreamsim: bool = False
+    """Compare patches with the package dreamsim."""
+    hps: bool = False
+    """Score with the package hpsv2."""
+    image_reward: bool = False
+    """Score with the package image-reward."""
+    feedback: Annotated[FeedbackConfig, conf.Suppress] = field(default_factory=FeedbackConfig)
+    """Judges and other regions, for a YAML file; both kinds of each score are measured."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _at_least("count", self.count, 2)
+        _at_least("seed", self.seed, 0)
+        if not self.editors:
+            raise ConfigError("editors: expected one or more, got none.")
+        for name in self.editors:
+            _not_empty("editors", name)
+        twice = sorted({name for name in self.editors if self.editors.count(name) > 1})
+        if twice:
+            raise ConfigError(f"editors: expected each once, got {', '.join(twice)} again.")
+
+
+@final
+@dataclass(frozen=True)
+class TrainOptions:
+    """Settings of ``spie-robo train``; the file holds those of :mod:`spie_robo.training.config`."""
+
+    references: Annotated[Path, conf.arg(metavar="DIR")]
+    """Folder of about five photos of the lab; they stay on this machine."""
+    frames: Annotated[Path, conf.arg(metavar="STORE")]
+    """The store, or folder of pictures, to take raw frames from."""
+    out: Path
+    """Folder of the adapter, its checkpoints and logs."""
+    config: OptionalPath = None
+    """Settings, see configs/train/; flags win."""
+    editor: OptionalText = None
+    """The base: preset, pipeline folder or Hub id; unset: the file's."""
+    epochs: OptionalCount = None
+    """Epochs (the paper's training steps); unset: the file's."""
+    objective: Literal["spie", "nft"] | None = None
+    """What the update maximises; unset: the file's."""
+    seed: OptionalCount = None
+    """Of everything that is random; unset: the file's."""
+    resume: bool = False
+    """Go on from the newest checkpoint in OUT."""
+    no_references: bool = False
+    """Do not let the photos travel with the adapter, as latents."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("epochs", "seed"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1 if name == "epochs" else 0)
 
 
 @final

@@ -27,6 +27,10 @@ class EditorError(SpieRoboError):
     """An editor is unknown, incomplete, of another base, or failed while editing."""
 
 
+class TrainingError(SpieRoboError):
+    """A training run cannot go on: a broken checkpoint, or steps that are not finite."""
+
+
 class EnvError(SpieRoboError):
     """A Gymnasium environment cannot be wrapped, built or rendered."""
 

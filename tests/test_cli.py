@@ -27,6 +27,7 @@ CONTRACT = {
         "--steps",
         "--to",
     ],
+    "evaluate": ["--frames", "--references", "--editors", "--json"],
     "info": ["STORE"],
     "verify": ["STORE"],
     "report": ["STORE", "--out"],

@@ -21,14 +21,15 @@ from tqdm import tqdm
 
 from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
-from spie_robo.data.metadata import CameraMetadata, StoreMetadata
+from spie_robo.data.frames import camera_frames
+from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
 from spie_robo.data.seeds import episode_seed
 from spie_robo.data.store import EpisodeStore
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
 from spie_robo.guarded_editor import GuardedEditor
-from spie_robo.types import Frame, Geometry, Guard, GuardedEdit, ImageEditor
+from spie_robo.types import Guard, GuardedEdit, ImageEditor
 
 __all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
 
@@ -157,34 +158,13 @@ def _edit_rows(
     episode: int,
     options: ConvertOptions,
 ) -> dict[str, list[GuardedEdit]]:
-    frames = [frame for camera in cameras for frame in _frames(metadata, rows, camera)]
+    frames = [frame for camera in cameras for frame in camera_frames(metadata, rows, camera)]
     seed = episode_seed(options.seed, episode)
     edits: list[GuardedEdit] = []
     for start, stop in _blocks(len(frames), options.batch_size):
         edits += guarded.edit(frames[start:stop], [seed] * (stop - start))
     steps = len(frames) // max(1, len(cameras))
     return {c: edits[n * steps : (n + 1) * steps] for n, c in enumerate(cameras)}
-
-
-def _frames(metadata: StoreMetadata, rows: Rows, camera: str) -> list[Frame]:
-    """The raw frames of one camera with all that the store knows about them."""
-    raw = _raw(rows, camera)
-    known = metadata.cameras.get(camera, CameraMetadata())
-    depth = rows.get(fields.depth_key(camera))
-    segmentation = rows.get(fields.segmentation_key(camera))
-    extrinsics = rows.get(fields.extrinsics_key(camera))
-    frames = []
-    for t, rgb in enumerate(raw):
-        geometry = Geometry(
-            depth=None if depth is None else depth[t],
-            segmentation=None if segmentation is None else segmentation[t],
-            names=known.names,
-            intrinsics=known.intrinsics_array(),
-            extrinsics=None if extrinsics is None else extrinsics[t].astype(np.float64),
-        )
-        nothing = depth is None and segmentation is None
-        frames.append(Frame(rgb, camera, None if nothing else geometry))
-    return frames
 
 
 def _edited_rows(rows: Rows, edits: dict[str, list[GuardedEdit]]) -> Rows:

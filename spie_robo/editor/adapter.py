@@ -63,7 +63,11 @@ def save_adapter(
         raise EditorError(f"UNet: expected exactly one LoRA to save, got {sorted(adapters)}.")
     ((name, config),) = adapters.items()
     folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(pipeline.unet, adapter_name=name)
+    state = get_peft_model_state_dict(
+        pipeline.unet,
+        adapter_name=name,
+        save_embedding_layers=False,  # else peft asks the Hub
+    )
     tensors = {_PREFIX + key: value.detach().cpu().contiguous() for key, value in state.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config.base_model_name_or_path = base

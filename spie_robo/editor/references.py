@@ -27,6 +27,7 @@ from spie_robo.types import RGB, References, check_image
 
 REFERENCES_FILE = "references.safetensors"
 SUFFIXES = (".jpg", ".jpeg", ".png")
+_MASK_ENDS = (".mask", "_mask")
 _MAX_SIDE = 2048  # longer photos are shrunk while they are decoded: no editor works that large
 
 
@@ -157,6 +158,9 @@ def load_references(references: References) -> PhotoReferences:
 def photo_files(path: Path) -> list[Path]:
     """The photos of a folder, sorted by name; the file itself if it is one.
 
+    Region masks beside their photos (``desk.mask.png`` or ``desk_mask.png`` for ``desk.jpg``, see
+    :mod:`spie_robo.feedback.regions`) are not photos.
+
     Raises:
         ReferencePhotoError: If there is no such folder or file, or no photo in it.
     """
@@ -164,17 +168,25 @@ def photo_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ReferencePhotoError(f"References: there is no folder or file {path}.")
-    files = sorted(
+    found = [
         file
         for file in path.iterdir()
         if file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    )
+    ]
+    stems = {file.stem for file in found}
+    files = sorted(file for file in found if not _is_mask(file, stems))
     if not files:
         raise ReferencePhotoError(
             f"References: expected {', '.join(SUFFIXES)} photos in {path}, found none. "
             "Put one to five photos of your lab there."
         )
     return files
+
+
+def _is_mask(file: Path, stems: set[str]) -> bool:
+    return any(
+        file.stem.endswith(end) and file.stem.removesuffix(end) in stems for end in _MASK_ENDS
+    )
 
 
 def read_photo(path: Path) -> RGB:

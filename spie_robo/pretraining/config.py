@@ -117,7 +117,7 @@ class RefinementConfig:
     first_step: float = 0.5
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            steps=2000, batch=16, learning_rate=3e-4, warmup=100
+            steps=1400, batch=16, learning_rate=3e-4, warmup=100
         )
     )
 

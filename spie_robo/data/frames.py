@@ -1,0 +1,187 @@
+"""Single frames out of recorded episodes: for training and for judging, where order is nothing.
+
+``store or folder of pictures -> sample_frames() -> list of Frame``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from spie_robo.data import fields
+from spie_robo.data.metadata import CameraMetadata, StoreMetadata
+from spie_robo.data.store import EpisodeStore
+from spie_robo.errors import ConfigError, FrameError, StoreError
+from spie_robo.types import Frame, Geometry
+
+_PICTURES = (".jpg", ".jpeg", ".png")
+_STORE_FILES = ("zarr.json", ".zgroup")
+
+
+class _Place(NamedTuple):
+    """Where a frame is; places sort in the order of the store."""
+
+    episode: int
+    step: int
+    camera: str
+
+
+def sample_frames(
+    store: str | Path, count: int, *, cameras: Sequence[str] = (), seed: int = 0
+) -> list[Frame]:
+    """Draw raw frames, evenly over episodes and cameras and at random over time.
+
+    Every pair of an episode and a camera gives as many frames as any other, as far as its length
+    allows; they come one each from equal stretches of the episode.
+
+    Args:
+        store: An episode store, or a folder of PNG and JPEG pictures, which have no geometry.
+        count: Frames to draw; where there are fewer, all are given.
+        cameras: Cameras to draw from; empty: all of the store.
+        seed: Of the draw: equal arguments, equal frames.
+
+    Returns:
+        The simulator's frames in the order of the store, whether or not it holds edits too, with
+        the depth, segmentation, names, intrinsics and extrinsics that it knows.
+
+    Raises:
+        StoreError: If there is no store, or it has no camera, no such camera, or no episode.
+        StoreCorruptError: If a frame that is read is damaged.
+        FrameError: If a picture of a folder cannot be read.
+        ConfigError: If ``count`` is below one.
+    """
+    if count < 1:
+        raise ConfigError(f"count: expected 1 or more frames, got {count}.")
+    path = Path(store)
+    generator = np.random.default_rng(seed)
+    pictures = _pictures(path)
+    if pictures:
+        return [_read_picture(pictures[i]) for i in _spread(len(pictures), count, generator)]
+    source = EpisodeStore.open(path)
+    chosen = _choose_cameras(source, cameras)
+    lengths = [source.episode_length(episode) for episode in range(len(source))]
+    places = _draw(lengths, chosen, count, generator)
+    return [_read_frame(source, place) for place in places]
+
+
+def camera_frames(
+    metadata: StoreMetadata, rows: Mapping[str, NDArray[Any]], camera: str
+) -> list[Frame]:
+    """The raw frames of one camera with all that a store knows about them.
+
+    Args:
+        metadata: Of the store.
+        rows: Arrays of consecutive steps, as :meth:`EpisodeStore.read_rows` gives them.
+        camera: Name of the camera.
+
+    Returns:
+        One frame a step; its geometry is None where there is neither depth nor segmentation.
+    """
+    raw = rows.get(fields.raw_key(camera))
+    raw = rows[fields.rgb_key(camera)] if raw is None else raw
+    known = metadata.cameras.get(camera, CameraMetadata())
+    depth = rows.get(fields.depth_key(camera))
+    segmentation = rows.get(fields.segmentation_key(camera))
+    extrinsics = rows.get(fields.extrinsics_key(camera))
+    frames = []
+    for t, rgb in enumerate(raw):
+        geometry = Geometry(
+            depth=None if depth is None else depth[t],
+            segmentation=None if segmentation is None else segmentation[t],
+            names=known.names,
+            intrinsics=known.intrinsics_array(),
+            extrinsics=None if extrinsics is None else extrinsics[t].astype(np.float64),
+        )
+        nothing = depth is None and segmentation is None
+        frames.append(Frame(rgb, camera, None if nothing else geometry))
+    return frames
+
+
+def _choose_cameras(source: EpisodeStore, wanted: Sequence[str]) -> tuple[str, ...]:
+    present = fields.cameras_of(source.keys)
+    if not present:
+        raise StoreError(
+            f"{source.path}: expected cameras (frames under <camera>_rgb), found none among "
+            f"{list(source.keys)}. Record an environment with cameras."
+        )
+    unknown = sorted(set(wanted) - set(present))
+    if unknown:
+        raise StoreError(f"{source.path}: it has no camera {unknown}. It has {list(present)}.")
+    if not source.n_steps:
+        raise StoreError(f"{source.path}: expected finished episodes, found none.")
+    return tuple(camera for camera in present if not wanted or camera in wanted)
+
+
+def _draw(
+    lengths: Sequence[int], cameras: Sequence[str], count: int, generator: np.random.Generator
+) -> list[_Place]:
+    """Deal ``count`` frames out to (episode, camera) pairs, then draw the steps of each pair."""
+    episodes = generator.permutation(len(lengths))
+    # In the first round of dealing every episode gets one frame, cameras taking turns.
+    pairs = [
+        (int(episode), cameras[(position + turn) % len(cameras)])
+        for turn in range(len(cameras))
+        for position, episode in enumerate(episodes)
+    ]
+    shares = _deal([lengths[episode] for episode, _ in pairs], count)
+    return sorted(
+        _Place(episode, step, camera)
+        for (episode, camera), share in zip(pairs, shares, strict=True)
+        for step in _spread(lengths[episode], share, generator)
+    )
+
+
+def _deal(room: Sequence[int], count: int) -> list[int]:
+    """How many of ``count`` each pair gets: one each in turn, as long as it has room."""
+    left = min(count, sum(room))
+    shares = [0] * len(room)
+    while left:
+        open_pairs = [i for i, size in enumerate(room) if shares[i] < size]
+        rounds = max(1, min(left // len(open_pairs), min(room[i] - shares[i] for i in open_pairs)))
+        for i in open_pairs[:left]:
+            shares[i] += rounds
+            left -= rounds
+    return shares
+
+
+def _spread(length: int, count: int, generator: np.random.Generator) -> list[int]:
+    """One random index out of each of ``count`` equal stretches of ``range(length)``, ascending."""
+    count = min(count, length)
+    edges = [length * k // count for k in range(count + 1)] if count else [0]
+    return [int(generator.integers(a, b)) for a, b in pairwise(edges)]
+
+
+def _read_frame(source: EpisodeStore, place: _Place) -> Frame:
+    camera = place.camera
+    raw, rgb = fields.raw_key(camera), fields.rgb_key(camera)
+    known = (fields.depth_key(camera), fields.segmentation_key(camera))
+    keys = [raw if raw in source.keys else rgb]
+    keys += [key for key in (*known, fields.extrinsics_key(camera)) if key in source.keys]
+    rows = source.read_rows(place.episode, place.step, place.step + 1, keys)
+    return camera_frames(source.metadata, rows, camera)[0]
+
+
+def _pictures(path: Path) -> list[Path]:
+    """The pictures of a folder that is no store, sorted by name."""
+    if not path.is_dir() or any((path / name).exists() for name in _STORE_FILES):
+        return []
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in _PICTURES and not file.name.startswith(".")
+    )
+
+
+def _read_picture(file: Path) -> Frame:
+    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise FrameError(
+            f"{file}: cannot be read as a PNG or JPEG picture. Take it out of the folder."
+        )
+    return Frame(np.ascontiguousarray(bgr[..., ::-1]), file.stem)

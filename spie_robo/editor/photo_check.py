@@ -1,0 +1,134 @@
+"""Photos of a lab on arrival: can each be used, is it a photo of its own, are they too many?
+
+``folder or file -> check_photos() -> CheckedPhotos``. Whatever is wrong is said before any work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import cv2
+import numpy as np
+
+from spie_robo.editor.references import photo_files, read_photo
+from spie_robo.errors import ReferencePhotoError
+from spie_robo.types import RGB
+
+MOST_PHOTOS = 20
+"""More photos add time and hardly any look: an edit follows one of them."""
+
+MINIMUM_SIDE = 64
+"""Height and width that a photo needs at least, in pixels."""
+
+_THUMBNAIL = 16
+_SAME_PHOTO = 2.0
+# Mean difference of thumbnails in grey levels. A photo saved anew (JPEG quality 60, a third of its
+# size, sensor noise) is 0.1 to 0.8 away from itself; two photos of one table by a fixed camera, 4.
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CheckedPhotos:
+    """Photos that can be used.
+
+    Attributes:
+        files: Where they are, in order of their names.
+        images: uint8, (height, width, 3) each, upright, without alpha, at most about 2048 pixels a
+            side; as many as ``files``.
+        notes: What the user should know: photos left out and why. Empty if there is nothing.
+    """
+
+    files: tuple[Path, ...]
+    images: tuple[RGB, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File names, without folders."""
+        return tuple(file.name for file in self.files)
+
+
+def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
+    """Read and check the photos of a lab.
+
+    Of more than ``most`` photos, that many are taken, evenly over the order of their names, and
+    only those are read. Of photos that show the same picture the first is kept. Region masks beside
+    their photos (``desk.mask.png`` or ``desk_mask.png`` for ``desk.jpg``) are not photos.
+
+    Args:
+        path: A folder with JPEG and PNG files, or one file.
+        most: Photos to use at most.
+
+    Raises:
+        ReferencePhotoError: If there is no photo, or a photo cannot be read or is smaller than
+            64 pixels a side; it names the file.
+    """
+    files = photo_files(Path(path))
+    notes = []
+    if len(files) > most:
+        notes.append(
+            f"{path}: {len(files)} photos, of which {most} are used, evenly over their names. "
+            "Put the ones that show the lab best into a folder of their own to choose yourself."
+        )
+        files = [files[i] for i in np.linspace(0, len(files) - 1, most).round().astype(int)]
+    images = [_read(file) for file in files]
+    copies = near_duplicates(images)
+    notes += [
+        f"{files[copy].name} shows the same picture as {files[first].name} and is left out."
+        for copy, first in copies.items()
+    ]
+    kept = [index for index in range(len(files)) if index not in copies]
+    if len(kept) == 1:
+        notes.append(
+            f"{path}: one photo. It works; two to five from different places show more of the "
+            "lab's light and materials."
+        )
+    return CheckedPhotos(
+        tuple(files[i] for i in kept), tuple(images[i] for i in kept), tuple(notes)
+    )
+
+
+def near_duplicates(images: Sequence[RGB], others: Sequence[RGB] = ()) -> dict[int, int]:
+    """Which images show the same picture as an earlier one: saved anew, resized, or noisier.
+
+    Colour thumbnails are compared, so another exposure of the same view is a photo of its own.
+
+    Args:
+        images: uint8, (height, width, 3) each, of any sizes.
+        others: If given, they are compared with these and not among themselves.
+
+    Returns:
+        From the index of each copy to that of the first picture that it repeats, in ``images`` or,
+        if given, in ``others``.
+    """
+    known = [_thumbnail(image) for image in others]
+    indices = list(range(len(known)))
+    copies: dict[int, int] = {}
+    for index, image in enumerate(images):
+        thumbnail = _thumbnail(image)
+        distances = [float(np.abs(thumbnail - other).mean()) for other in known]
+        if distances and min(distances) < _SAME_PHOTO:
+            copies[index] = indices[int(np.argmin(distances))]
+        elif not others:
+            known.append(thumbnail)
+            indices.append(index)
+    return copies
+
+
+def _thumbnail(image: RGB) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    size = (_THUMBNAIL, _THUMBNAIL)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _read(file: Path) -> RGB:
+    image = read_photo(file)
+    height, width = image.shape[:2]
+    if min(height, width) < MINIMUM_SIDE:
+        raise ReferencePhotoError(
+            f"{file}: expected a photo of at least {MINIMUM_SIDE}x{MINIMUM_SIDE} pixels, got "
+            f"{width}x{height}. Take a larger one, or take it out of the folder."
+        )
+    return image

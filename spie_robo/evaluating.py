@@ -1,0 +1,193 @@
+"""``spie-robo evaluate``: from names and numbers to a table, a JSON file and a page."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spie_robo.config import EvaluateConfig
+from spie_robo.data.frames import sample_frames
+from spie_robo.editor import Editor
+from spie_robo.editor.photo_check import CheckedPhotos, check_photos, near_duplicates
+from spie_robo.errors import ConfigError, ReferencePhotoError
+from spie_robo.evaluation.baselines import HistogramEditor, ReinhardEditor
+from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
+from spie_robo.evaluation.judges import JudgeNames, load_judges
+from spie_robo.evaluation.page import render_page
+from spie_robo.evaluation.table import RAW, EvaluationTable, table_as_json
+from spie_robo.feedback import FeedbackConfig, frame_region, photo_regions
+from spie_robo.feedback.judges.segmenters import load_segmenter
+from spie_robo.types import Frame, ImageEditor
+
+BASELINES: dict[str, Callable[[], ImageEditor]] = {
+    "match-histograms": HistogramEditor,
+    "reinhard": ReinhardEditor,
+}
+"""Editors without a model that can be named beside the others."""
+
+MOST_HELD_OUT = 50
+
+
+def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> EvaluationTable:
+    """Compare editors as ``config`` says, and write the files that it names.
+
+    Everything that can be wrong with the input is found before the first frame is edited.
+
+    Raises:
+        StoreError: If the store cannot be read.
+        ReferencePhotoError: If there are no usable photos.
+        EditorError: If there is no such editor, or it fails.
+        ConfigError: If a judge is unknown, or a file cannot be written.
+        MissingExtraError: If a judge needs a package that is not installed.
+        FrameError: If the frames are too few or too small, or lack a named region.
+    """
+    for file in (config.json, config.page):
+        if file is not None:
+            _require_place(file)
+    photos = check_photos(config.references)
+    held_out = None if config.held_out is None else _held_out(config.held_out, photos)
+    frames = sample_frames(config.frames, config.count, seed=config.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    editors = {name: _load_editor(name) for name in config.editors if name != RAW}
+    names = JudgeNames(
+        config.clip,
+        config.dino,
+        config.dreamsim,
+        config.hps,
+        config.image_reward,
+        config.pick_score,
+    )
+    feedback = _feedback(config)
+    judges = load_judges(names, feedback, device)
+    segmenter = load_segmenter(feedback, device)
+    table = evaluate(
+        frames,
+        photos.images,
+        editors,
+        judges,
+        held_out=() if held_out is None else held_out.images,
+        frame_regions=[frame_region(frame, feedback, segmenter) for frame in frames],
+        photo_regions=photo_regions(photos.files, photos.images, feedback, segmenter),
+        options=EvaluationOptions(config.seed, config.instruction),
+        progress=progress,
+    )
+    checked = photos.notes if held_out is None else (*photos.notes, *held_out.notes)
+    table = replace(table, notes=(*checked, *table.notes))
+    settings = _settings(config, frames, photos, held_out)
+    if config.json is not None:
+        record = table_as_json(table, settings)
+        _write(config.json, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    if config.page is not None:
+        lab = "/".join(config.references.resolve().parts[-2:])
+        title = f"{config.frames.name} in the look of {lab}"
+        _write(config.page, render_page(table, title, settings))
+    return table
+
+
+def nearest_editor(table: EvaluationTable) -> str | None:
+    """The editor whose edits look most like the photos; None if only baselines were compared."""
+    scores = {
+        row.name: row.scores["semantic_nearest"].mean
+        for row in table.rows
+        if row.name not in (RAW, *BASELINES) and "semantic_nearest" in row.scores
+    }
+    return min(scores, key=lambda name: scores[name]) if scores else None
+
+
+def _held_out(path: Path, references: CheckedPhotos) -> CheckedPhotos:
+    """Photos of the lab without those that editors follow, which would make the floors too good.
+
+    Raises:
+        ReferencePhotoError: If none is left, or one cannot be used.
+    """
+    found = check_photos(path, most=MOST_HELD_OUT)
+    copies = near_duplicates(found.images, references.images)
+    kept = [i for i in range(len(found.files)) if i not in copies]
+    if not kept:
+        raise ReferencePhotoError(
+            f"{path}: expected photos that are not among the references, found none. Leave "
+            "--held-out away, or take other photos of the same place."
+        )
+    notes = [
+        f"{found.names[i]} shows the same picture as the reference {references.names[reference]} "
+        "and is not held out."
+        for i, reference in copies.items()
+    ]
+    return CheckedPhotos(
+        tuple(found.files[i] for i in kept),
+        tuple(found.images[i] for i in kept),
+        (*found.notes, *notes),
+    )
+
+
+def _feedback(config: EvaluateConfig) -> FeedbackConfig:
+    """The file's judges and region, or the objects that the command line names."""
+    if not config.region_names:
+        return config.feedback
+    return replace(config.feedback, region="names", region_names=config.region_names)
+
+
+def _load_editor(name: str) -> ImageEditor:
+    return BASELINES[name]() if name in BASELINES else Editor.from_pretrained(name)
+
+
+def _settings(
+    config: EvaluateConfig,
+    frames: Sequence[Frame],
+    photos: CheckedPhotos,
+    held_out: CheckedPhotos | None,
+) -> dict[str, Any]:
+    """What the figures depend on, in plain values."""
+    feedback = _feedback(config)
+    settings: dict[str, Any] = {
+        "store": str(config.frames),
+        "frames": len(frames),
+        "frame_sizes": sorted({"{}x{}".format(*frame.rgb.shape[:2]) for frame in frames}),
+        "cameras": sorted({frame.camera for frame in frames}),
+        "seed": config.seed,
+        "instruction": config.instruction,
+        "references": str(config.references),
+        "photos": list(photos.names),
+        "held_out_photos": None if held_out is None else list(held_out.names),
+        "depth_judge": feedback.depth_judge,
+        "patch_judge": feedback.patch_judge,
+        "region": feedback.region,
+        "region_names": list(feedback.region_names),
+        "region_phrase": feedback.region_phrase,
+        "rec_lambda": feedback.rec_lambda,
+    }
+    for name in ("clip", "dino", "pick_score", "dreamsim", "hps", "image_reward"):
+        if getattr(config, name):
+            settings[name] = getattr(config, name)
+    return settings
+
+
+def _require_place(file: Path) -> None:
+    """Raise unless a file can be written there: an hour of work must not end in an error."""
+    if file.is_dir():
+        raise ConfigError(f"{file}: expected a file to write, this is a folder.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written there: {error.strerror}.") from error
+    if not os.access(file.parent, os.W_OK):
+        raise ConfigError(f"{file}: cannot be written there: no permission.")
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file whole, or leave what was there."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, file)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise ConfigError(f"{file}: cannot be written there: {error.strerror}.") from error

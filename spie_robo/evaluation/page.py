@@ -1,0 +1,113 @@
+"""The evaluation as one HTML file that opens offline: the table, and pictures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, final
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from spie_robo.editor.references import cover
+from spie_robo.evaluation.table import (
+    EvaluationTable,
+    Metric,
+    format_floor,
+    format_score,
+    format_share,
+)
+from spie_robo.report.images import data_uri
+
+MOST_PICTURES = 12
+"""Frames that are shown."""
+
+
+@final
+@dataclass(frozen=True)
+class _Cell:
+    text: str
+    share: str
+
+
+@final
+@dataclass(frozen=True)
+class _Line:
+    label: str
+    better: str
+    cells: tuple[_Cell, ...]
+    floor: str
+
+
+@final
+@dataclass(frozen=True)
+class _Picture:
+    uri: str
+    label: str
+
+
+def render_page(table: EvaluationTable, title: str, settings: Mapping[str, Any]) -> str:
+    """The HTML of an evaluation.
+
+    Args:
+        table: What was measured.
+        title: For its head.
+        settings: What it was measured on and how: plain values, shown at the end.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    source = resources.files("spie_robo.evaluation").joinpath("page.html").read_text("utf-8")
+    style = resources.files("spie_robo.report").joinpath("style.css").read_text("utf-8")
+    editors = [(f"Editor {row.name}", row.editor_id) for row in table.rows]
+    return environment.from_string(source).render(
+        title=title,
+        style=Markup(style),
+        table=table,
+        columns=len(table.rows) + 1,
+        lines=[_line(table, metric) for metric in table.metrics],
+        pictures=_pictures(table),
+        provenance=[*editors, *((_label(key), _text(v)) for key, v in settings.items())],
+    )
+
+
+def _line(table: EvaluationTable, metric: Metric) -> _Line:
+    scores = [row.scores.get(metric.key) for row in table.rows]
+    # The raw frames are what the gap is measured from: a share of 0 % says nothing there.
+    shares = ["", *(format_share(score) for score in scores[1:])]
+    return _Line(
+        label=metric.label,
+        better=metric.better,
+        cells=tuple(
+            _Cell(format_score(score), f"{share} of the gap" if share else "")
+            for score, share in zip(scores, shares, strict=True)
+        ),
+        floor=format_floor(table.floors.get(metric.key)),
+    )
+
+
+def _pictures(table: EvaluationTable) -> list[list[_Picture]]:
+    """For evenly chosen frames: what each editor made of it, then its reference photo."""
+    count = len(table.frames)
+    chosen = np.linspace(0, count - 1, min(count, MOST_PICTURES)).round().astype(int)
+    lines = []
+    for index in map(int, chosen):
+        height, width = table.frames[index].rgb.shape[:2]
+        line = [
+            _Picture(data_uri(row.edits[index]), f"frame {index}, {row.name}") for row in table.rows
+        ]
+        photo = cover(table.photos[table.photo_of[index]], height, width)
+        lines.append([*line, _Picture(data_uri(photo), f"reference photo of frame {index}")])
+    return lines
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ").capitalize()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return "none" if value is None else str(value)

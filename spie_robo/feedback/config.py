@@ -1,0 +1,134 @@
+"""Settings of the feedback: which scores, which judges, which regions. Needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+from spie_robo.errors import ConfigError
+
+StructureKind: TypeAlias = Literal["monocular", "paper", "simulator"]
+SemanticKind: TypeAlias = Literal["nearest", "paper"]
+RegionKind: TypeAlias = Literal["frame", "names", "masks", "phrase"]
+
+EMBEDDED = "embedded"
+"""The judges that ship: no download."""
+
+DREAMSIM = "dreamsim"
+"""The patch judge of the package ``dreamsim``."""
+
+PATCH_STRIDES = (2, 4, 8, 16, 32)
+"""Strides of the embedded patch judge: ``"embedded:stride8"``; plain ``"embedded"`` is 16."""
+
+
+@final
+@dataclass(frozen=True)
+class FeedbackConfig:
+    """How edits are scored; validated on construction."""
+
+    structure: StructureKind = "simulator"
+    """monocular: depth read off input and edit, normalised; paper: the
+    same, raw; simulator: the edit against the frame's true depth."""
+    semantic: SemanticKind = "nearest"
+    """nearest: each edit patch to its nearest photo patch; paper: mean over all pairs."""
+    structural_weight: float = 1.0
+    """Weight of the structural z-score; 0 trains on the semantic score only."""
+    semantic_weight: float = 1.0
+    """Weight of the semantic z-score (the paper's score_alpha)."""
+    rec_lambda: float = 0.5
+    """Weight of the squared pixel error outside the region."""
+    depth_judge: str = EMBEDDED
+    """embedded, or the folder or Hub id of a Depth Anything V2 model."""
+    patch_judge: str = EMBEDDED
+    """embedded, embedded:stride8, dreamsim, dreamsim:FOLDER, or a folder or Hub id of DINOv2."""
+    region: RegionKind = "frame"
+    """What should look like the photos: the whole frame, objects by name, mask
+    PNGs beside the photos, or what a phrase describes."""
+    region_names: tuple[str, ...] = ()
+    """Object names of the simulator's segmentation, for names and masks."""
+    region_phrase: str = ""
+    """What to look for, for phrase, e.g. "the wooden table"."""
+    detector: str = ""
+    """Folder or Hub id of a Grounding DINO model, for phrase."""
+    segmenter: str = ""
+    """Folder or Hub id of a SAM or SAM 2 model, for phrase."""
+
+    def __post_init__(self) -> None:
+        """Check every setting.
+
+        Raises:
+            ConfigError: Naming the setting, what was expected and what came.
+        """
+        _one_of("structure", self.structure, typing.get_args(StructureKind))
+        _one_of("semantic", self.semantic, typing.get_args(SemanticKind))
+        _one_of("region", self.region, typing.get_args(RegionKind))
+        for name in ("structural_weight", "semantic_weight", "rec_lambda"):
+            _not_negative(name, getattr(self, name))
+        if self.structural_weight == self.semantic_weight == 0:
+            raise ConfigError(
+                "structural_weight, semantic_weight: expected one above 0, got 0 and 0: every "
+                "edit would be as good as any other."
+            )
+        if not self.depth_judge.strip():
+            raise ConfigError("depth_judge: expected 'embedded', a folder or a Hub id, got ''.")
+        if not self.patch_judge.strip():
+            raise ConfigError("patch_judge: expected 'embedded', a folder or a Hub id, got ''.")
+        if self.patch_judge.partition(":")[0] == EMBEDDED:
+            embedded_stride(self.patch_judge)
+        self._check_region()
+
+    def _check_region(self) -> None:
+        """Each kind of region has what it needs, and nothing is given that would be ignored."""
+        if isinstance(self.region_names, str) or not all(self.region_names):
+            raise ConfigError(
+                f"region_names: expected a list of object names, got {self.region_names!r}."
+            )
+        if self.region == "names" and not self.region_names:
+            raise ConfigError("region_names: expected object names for region 'names', got none.")
+        if self.region_names and self.region not in ("names", "masks"):
+            raise ConfigError(
+                f"region_names: given, but region is {self.region!r}. Set region to 'names' to "
+                "use them, or leave them out."
+            )
+        for name in ("region_phrase", "detector", "segmenter"):
+            given = bool(getattr(self, name).strip())
+            if self.region == "phrase" and not given:
+                raise ConfigError(
+                    f"{name}: missing. Region 'phrase' needs region_phrase, detector (Grounding "
+                    "DINO) and segmenter (SAM)."
+                )
+            if self.region != "phrase" and given:
+                raise ConfigError(
+                    f"{name}: given, but region is {self.region!r}. Set region to 'phrase' to "
+                    "use it, or leave it out."
+                )
+
+
+def embedded_stride(name: str) -> int:
+    """The stride of an embedded patch judge's name: 16 for ``"embedded"``.
+
+    Raises:
+        ConfigError: If the name has another form, or there is no such layer.
+    """
+    known = {f"{EMBEDDED}:stride{stride}": stride for stride in PATCH_STRIDES}
+    if name == EMBEDDED:
+        return 16
+    _one_of("patch_judge", name, (EMBEDDED, *known))
+    return known[name]
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value in known:
+        return
+    close = difflib.get_close_matches(str(value), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    expected = ", ".join(map(repr, known))
+    raise ConfigError(f"{name}: expected one of {expected}, got {value!r}.{hint}")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not math.isfinite(value) or value < 0:
+        raise ConfigError(f"{name}: expected a finite number from 0 on, got {value}.")

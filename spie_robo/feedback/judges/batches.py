@@ -1,0 +1,35 @@
+"""How images go through a judge: few at a time, and on a CPU one by one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from spie_robo.types import RGB, check_image
+
+_MOST = 16
+
+
+def batches(images: Sequence[RGB], device: str) -> Iterator[list[RGB]]:
+    """Split images, in their order, into batches of one size.
+
+    On a CPU each image is a batch of its own: convolutions may round differently at another batch
+    size, and a score must not depend on its batch neighbours. On one thread that costs no time.
+
+    Args:
+        images: uint8, (height, width, 3) each; sizes may differ.
+        device: Where the judge runs.
+
+    Yields:
+        At most 16 images of one size.
+
+    Raises:
+        FrameError: If something is not a uint8 image.
+    """
+    for index, image in enumerate(images):
+        check_image(image, f"image {index}")
+    most = 1 if device == "cpu" else _MOST
+    for _, group in itertools.groupby(images, key=lambda image: image.shape):
+        alike = list(group)
+        for start in range(0, len(alike), most):
+            yield alike[start : start + most]

@@ -1,0 +1,122 @@
+"""Depth from one picture: the embedded judge, and Depth Anything V2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spie_robo.errors import ConfigError
+from spie_robo.feedback.config import EMBEDDED
+from spie_robo.feedback.judges.batches import batches
+from spie_robo.feedback.judges.loading import load_model, load_processor, model_type
+from spie_robo.guard.judge import GeometryJudge, shipped_judge
+from spie_robo.types import RGB
+
+DepthScale: TypeAlias = Literal["log", "inverse"]
+"""What a judge's map is an affine function of: ``log(depth)``, or ``-1 / depth``."""
+
+_ROLE = "Depth judge"
+_SMALLEST_DEPTH = 1e-3  # metres: a sigmoid can reach 0, whose logarithm is none
+
+
+class DepthJudge(Protocol):
+    """Anything that predicts relative depth."""
+
+    def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
+        """One map (h, w) an image, on the judge's own grid; larger is farther."""
+        ...
+
+
+@final
+class EmbeddedDepth:
+    """The guard's judge that ships: log depth at 128x128, for tabletop scenes."""
+
+    scale: DepthScale = "log"
+
+    def __init__(self, device: str = "cpu", judge: GeometryJudge | None = None) -> None:
+        """Load the shipped weights.
+
+        Args:
+            device: Where it runs.
+            judge: Another judge to use instead.
+        """
+        self._judge = judge or shipped_judge(device)
+
+    def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
+        """Log depth, up to an offset, float32 (128, 128) an image.
+
+        Raises:
+            FrameError: If something is not a uint8 image.
+        """
+        return [estimate.log_depth for estimate in self._judge.estimate(images)]
+
+
+@final
+class DepthAnything:
+    """Depth Anything V2 (Yang et al., NeurIPS 2024, arXiv 2406.09414) through transformers.
+
+    The relative models predict inverse depth up to scale and offset, larger for what is nearer;
+    its negative is returned, so that larger is farther. The metric models predict metres, of
+    which the logarithm is returned.
+
+    Licences: ``depth-anything/Depth-Anything-V2-Small-hf`` is Apache-2.0; Base and Large are
+    CC-BY-NC-4.0, for non-commercial use only.
+    """
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        """Load a model.
+
+        Args:
+            name: A local folder or a Hub id.
+            device: Where it runs.
+
+        Raises:
+            ConfigError: If there is no such model, or something in it is missing or broken.
+        """
+        from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+        model_type(name, _ROLE, ("depth_anything",))
+        self._model: Any = load_model(AutoModelForDepthEstimation, name, _ROLE, device)
+        self._processor: Any = load_processor(AutoImageProcessor, name, _ROLE)
+        self._device = device
+        self._metric = self._model.config.depth_estimation_type == "metric"
+        self.scale: DepthScale = "log" if self._metric else "inverse"
+
+    @torch.no_grad()
+    def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
+        """Relative depth, float32 (h, w) an image, on the grid that the model works on.
+
+        Raises:
+            FrameError: If something is not a uint8 image.
+        """
+        maps: list[NDArray[np.float32]] = []
+        for batch in batches(images, self._device):
+            pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
+            predicted = self._model(pixel_values=pixels.to(self._device)).predicted_depth.float()
+            if self._metric:
+                predicted = predicted.clamp(min=_SMALLEST_DEPTH).log()
+            else:
+                predicted = -predicted
+            maps += list(predicted.cpu().numpy())
+        return maps
+
+
+def load_depth_judge(name: str, device: str = "cpu") -> EmbeddedDepth | DepthAnything:
+    """A depth judge by name.
+
+    Args:
+        name: ``"embedded"``, or a local folder or Hub id of a Depth Anything V2 model.
+        device: Where it runs.
+
+    Raises:
+        ConfigError: If there is no such judge.
+    """
+    if name == EMBEDDED:
+        return EmbeddedDepth(device)
+    if name.startswith(f"{EMBEDDED}:"):
+        raise ConfigError(f"{_ROLE}: expected 'embedded', got {name!r}: it has no other layers.")
+    return DepthAnything(name, device)

@@ -1,0 +1,210 @@
+"""Features of patches: EfficientNet-Lite0 that ships, DINOv2, DreamSim."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spie_robo.errors import ConfigError, MissingExtraError
+from spie_robo.features import encoder, images_to_tensor
+from spie_robo.feedback.config import DREAMSIM, EMBEDDED, PATCH_STRIDES, embedded_stride
+from spie_robo.feedback.judges.batches import batches
+from spie_robo.feedback.judges.loading import load_model, load_processor, model_type
+from spie_robo.types import RGB
+
+_ROLE = "Patch judge"
+_DINO_SIDE = 224  # pixels of the shorter side: what the published processor crops to
+_DREAMSIM_MODEL = "dino_vitb16"
+_DREAMSIM_FILES = ("dino_vitb16_pretrain.pth", "dino_vitb16_patch_lora")
+
+
+class PatchJudge(Protocol):
+    """Anything that gives a grid of features that covers the whole image."""
+
+    def patches(self, images: Sequence[RGB]) -> list[Tensor]:
+        """One grid an image, float32 (h, w, C), on the judge's device."""
+        ...
+
+
+@final
+class EmbeddedPatches:
+    """EfficientNet-Lite0 (ImageNet), one feature for each ``stride`` x ``stride`` pixels.
+
+    Stride 16 (112 channels) is the reward; another stride makes a metric that is not.
+    """
+
+    def __init__(self, stride: int = 16, device: str = "cpu") -> None:
+        """Choose a layer: stride 2, 4, 8, 16 or 32."""
+        self._levels = PATCH_STRIDES.index(stride) + 1
+        self._device = device
+        self._encoder = encoder(device)
+
+    def patches(self, images: Sequence[RGB]) -> list[Tensor]:
+        """Features, float32 (H / stride, W / stride, C) an image.
+
+        Raises:
+            FrameError: If something is not a uint8 image of at least 32x32 pixels.
+        """
+        grids: list[Tensor] = []
+        for batch in batches(images, self._device):
+            pixels = images_to_tensor(batch, self._device)
+            features = self._encoder.levels(pixels, self._levels)[-1]
+            grids += list(features.permute(0, 2, 3, 1))
+        return grids
+
+
+@final
+class Dinov2Patches:
+    """DINOv2 (Oquab et al., arXiv 2304.07193), with or without registers, through transformers.
+
+    The patch tokens of the last layer after its norm; the CLS and register tokens are dropped.
+    Images are resized so that the shorter side has 224 pixels, and are not cropped as the
+    published processor does: the grid must cover the image that regions are given for.
+    """
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        """Load a model.
+
+        Args:
+            name: A local folder or a Hub id, e.g. ``"facebook/dinov2-base"`` (Apache-2.0).
+            device: Where it runs.
+
+        Raises:
+            ConfigError: If there is no such model, or something in it is missing or broken.
+        """
+        from transformers import AutoImageProcessor, AutoModel
+
+        model_type(name, _ROLE, ("dinov2", "dinov2_with_registers"))
+        self._model: Any = load_model(AutoModel, name, _ROLE, device)
+        self._processor: Any = load_processor(AutoImageProcessor, name, _ROLE)
+        self._device = device
+
+    @torch.no_grad()
+    def patches(self, images: Sequence[RGB]) -> list[Tensor]:
+        """Features, float32 (h, w, C) an image; 16 patches along its shorter side (of 14 pixels).
+
+        Raises:
+            FrameError: If something is not a uint8 image.
+        """
+        patch = int(self._model.config.patch_size)
+        extra = 1 + int(getattr(self._model.config, "num_register_tokens", 0))
+        grids: list[Tensor] = []
+        for batch in batches(images, self._device):
+            height, width = _grid(batch[0], patch)
+            pixels = self._processor(
+                images=batch,
+                size={"height": height * patch, "width": width * patch},
+                do_resize=True,
+                do_center_crop=False,
+                return_tensors="pt",
+            )["pixel_values"]
+            tokens = self._model(pixel_values=pixels.to(self._device)).last_hidden_state.float()
+            grids += list(tokens[:, extra:].unflatten(1, (height, width)))
+        return grids
+
+
+def _grid(image: RGB, patch: int) -> tuple[int, int]:
+    """Patches (down, across) of an image whose shorter side becomes 224 pixels."""
+    scale = _DINO_SIDE / min(image.shape[:2])
+    height, width = (max(1, round(side * scale / patch)) for side in image.shape[:2])
+    return height, width
+
+
+@final
+class DreamSimPatches:
+    """DreamSim (Fu et al., arXiv 2306.09344), its DINO ViT-B/16 fine-tuned on patches.
+
+    Through the package ``dreamsim`` (MIT, extra ``models``). The package itself fetches DINO's
+    code and weights from GitHub and reads its weights from ``.pth`` files, so it is used only
+    where it is asked for by name.
+    """
+
+    def __init__(self, folder: str = "", device: str = "cpu") -> None:
+        """Load the model.
+
+        Args:
+            folder: Where its weights are. Empty: torch's cache, filled on first use.
+            device: Where it runs.
+
+        Raises:
+            MissingExtraError: If the package is not installed.
+            ConfigError: If the folder lacks weights, or they cannot be loaded.
+        """
+        try:
+            package = importlib.import_module("dreamsim")
+        except ImportError as error:
+            raise MissingExtraError(
+                "Patch judge 'dreamsim' needs the package dreamsim, which is not installed "
+                f"({error}). Install it with: pip install 'spie-robo[models]'"
+            ) from error
+        cache = _dreamsim_folder(folder)
+        try:
+            self._model, self._preprocess = package.dreamsim(
+                pretrained=True,
+                device=device,
+                cache_dir=str(cache),
+                dreamsim_type=_DREAMSIM_MODEL,
+                use_patch_model=True,
+            )
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise ConfigError(f"{_ROLE} 'dreamsim': cannot be loaded: {error}") from error
+        self._device = device
+
+    @torch.no_grad()
+    def patches(self, images: Sequence[RGB]) -> list[Tensor]:
+        """Features, float32 (14, 14, 768) an image, which is resized to 224x224 pixels.
+
+        Raises:
+            FrameError: If something is not a uint8 image.
+        """
+        grids: list[Tensor] = []
+        for batch in batches(images, self._device):
+            pixels = torch.cat([self._preprocess(Image.fromarray(image)) for image in batch])
+            # (N, 1 + patches, C) from the package's patch models; the first is the CLS token.
+            tokens = self._model.embed(pixels.to(self._device)).float()[:, 1:]
+            side = math.isqrt(tokens.shape[1])
+            grids += list(tokens.unflatten(1, (side, side)))
+        return grids
+
+
+def _dreamsim_folder(folder: str) -> Path:
+    """Where DreamSim's weights are or go; a folder that the user names must have them."""
+    if not folder:
+        cache = Path(torch.hub.get_dir()) / "dreamsim"
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        return cache
+    path = Path(folder).expanduser()
+    missing = [name for name in _DREAMSIM_FILES if not (path / name).exists()]
+    if missing:
+        raise ConfigError(
+            f"{_ROLE} 'dreamsim': folder {folder!r} lacks {', '.join(missing)}. Unpack DreamSim's "
+            f"{_DREAMSIM_MODEL}_patch checkpoint there."
+        )
+    return path
+
+
+def load_patch_judge(name: str, device: str = "cpu") -> PatchJudge:
+    """A patch judge by name.
+
+    Args:
+        name: ``"embedded"``, ``"embedded:stride8"`` (2, 4, 8, 16, 32), ``"dreamsim"``,
+            ``"dreamsim:FOLDER"``, or a local folder or Hub id of a DINOv2 model.
+        device: Where it runs.
+
+    Raises:
+        ConfigError: If there is no such judge, or something in it is missing or broken.
+        MissingExtraError: If it needs a package that is not installed.
+    """
+    kind, _, detail = name.partition(":")
+    if kind == EMBEDDED:
+        return EmbeddedPatches(embedded_stride(name), device)
+    if kind == DREAMSIM:
+        return DreamSimPatches(detail, device)
+    return Dinov2Patches(name, device)

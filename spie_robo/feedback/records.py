@@ -1,0 +1,110 @@
+"""The records of the feedback stage: what is judged, the scores, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spie_robo.errors import FrameError, ReferencePhotoError
+from spie_robo.types import RGB, Frame, check_image
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""A region of an image, bool, (height, width), True inside."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FeedbackInput:
+    """One input of an epoch: what was edited, and what the edits should look like.
+
+    Attributes:
+        frame: The raw simulator frame.
+        photo: uint8, (h, w, 3): the reference photo, of any size.
+        frame_region: bool, of the frame's size: where the edit should look like the photo; the
+            rest should stay as it was. None: the whole frame.
+        photo_region: bool, of the photo's size: the part of the photo that counts. None: all.
+
+    Raises:
+        FrameError: If the frame's region has another size than the frame, or is empty.
+        ReferencePhotoError: If the photo is not a uint8 image, or its region does not fit it.
+    """
+
+    frame: Frame
+    photo: RGB
+    frame_region: Mask | None = None
+    photo_region: Mask | None = None
+
+    def __post_init__(self) -> None:
+        """Check the photo and the regions, so that no score has to."""
+        try:
+            check_image(self.photo, "reference photo")
+        except FrameError as error:
+            raise ReferencePhotoError(str(error)) from error
+        frame_fault = _fault(self.frame_region, self.frame.rgb)
+        if frame_fault:
+            raise FrameError(f"Region of camera {self.frame.camera!r}: {frame_fault}")
+        photo_fault = _fault(self.photo_region, self.photo)
+        if photo_fault:
+            raise ReferencePhotoError(f"Region of the reference photo: {photo_fault}")
+
+
+def _fault(region: Mask | None, image: RGB) -> str:
+    """What is wrong with a region of an image; empty if nothing is."""
+    if region is None:
+        return ""
+    if region.shape != image.shape[:2] or region.dtype != np.bool_:
+        return (
+            f"expected a bool mask of shape {image.shape[:2]}, like its image, got "
+            f"{region.dtype} {region.shape}."
+        )
+    if not region.any():
+        return "expected a mask with something inside, got an empty one. None means the whole."
+    return ""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of the K edits of each of N inputs; lower is better, NaN where there is none.
+
+    Attributes:
+        structural: float32, (N, K).
+        semantic: float32, (N, K).
+    """
+
+    structural: Tensor
+    semantic: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        if self.structural.ndim != 2 or self.structural.shape != self.semantic.shape:
+            raise ValueError(
+                "Expected two tensors of one shape (inputs, K), got "
+                f"{tuple(self.structural.shape)} and {tuple(self.semantic.shape)}."
+            )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What training learns from: scores, their z-scores, advantages and rankings.
+
+    Attributes:
+        scores: As they were measured.
+        structural_z: float32, (N, K): z-scores over the batch; 0 in unscorable groups.
+        semantic_z: float32, (N, K): likewise.
+        advantages: float32, (N, K): higher is better; 0 in unscorable groups.
+        ranking: int64, (N, K): indices of the K edits of an input, best first.
+        scorable: bool, (N,): False where a score of the group is not finite.
+    """
+
+    scores: Scores
+    structural_z: Tensor
+    semantic_z: Tensor
+    advantages: Tensor
+    ranking: Tensor
+    scorable: Tensor

@@ -1,0 +1,131 @@
+"""The structural score: did the scene's depth survive the edit?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spie_robo.errors import FrameError
+from spie_robo.feedback.config import StructureKind
+from spie_robo.feedback.judges.depth import DepthJudge, DepthScale
+from spie_robo.feedback.records import FeedbackInput, Mask
+from spie_robo.guard.deviations import normalise
+from spie_robo.types import RGB, Frame
+
+DepthMap: TypeAlias = NDArray[np.float32]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StructuralScore:
+    """``L_struct``: mean absolute difference of two depth maps; lower is better.
+
+    With D(.) what the judge predicts, and n(.) the map less its median, divided by its mean
+    absolute deviation:
+
+    - ``paper``: ``mean |D(edit) - D(input)|``, as SPIE has it;
+    - ``monocular``: ``mean |n(D(edit)) - n(D(input))|``, as relative depth has no scale;
+    - ``simulator``: ``mean |n(D(edit)) - n(truth)|``, with the frame's own depth, brought to the
+      judge's scale, over the pixels where it is known.
+
+    Attributes:
+        judge: Predicts depth.
+        kind: Which of the three.
+        scale: What the judge's maps are affine in; the true depth is brought to it.
+    """
+
+    judge: DepthJudge
+    kind: StructureKind = "simulator"
+    scale: DepthScale = "log"
+
+    def score(self, inputs: Sequence[FeedbackInput], edits: Sequence[Sequence[RGB]]) -> Tensor:
+        """Score the K edits of each input; an input's own map is made once.
+
+        Args:
+            inputs: N inputs.
+            edits: K edits of each, of their frame's size.
+
+        Returns:
+            float32, (N, K), on the CPU; NaN where a predicted map is not finite.
+
+        Raises:
+            FrameError: For ``simulator``, if a frame has no known depth.
+        """
+        # Input by input: a few maps in memory at a time, however large the epoch.
+        rows = [self._row(one.frame, group) for one, group in zip(inputs, edits, strict=True)]
+        return torch.tensor(rows, dtype=torch.float32)
+
+    def _row(self, frame: Frame, edits: Sequence[RGB]) -> list[float]:
+        if self.kind == "simulator":
+            maps = self.judge.depth(edits)
+            truths = {m.shape: true_depth(frame, m.shape, self.scale) for m in maps}
+            return [
+                depth_difference(m, truth, valid)
+                for m, (truth, valid) in ((m, truths[m.shape]) for m in maps)
+            ]
+        own, *maps = self.judge.depth([frame.rgb, *edits])
+        if self.kind == "paper":
+            return [raw_difference(m, own) for m in maps]
+        return [depth_difference(m, own) for m in maps]
+
+
+def raw_difference(edit: DepthMap, reference: DepthMap) -> float:
+    """``mean |edit - reference|`` over all pixels, both (H, W); NaN if one is not finite."""
+    if not (np.isfinite(edit).all() and np.isfinite(reference).all()):
+        return float("nan")
+    return float(np.abs(edit - reference).mean())
+
+
+def depth_difference(edit: DepthMap, reference: DepthMap, valid: Mask | None = None) -> float:
+    """``mean |n(edit) - n(reference)|``, n(x) = (x - median) / mean absolute deviation.
+
+    Args:
+        edit: float32, (H, W).
+        reference: float32, (H, W).
+        valid: bool, (H, W): the pixels that count, for mean, median and deviation; all if None.
+
+    Returns:
+        0 or more, no unit; NaN if a map is not finite where it counts.
+    """
+    first = edit.ravel() if valid is None else edit[valid]
+    second = reference.ravel() if valid is None else reference[valid]
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return float("nan")
+    return float(np.abs(normalise(first) - normalise(second)).mean())
+
+
+def true_depth(frame: Frame, shape: tuple[int, ...], scale: DepthScale) -> tuple[DepthMap, Mask]:
+    """The simulator's depth of a frame on a judge's grid and scale, and where it is known.
+
+    Args:
+        frame: A frame with depth in metres.
+        shape: (height, width) of the judge's maps.
+        scale: ``log``: log(depth); ``inverse``: -1 / depth. Both grow with distance.
+
+    Raises:
+        FrameError: If the frame has no depth, or none that is finite and positive.
+    """
+    depth = None if frame.geometry is None else frame.geometry.depth
+    if depth is None:
+        raise FrameError(
+            f"Camera {frame.camera!r}: structure 'simulator' compares edits with the simulator's "
+            "depth, and this frame has none. Record depth, or set structure to 'monocular'."
+        )
+    # Nearest: an average across a silhouette is a depth that nothing in the scene has.
+    resized = cv2.resize(depth, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+    known = np.isfinite(resized) & (resized > 0)
+    if not known.any():
+        raise FrameError(
+            f"Camera {frame.camera!r}: expected depth in metres above 0, got no such pixel. Check "
+            "how the depth was recorded, or set structure to 'monocular'."
+        )
+    scaled = np.zeros(resized.shape, np.float32)
+    scaled[known] = np.log(resized[known]) if scale == "log" else -1.0 / resized[known]
+    return scaled, known

@@ -1,0 +1,75 @@
+"""The model card of an adapter: data, seeds, scores, before/after pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spie_robo.training.checkpoint import Row
+from spie_robo.training.config import TrainConfig
+
+PICTURE = "preview.png"
+
+
+def model_card(
+    config: TrainConfig,
+    *,
+    photos: int,
+    frames: int,
+    before: Row,
+    history: Sequence[Row],
+    references: bool,
+) -> str:
+    """The text of ``README.md``.
+
+    Args:
+        config: The run's settings.
+        photos: Number of reference photos.
+        frames: Number of frames that epochs drew from.
+        before: Scores of the base on the preview frames.
+        history: One row an epoch.
+        references: Whether the photos travel along.
+    """
+    rows = [{"epoch": 0, **before}, *history]
+    shown = [row for row in rows if "preview_semantic" in row]
+    table = "\n".join(
+        f"| {int(row['epoch'])} | {row['preview_structural']:.4f} | {row['preview_semantic']:.4f} |"
+        for row in shown
+    )
+    kept = (
+        "`references.safetensors` holds the reference photos as latents. **They can be decoded "
+        "back to pictures of your lab**: leave the file out before you publish the folder, or "
+        "train with `--no-references`."
+        if references
+        else "The reference photos are not in this folder: give `references=` when you edit."
+    )
+    return f"""---
+base_model: {config.editor}
+library_name: peft
+pipeline_tag: image-to-image
+tags: [spie, lora, robotics, sim-to-real]
+---
+
+# An editor post-trained on a lab
+
+Makes a simulator's frames look like one lab. Load it with
+`spie_robo.Editor.from_pretrained("this/folder")`.
+
+![raw frames, base, post-trained]({PICTURE})
+
+Columns: raw frame, base editor, this editor; frames that training never saw.
+
+- **Method**: SPIE post-training (arXiv 2504.12833), objective `{config.objective}`,
+  {len(history)} epochs of {config.rollout.inputs} frames with {config.rollout.edits} edits each.
+- **Data**: {photos} photos, {frames} simulator frames. Seed {config.seed}.
+- **Feedback**: structure `{config.feedback.structure}` by `{config.feedback.depth_judge}`,
+  semantics `{config.feedback.semantic}` by `{config.feedback.patch_judge}`, weights
+  {config.feedback.structural_weight:g} and {config.feedback.semantic_weight:g}.
+- **Optimiser**: learning rate {config.optimizer.learning_rate:g}, LoRA rank {config.adapter.rank}.
+- **Photos**: {kept}
+
+| epoch | structural score | semantic score |
+|---|---|---|
+{table}
+
+Lower is better, for both. These are the scores that it was trained on: look at the pictures too.
+"""

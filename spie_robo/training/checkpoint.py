@@ -1,0 +1,171 @@
+"""Checkpoints: what the next epoch needs, so that a resumed run equals an uninterrupted one.
+
+::
+
+    checkpoints/epoch_00003/       after 3 epochs; the two newest are kept
+        adapter/                   an adapter folder, as ``Editor.from_pretrained`` loads it
+        state.safetensors          "parameter.NAME", "exp_avg.NAME", "exp_avg_sq.NAME"
+        history.json               one record an epoch
+        complete.json              epoch, optimiser steps, skipped steps, settings; written last
+
+A folder is staged under another name and renamed when it is whole. Random numbers are functions of
+the seed and the epoch, so that there is no random state to keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.training.config import TrainConfig
+
+FOLDER = "checkpoints"
+MARKER = "complete.json"
+_STATE = "state.safetensors"
+_HISTORY = "history.json"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_KEPT = 2
+_MAY_CHANGE = ("epochs", "checkpoint_every")
+
+Row = dict[str, float]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Position:
+    """Where a run stands.
+
+    Attributes:
+        epoch: Epochs done.
+        skipped: Non-finite steps in a row, at the end.
+        history: One row of metrics an epoch.
+    """
+
+    epoch: int = 0
+    skipped: int = 0
+    history: tuple[Row, ...] = ()
+
+
+def save_checkpoint(
+    out: Path,
+    position: Position,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    write_adapter: Callable[[Path], None],
+) -> Path:
+    """Write a checkpoint, whole or not at all, and drop old ones.
+
+    Args:
+        out: Folder of the run.
+        position: Where the run stands.
+        parameters: What trains, by name.
+        optimizer: Over these parameters, in this order.
+        config: The run's settings.
+        write_adapter: Writes the adapter into the folder that it is given.
+    """
+    final_folder = out / FOLDER / f"epoch_{position.epoch:05d}"
+    staged = final_folder.with_suffix(".partial")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    write_adapter(staged / "adapter")
+    save_file(_tensors(parameters, optimizer), staged / _STATE)
+    (staged / _HISTORY).write_text(json.dumps(position.history))
+    marker = {
+        "epoch": position.epoch,
+        "skipped": position.skipped,
+        "steps": _steps(parameters, optimizer),
+        "settings": dataclasses.asdict(config),
+    }
+    (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+    shutil.rmtree(final_folder, ignore_errors=True)
+    os.replace(staged, final_folder)
+    for old in checkpoints(out)[:-_KEPT]:
+        shutil.rmtree(old)
+    return final_folder
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first; one without marker is none."""
+    return sorted(path.parent for path in (out / FOLDER).glob(f"epoch_?????/{MARKER}"))
+
+
+def load_checkpoint(
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+) -> Position:
+    """Put a checkpoint into parameters and optimiser.
+
+    Raises:
+        TrainingError: If a file is missing, cut short, or of another adapter.
+        ConfigError: If the run had other settings.
+    """
+    try:
+        marker = json.loads((folder / MARKER).read_text())
+        history = tuple(json.loads((folder / _HISTORY).read_text()))
+        tensors = load_file(folder / _STATE)
+        epoch, skipped, steps = marker["epoch"], marker["skipped"], marker["steps"]
+        _check_settings(folder, marker["settings"], config)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainingError(
+            f"Checkpoint {folder} is broken ({error}). Delete it to go on from the one before."
+        ) from error
+    wanted = {f"parameter.{name}": p for name, p in parameters.items()}
+    misfits = [
+        key for key, p in wanted.items() if key not in tensors or tensors[key].shape != p.shape
+    ]
+    if misfits:
+        raise TrainingError(f"Checkpoint {folder} belongs to another adapter: {misfits[:3]}.")
+    with torch.no_grad():
+        for key, parameter in wanted.items():
+            parameter.copy_(tensors[key])
+    for name, parameter in parameters.items():
+        if f"exp_avg.{name}" in tensors:
+            moments = {
+                moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS
+            }
+            optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+    return Position(epoch, skipped, history)
+
+
+def _tensors(
+    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    tensors = {f"parameter.{name}": p.detach() for name, p in parameters.items()}
+    for name, parameter in parameters.items():
+        state = optimizer.state.get(parameter, {})
+        tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _steps(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    states = [optimizer.state.get(parameter, {}) for parameter in parameters.values()]
+    return max((int(state["step"]) for state in states if "step" in state), default=0)
+
+
+def _check_settings(folder: Path, recorded: dict[str, Any], config: TrainConfig) -> None:
+    now = json.loads(json.dumps(dataclasses.asdict(config)))
+    changed = [
+        f"{name} was {recorded.get(name)!r}, is {now[name]!r}"
+        for name in now
+        if name not in _MAY_CHANGE and recorded.get(name) != now[name]
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder.parent.parent} was trained with other settings: {'; '.join(changed)}. "
+            "Resume with those, or choose another folder."
+        )

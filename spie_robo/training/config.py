@@ -1,0 +1,234 @@
+"""Settings of ``spie-robo train``: one frozen record for each part of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spie_robo.editor.guidance import Guidance
+from spie_robo.errors import ConfigError
+from spie_robo.feedback.config import FeedbackConfig
+
+ObjectiveName = Literal["spie", "nft"]
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How edits are made for scoring.
+
+    Attributes:
+        inputs: N, frames of an epoch, over all processes.
+        edits: K, edits of each frame that are ranked against each other.
+        steps: S, denoising steps.
+        sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
+        eta: Noise of DDIM's steps; the ``spie`` objective needs more than 0 there.
+        initial_noise: Standard deviation of the noise that a chain starts from.
+        same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
+            by the noise of the steps alone.
+        guidance: Scales of the conditions; None: the editor's.
+        batch_size: Edits in one forward pass.
+    """
+
+    inputs: int = 16
+    edits: int = 4
+    steps: int = 4
+    sampler: Literal["ddim", "euler_ancestral"] | None = None
+    eta: float = 1.0
+    initial_noise: float = 1.0
+    same_noise: bool = False
+    guidance: Guidance | None = None
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name, least in (("inputs", 1), ("edits", 2), ("steps", 2), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"rollout.{name}: expected {least} or more, got {getattr(self, name)}."
+                )
+        for name in ("eta", "initial_noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"rollout.{name}: expected 0 to 1, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class PreferenceConfig:
+    """The ``spie`` objective, :func:`.preference.preference_loss`.
+
+    Attributes:
+        beta: Strength of the pull to the reference policy; the paper's beta.
+        eps: The ratio to the reference policy is clipped to ``1 - eps`` to ``1 + eps``.
+        step_share: Share of the denoising steps that an epoch trains on.
+    """
+
+    beta: float = 0.1
+    eps: float = 0.1
+    step_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.beta <= 0 or not 0 < self.eps < 1 or not 0 < self.step_share <= 1:
+            raise ConfigError(
+                "preference: expected beta > 0, 0 < eps < 1, 0 < step_share <= 1; got "
+                f"{self.beta}, {self.eps}, {self.step_share}."
+            )
+
+
+@dataclass(frozen=True)
+class NftConfig:
+    """The ``nft`` objective, :func:`.nft.nft_loss`.
+
+    Attributes:
+        beta: How far the implicit policies ``v+`` and ``v-`` lie from the old one.
+        advantage_max: Advantages are divided by twice this and clipped to -1/2 to 1/2.
+        pull: Weight of the squared distance to the reference policy's prediction.
+        draws: Noise levels that each edit is trained at.
+        timesteps: Range of those levels, as shares of the schedule.
+        adaptive: Divide each row's error by its own mean size, as the paper does.
+    """
+
+    beta: float = 1.0
+    advantage_max: float = 2.0
+    pull: float = 0.0
+    draws: int = 2
+    timesteps: tuple[float, float] = (0.2, 1.0)
+    adaptive: bool = True
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.beta <= 0 or self.advantage_max <= 0 or self.pull < 0 or self.draws < 1:
+            raise ConfigError(
+                "nft: expected beta > 0, advantage_max > 0, pull >= 0, draws >= 1; got "
+                f"{self.beta}, {self.advantage_max}, {self.pull}, {self.draws}."
+            )
+        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
+            raise ConfigError(
+                f"nft.timesteps: expected 0 <= low < high <= 1, got {self.timesteps}."
+            )
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What trains.
+
+    Attributes:
+        rank: r of the LoRA; the paper uses 8.
+        alpha: Its scale; the paper uses 8.
+        targets: Layers of the UNet that get one, by the end of their names.
+        style_channels: Train the style channels of ``conv_in``.
+        visual_prompt: Train the visual prompt.
+    """
+
+    rank: int = 8
+    alpha: int = 8
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    style_channels: bool = True
+    visual_prompt: bool = True
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.rank < 1 or self.alpha < 1 or not self.targets:
+            raise ConfigError(
+                f"adapter: expected rank and alpha >= 1 and some targets, got {self}."
+            )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, one step an epoch.
+
+    Attributes:
+        learning_rate: The paper uses 3e-5, with InstructPix2Pix and 256 edits a step.
+        weight_decay: AdamW's, on the LoRA and the visual prompt.
+        clip: Largest norm of the gradient.
+        updates: Steps over the same rollouts.
+        batch_size: Edits in one forward and backward pass; it changes memory, not the gradient.
+        max_skipped: So many non-finite steps in a row end the run.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    updates: int = 1
+    batch_size: int = 16
+    max_skipped: int = 3
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 < self.learning_rate < 1 or self.clip <= 0 or self.weight_decay < 0:
+            raise ConfigError(
+                "optimizer: expected 0 < learning_rate < 1, clip > 0, weight_decay >= 0; got "
+                f"{self.learning_rate}, {self.clip}, {self.weight_decay}."
+            )
+        if self.updates < 1 or self.batch_size < 1 or self.max_skipped < 1:
+            raise ConfigError(
+                "optimizer: expected updates, batch_size and max_skipped >= 1, got "
+                f"{self.updates}, {self.batch_size}, {self.max_skipped}."
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """``spie-robo train``: from an editor, photos and frames to an adapter.
+
+    Attributes:
+        editor: The base: a preset, a pipeline folder or a Hub id.
+        instruction: What the edits are told; None: the editor's own.
+        epochs: The paper's "training steps".
+        seed: Of everything that is random.
+        objective: ``"nft"`` or ``"spie"``.
+        group_advantages: Compare each edit with the edits of its own frame only: advantages are
+            centred in each group. It changes no ranking, but ``nft`` would else reward easy frames.
+        frames: Frames drawn from the store; each epoch draws its inputs from these.
+        cameras: Cameras of the store; none: all.
+        save_references: Let the photos travel with the adapter, as latents that can be decoded.
+        use_references: Show the photos to the editor; False trains without a visual prompt.
+        preview: Further frames, never trained on, that are edited and scored after each epoch.
+        checkpoint_every: Epochs between checkpoints.
+        precision: ``"no"`` or ``"bf16"`` (autocast).
+        gradient_checkpointing: Less memory for more time.
+        rollout: How edits are made.
+        feedback: How they are scored.
+        preference: The ``spie`` objective.
+        nft: The ``nft`` objective.
+        adapter: What trains.
+        optimizer: How.
+    """
+
+    editor: str = "embedded"
+    instruction: str | None = None
+    epochs: int = 10
+    seed: int = 0
+    objective: ObjectiveName = "nft"
+    group_advantages: bool = True
+    frames: int = 64
+    preview: int = 8
+    cameras: tuple[str, ...] = ()
+    save_references: bool = True
+    use_references: bool = True
+    checkpoint_every: int = 1
+    precision: Literal["no", "bf16"] = "no"
+    gradient_checkpointing: bool = False
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    nft: NftConfig = field(default_factory=NftConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check what concerns several parts."""
+        if self.objective not in ("spie", "nft"):
+            raise ConfigError(f"objective: expected 'spie' or 'nft', got {self.objective!r}.")
+        for name in ("epochs", "frames", "preview", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
+        if (
+            self.objective == "spie"
+            and self.rollout.eta == 0
+            and self.rollout.sampler != ("euler_ancestral")
+        ):
+            raise ConfigError(
+                "objective 'spie' needs the log-probabilities of noisy steps: set rollout.eta > 0 "
+                "or rollout.sampler: euler_ancestral."
+            )

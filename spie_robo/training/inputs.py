@@ -1,0 +1,217 @@
+"""What an epoch works on: frames, each with a photo, an instruction and a region.
+
+``store, photos -> TrainingData -> epoch_inputs() -> EpochInputs``, a pure function of the seed, the
+epoch and the process, so that a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spie_robo.editor.latents import encode_image
+from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.references import PhotoReferences, to_tensor
+from spie_robo.editor.resolution import shrink, working_size
+from spie_robo.errors import ConfigError, FrameError
+from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.feedback.judges.segmenters import PhraseSegmenter
+from spie_robo.feedback.records import FeedbackInput, Mask
+from spie_robo.feedback.regions import frame_region
+from spie_robo.types import RGB, Frame
+
+logger = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Everything that epochs draw from; all frames have one working size.
+
+    Attributes:
+        frames: F frames at working size.
+        frame_regions: F regions.
+        photos: P reference photos.
+        photo_regions: P regions.
+        input_latents: (F, C, h, w), unscaled latents of the frames.
+        style_latents: (P, C, h, w), of the photos; None to train without a visual prompt.
+        instruction: What the edits are told.
+    """
+
+    frames: tuple[Frame, ...]
+    frame_regions: tuple[Mask | None, ...]
+    photos: tuple[RGB, ...]
+    photo_regions: tuple[Mask | None, ...]
+    input_latents: Tensor
+    style_latents: Tensor | None
+    instruction: str
+
+    def subset(self, frames: slice) -> TrainingData:
+        """The same photos with some of the frames."""
+        return replace(
+            self,
+            frames=self.frames[frames],
+            frame_regions=self.frame_regions[frames],
+            input_latents=self.input_latents[frames],
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EpochInputs:
+    """The inputs of one process in one epoch, n of them.
+
+    Attributes:
+        numbers: Their numbers among the inputs of all processes; seeds come from these.
+        input_latents: (n, C, h, w).
+        style_latents: (n, C, h, w), or None.
+        instructions: n texts.
+        judged: n, what the feedback needs to know.
+    """
+
+    numbers: tuple[int, ...]
+    input_latents: Tensor
+    style_latents: Tensor | None
+    instructions: tuple[str, ...]
+    judged: tuple[FeedbackInput, ...]
+
+    def __len__(self) -> int:
+        """Number n."""
+        return len(self.numbers)
+
+
+@torch.no_grad()
+def gather_data(
+    pipeline: SpiePipeline,
+    frames: Sequence[Frame],
+    photos: Sequence[RGB],
+    *,
+    photo_regions: Sequence[Mask | None],
+    feedback: FeedbackConfig,
+    segmenter: PhraseSegmenter | None,
+    resolution: int,
+    instruction: str,
+    use_references: bool = True,
+) -> TrainingData:
+    """Bring frames and photos to the working size, find regions, and encode everything once.
+
+    Frames in which the region is not visible are left out, with a warning.
+
+    Raises:
+        FrameError: If the frames differ in shape, or the region is visible in none of them.
+    """
+    shapes = [frame.rgb.shape[:2] for frame in frames]
+    sizes = {
+        working_size(height, width, resolution, pipeline.size_multiple) for height, width in shapes
+    }
+    if len(sizes) != 1:
+        raise FrameError(
+            f"Frames: expected cameras of one shape, got working sizes {sorted(sizes)}. Choose "
+            "cameras that agree with `cameras`."
+        )
+    size = sizes.pop()
+    usable, regions = _with_regions([_at_size(f, size) for f in frames], feedback, segmenter)
+    vae = pipeline.vae
+    latents = [
+        encode_image(vae, to_tensor(frame.rgb)[None].to(vae.device, vae.dtype)) for frame in usable
+    ]
+    style = PhotoReferences(tuple(photos)).latents(vae, *size) if use_references else None
+    return TrainingData(
+        tuple(usable),
+        tuple(regions),
+        tuple(photos),
+        tuple(photo_regions),
+        torch.cat(latents),
+        style,
+        instruction,
+    )
+
+
+def epoch_inputs(
+    data: TrainingData, count: int, *, seed: int, epoch: int, process: int = 0, processes: int = 1
+) -> EpochInputs:
+    """Draw the inputs of an epoch.
+
+    Args:
+        data: What to draw from.
+        count: Inputs over all processes.
+        seed: The run's.
+        epoch: From 0 on.
+        process: This process's number; it gets every ``processes``-th input.
+        processes: Number of processes.
+
+    Raises:
+        ConfigError: If the inputs cannot be shared out evenly.
+    """
+    if count % processes:
+        raise ConfigError(
+            f"rollout.inputs: expected a multiple of the {processes} processes, got {count}."
+        )
+    rng = np.random.default_rng([seed, epoch])
+    frames = _draw_evenly(len(data.frames), count, rng)
+    photos = rng.integers(len(data.photos), size=count)
+    mine = range(process, count, processes)
+    chosen = torch.from_numpy(frames)[mine]
+    style = data.style_latents
+    return EpochInputs(
+        numbers=tuple(mine),
+        input_latents=data.input_latents[chosen],
+        style_latents=None if style is None else style[torch.from_numpy(photos)[mine]],
+        instructions=(data.instruction,) * len(mine),
+        judged=tuple(
+            FeedbackInput(
+                data.frames[frames[i]],
+                data.photos[photos[i]],
+                data.frame_regions[frames[i]],
+                data.photo_regions[photos[i]],
+            )
+            for i in mine
+        ),
+    )
+
+
+def _draw_evenly(population: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw without repetition until all were drawn, then again."""
+    rounds = -(-count // population)
+    return np.concatenate([rng.permutation(population) for _ in range(rounds)])[:count]
+
+
+def _with_regions(
+    frames: Sequence[Frame], feedback: FeedbackConfig, segmenter: PhraseSegmenter | None
+) -> tuple[list[Frame], list[Mask | None]]:
+    usable, regions, failure = [], [], None
+    for frame in frames:
+        try:
+            regions.append(frame_region(frame, feedback, segmenter))
+            usable.append(frame)
+        except FrameError as error:
+            failure = error
+    if failure is not None:
+        if not usable:
+            raise failure
+        left_out = len(frames) - len(usable)
+        logger.warning("%d of %d frames left out: %s", left_out, len(frames), failure)
+    return usable, regions
+
+
+def _at_size(frame: Frame, size: tuple[int, int]) -> Frame:
+    """A frame at another size; depth and segmentation keep their values."""
+    if frame.rgb.shape[:2] == size:
+        return frame
+    geometry = frame.geometry
+    if geometry is not None:
+        resized = {
+            name: cv2.resize(array, size[::-1], interpolation=cv2.INTER_NEAREST)
+            for name in ("depth", "segmentation")
+            if (array := getattr(geometry, name)) is not None
+        }
+        geometry = replace(geometry, **resized)
+    return Frame(shrink(frame.rgb, size), frame.camera, geometry)

@@ -1,0 +1,112 @@
+"""The editor in training, which is its own reference: one network, an adapter on or off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from spie_robo.editor.conv_in import style_weight_of
+from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.errors import ConfigError
+from spie_robo.training.config import AdapterConfig
+
+
+@final
+class Policy:
+    """A pipeline with a LoRA, trainable style channels and a trainable visual prompt.
+
+    The reference policy is the same UNet with the LoRA off; of what changes besides the LoRA (the
+    style channels and the visual prompt, a thousandth of the weights) the first values are kept.
+
+    Args:
+        pipeline: The base; it is changed in place.
+        config: What trains.
+        seed: Of the LoRA's start, which changes no output.
+        gradient_checkpointing: Less memory for more time.
+
+    Raises:
+        ConfigError: If no layer of the UNet has a name of ``config.targets``.
+    """
+
+    def __init__(
+        self,
+        pipeline: SpiePipeline,
+        config: AdapterConfig,
+        seed: int = 0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        """Add the adapter and freeze the rest."""
+        self.pipeline = pipeline
+        for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
+            part.requires_grad_(False)
+            part.eval()
+        lora = LoraConfig(
+            r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets)
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                pipeline.unet.add_adapter(lora)
+            except ValueError as error:  # peft's, for names that match nothing
+                raise ConfigError(f"adapter.targets: {error}") from error
+        if gradient_checkpointing:
+            pipeline.unet.enable_gradient_checkpointing()
+        pipeline.visual_prompt.requires_grad_(config.visual_prompt)
+        if config.style_channels:
+            self._train_style_channels()
+        self._first = {name: p.detach().clone() for name, p in self._besides_lora().items()}
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All that trains, by name, in a fixed order."""
+        named = [
+            (f"{part}.{name}", parameter)
+            for part in ("unet", "visual_prompt")
+            for name, parameter in getattr(self.pipeline, part).named_parameters()
+            if parameter.requires_grad
+        ]
+        return dict(named)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """While inside, the pipeline is the policy that training started from.
+
+        Only where no graph of the policy waits for its backward pass: weights change in place.
+        """
+        current = {name: p.detach().clone() for name, p in self._besides_lora().items()}
+        self._restore(self._first)
+        self.pipeline.unet.disable_adapters()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.pipeline.unet.enable_adapters()
+            self._restore(current)
+
+    def _besides_lora(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.parameters().items() if "lora_" not in name}
+
+    @torch.no_grad()
+    def _restore(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._besides_lora().items():
+            parameter.copy_(values[name])
+
+    def _train_style_channels(self) -> None:
+        """Only a slice of ``conv_in`` trains: the gradient of the rest is zero.
+
+        AdamW leaves an entry alone whose gradient was always zero, given no weight decay.
+        """
+        unet = self.pipeline.unet
+        first = unet.conv_in.in_channels - style_weight_of(unet).shape[1]
+        unet.conv_in.weight.requires_grad_()
+
+        def keep_style_channels(gradient: Tensor) -> Tensor:
+            masked = gradient.clone()
+            masked[:, :first] = 0
+            return masked
+
+        unet.conv_in.weight.register_hook(keep_style_channels)

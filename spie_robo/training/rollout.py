@@ -1,0 +1,209 @@
+"""Rollouts: K edits of each input, as the policy in training makes them, with their chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spie_robo.editor.guidance import Guidance
+from spie_robo.editor.latents import decode_target
+from spie_robo.editor.noise_prediction import Conditioning, denoiser
+from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.references import to_image
+from spie_robo.editor.resolution import hold_detail
+from spie_robo.editor.samplers import (
+    Sampler,
+    Trajectory,
+    build_sampler,
+    draw_noise,
+    sample,
+    step_log_prob,
+)
+from spie_robo.errors import EditorError
+from spie_robo.training.config import RolloutConfig
+from spie_robo.training.inputs import EpochInputs
+from spie_robo.training.policy import Policy
+from spie_robo.types import RGB
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """The K edits of n inputs; row ``i K + k`` of a flat tensor is edit k of input i.
+
+    Attributes:
+        clean: (n, K, C, h, w), ``x0`` of the edits.
+        edits: n lists of K finished images, uint8 (H, W, 3).
+        latents: (n, K, S, C, h, w), the chains without their last step; None if not recorded.
+        log_probs: (n, K, S - 1), of the policy; None if not recorded.
+        reference_log_probs: (n, K, S - 1), of the reference policy; None if not recorded.
+    """
+
+    clean: Tensor
+    edits: list[list[RGB]]
+    latents: Tensor | None = None
+    log_probs: Tensor | None = None
+    reference_log_probs: Tensor | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """How edits are sampled.
+
+    Attributes:
+        sampler: The steps.
+        guidance: Scales of the conditions.
+        frame_detail: As the editor finishes its edits, :func:`.resolution.hold_detail`.
+    """
+
+    sampler: Sampler
+    guidance: Guidance
+    frame_detail: float
+
+
+def build_chain(
+    pipeline: SpiePipeline, config: RolloutConfig, guidance: Guidance, frame_detail: float
+) -> Chain:
+    """The chain of a rollout; ``guidance`` is the editor's, which the config may override."""
+    sampler = build_sampler(pipeline.scheduler, config.steps, config.eta)
+    return Chain(sampler, config.guidance or guidance, frame_detail)
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A CPU generator that is a function of the numbers."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+def condition_rows(
+    pipeline: SpiePipeline, inputs: EpochInputs, rows: Sequence[int]
+) -> Conditioning:
+    """The conditioning of some inputs, with gradients to the visual prompt.
+
+    Args:
+        pipeline: The networks.
+        inputs: The epoch's inputs.
+        rows: Indices of inputs; one may come several times.
+    """
+    chosen = list(rows)
+    style = inputs.style_latents
+    return pipeline.condition(
+        inputs.input_latents[chosen],
+        None if style is None else style[chosen],
+        [inputs.instructions[i] for i in chosen],
+    )
+
+
+@torch.no_grad()
+def roll_out(
+    policy: Policy,
+    inputs: EpochInputs,
+    config: RolloutConfig,
+    chain: Chain,
+    *,
+    seed: int,
+    epoch: int,
+    record: bool,
+) -> Rollout:
+    """Make the edits of an epoch.
+
+    Each edit's noise is a function of (seed, epoch, number of the input, k): it does not depend on
+    batches or processes.
+
+    Args:
+        policy: Makes the edits.
+        inputs: What to edit.
+        config: K, noise, batch size.
+        chain: The sampler.
+        seed: The run's.
+        epoch: From 0 on.
+        record: Keep chains and log-probabilities, the reference policy's too.
+    """
+    pairs = [(i, k) for i in range(len(inputs)) for k in range(config.edits)]
+    parts = []
+    for batch in _batches(pairs, config.batch_size):
+        starts = [(inputs.numbers[i], 0 if config.same_noise else k) for i, k in batch]
+        initial = [seeded(seed, epoch, 0, number, k) for number, k in starts]
+        noise = config.initial_noise * draw_noise(
+            inputs.input_latents.shape[1:], initial, inputs.input_latents
+        )
+        step_noise = [seeded(seed, epoch, 1, inputs.numbers[i], k) for i, k in batch]
+        parts.append(_sample_rows(policy, inputs, [i for i, _ in batch], chain, noise, step_noise,
+                                  record))  # fmt: skip
+    clean, latents, log_probs, reference = (
+        _joined(tensors, len(inputs)) for tensors in zip(*parts, strict=True)
+    )
+    assert clean is not None
+    edits = finish(policy.pipeline, inputs, clean, chain.frame_detail)
+    return Rollout(clean, edits, latents, log_probs, reference)
+
+
+def _joined(tensors: Sequence[Tensor | None], inputs: int) -> Tensor | None:
+    """Batches of flat rows as one tensor (inputs, K, ...)."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    if not present:
+        return None
+    rows = torch.cat(present)
+    return rows.reshape(inputs, -1, *rows.shape[1:])
+
+
+def _sample_rows(
+    policy: Policy,
+    inputs: EpochInputs,
+    rows: Sequence[int],
+    chain: Chain,
+    noise: Tensor,
+    generators: Sequence[torch.Generator],
+    record: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    pipeline = policy.pipeline
+    denoise = denoiser(pipeline.unet, condition_rows(pipeline, inputs, rows), chain.guidance)
+    clean, trajectory = sample(denoise, chain.sampler, noise, generators, record)
+    if trajectory is None:
+        return clean, None, None, None
+    with policy.reference():
+        conditioning = condition_rows(pipeline, inputs, rows)
+        reference = _log_probs(pipeline, conditioning, chain, trajectory)
+    return clean, trajectory.latents, trajectory.log_probs, reference
+
+
+def _log_probs(
+    pipeline: SpiePipeline, conditioning: Conditioning, chain: Chain, trajectory: Trajectory
+) -> Tensor:
+    denoise = denoiser(pipeline.unet, conditioning, chain.guidance)
+    latents = trajectory.latents
+    columns = [
+        step_log_prob(denoise, chain.sampler, latents[:, i], latents[:, i + 1], i)
+        for i in range(latents.shape[1] - 1)
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def finish(
+    pipeline: SpiePipeline, inputs: EpochInputs, clean: Tensor, frame_detail: float
+) -> list[list[RGB]]:
+    """Latents (n, K, C, h, w) to n lists of K images, finished as the editor finishes them.
+
+    Raises:
+        EditorError: If the latents are not finite.
+    """
+    if not torch.isfinite(clean).all():
+        raise EditorError("The policy's edits are not finite: lower the learning rate.")
+    finished = []
+    for i in range(len(inputs)):
+        frame = inputs.judged[i].frame.rgb
+        source = inputs.input_latents[i].expand_as(clean[i])
+        images = decode_target(pipeline.vae, clean[i], source, pipeline.latent_spec)
+        finished.append([hold_detail(to_image(image), frame, frame_detail) for image in images])
+    return finished
+
+
+def _batches(pairs: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
+    for start in range(0, len(pairs), size):
+        yield pairs[start : start + size]

@@ -1,0 +1,283 @@
+"""``spie-robo train``: photos and frames in, an adapter folder out.
+
+::
+
+    OUT/                     an adapter folder, see :mod:`spie_robo.editor.adapter`
+    OUT/README.md            the model card; OUT/preview.png its picture
+    OUT/.gitignore           keeps the two below out of what the Hub is given
+    OUT/checkpoints/         see :mod:`.checkpoint`
+    OUT/logs/                TensorBoard, history.json, and previews of each epoch with your photos
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from PIL import Image
+from tqdm import tqdm
+
+from spie_robo.data.frames import sample_frames
+from spie_robo.editor.adapter import ADAPTER_CONFIG, save_adapter
+from spie_robo.editor.digest import weights_digest
+from spie_robo.editor.editor import Editor
+from spie_robo.editor.photo_check import CheckedPhotos, check_photos
+from spie_robo.editor.presets import find_folder, load_editor
+from spie_robo.editor.references import LatentReferences, cover
+from spie_robo.errors import ConfigError, StoreError
+from spie_robo.feedback.feedback import FeedbackModel, build_feedback
+from spie_robo.feedback.judges.segmenters import load_segmenter
+from spie_robo.feedback.regions import photo_regions
+from spie_robo.training.card import PICTURE, model_card
+from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
+from spie_robo.training.config import TrainConfig
+from spie_robo.training.inputs import TrainingData, gather_data
+from spie_robo.training.policy import Policy
+from spie_robo.training.preview import deployed_edits, grid, mean_scores
+from spie_robo.training.rollout import build_chain
+from spie_robo.training.trainer import Trainer
+from spie_robo.types import Frame
+
+LOGS = "logs"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A run with everything loaded.
+
+    Attributes:
+        config: Its settings.
+        editor: The editor in training; its pipeline is the policy's.
+        base_digest: Hash of the base's weights.
+        policy: What trains.
+        data: What epochs draw from.
+        preview: The same photos with frames that training never sees.
+        feedback: Scores edits.
+        accelerator: Device, precision, processes, trackers.
+    """
+
+    config: TrainConfig
+    editor: Editor
+    base_digest: str
+    policy: Policy
+    data: TrainingData
+    preview: TrainingData
+    feedback: FeedbackModel
+    accelerator: Accelerator
+
+
+def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume: bool) -> str:
+    """Post-train an editor.
+
+    Args:
+        references: Folder of about five photos of the lab.
+        frames: Episode store of simulator frames.
+        out: Folder of the adapter.
+        config: The settings.
+        resume: Go on from the newest checkpoint in ``out``.
+
+    Returns:
+        One line for people.
+
+    Raises:
+        ConfigError: If ``out`` holds another run, or settings do not fit.
+        SpieRoboError: For unusable photos, frames, editors or judges.
+    """
+    _check_out(out, resume)
+    checked = check_photos(references)
+    for note in checked.notes:
+        print(f"photos: {note}")
+    drawn = sample_frames(
+        frames, config.frames + config.preview, cameras=config.cameras, seed=config.seed
+    )
+    run = prepare(config, checked, drawn, out / LOGS)
+    position, before = run_epochs(run, out, resume)
+    _publish(checkpoints(out)[-1] / "adapter", out)
+    last = position.history[-1]
+    return (
+        f"{out}: {position.epoch} epochs; semantic score {before['preview_semantic']:.4f} -> "
+        f"{last['preview_semantic']:.4f}, structural {before['preview_structural']:.4f} -> "
+        f"{last['preview_structural']:.4f} (lower is better) on {len(run.preview.frames)} frames "
+        "that training never saw"
+    )
+
+
+def prepare(
+    config: TrainConfig, photos: CheckedPhotos, frames: list[Frame], logs: Path | None = None
+) -> TrainingRun:
+    """Load base and judges, and bring frames and photos into training shape.
+
+    Args:
+        config: The settings.
+        photos: The reference photos.
+        frames: ``config.frames`` of them are trained on, the rest is for previews.
+        logs: Folder of TensorBoard's files; None: none.
+    """
+    if len(frames) < 2:
+        raise StoreError(
+            f"Training needs at least 2 frames, one of them for previews: {len(frames)}."
+        )
+    if (find_folder(config.editor) / ADAPTER_CONFIG).is_file():
+        raise ConfigError(
+            f"{config.editor} is an adapter. Train from its base, or go on with --resume."
+        )
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        log_with="tensorboard" if logs else None,
+        project_dir=str(logs) if logs else None,
+    )
+    loaded = load_editor(config.editor)
+    base_digest = weights_digest(loaded.pipeline)
+    settings = dataclasses.replace(
+        loaded.settings, sampler=config.rollout.sampler or loaded.settings.sampler
+    )
+    editor = Editor(loaded.pipeline, config.editor, settings)  # brings the scheduler into line
+    editor.pipeline.to(accelerator.device)
+    device = str(accelerator.device)
+    segmenter = load_segmenter(config.feedback, device)
+    data = gather_data(
+        editor.pipeline,
+        frames,
+        photos.images,
+        photo_regions=photo_regions(photos.files, photos.images, config.feedback, segmenter),
+        feedback=config.feedback,
+        segmenter=segmenter,
+        resolution=settings.resolution,
+        instruction=config.instruction or settings.instruction,
+        use_references=config.use_references,
+    )
+    held_out = min(config.preview, len(data.frames) // 2)
+    policy = Policy(editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing)
+    return TrainingRun(
+        config,
+        editor,
+        base_digest,
+        policy,
+        data.subset(slice(held_out, None)),
+        data.subset(slice(held_out)),
+        build_feedback(config.feedback, device),
+        accelerator,
+    )
+
+
+def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:
+    """The trainer of a run; its checkpoints hold whole adapter folders."""
+    settings = run.editor.settings
+    chain = build_chain(
+        run.editor.pipeline, run.config.rollout, settings.guidance, settings.frame_detail
+    )
+    trainer: Trainer
+
+    def write(folder: Path) -> None:
+        write_adapter(run, folder, before, trainer.position)
+
+    trainer = Trainer(
+        run.policy, run.data, run.feedback, chain, run.config, run.accelerator, out, write
+    )
+    return trainer
+
+
+def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row]:
+    """Train, with a bar, trackers and previews; returns the end and the base's scores."""
+    with run.policy.reference():
+        base_edits = deployed_edits(
+            run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
+        )
+    before = mean_scores(run.feedback, run.preview, base_edits)
+    trainer = build_trainer(run, out, before)
+    if resume:
+        trainer.resume()
+    (out / LOGS).mkdir(parents=True, exist_ok=True)
+    (out / ".gitignore").write_text(f"{FOLDER}/\n{LOGS}/\n")
+    run.accelerator.init_trackers("spie")
+    raw = [frame.rgb for frame in run.preview.frames]
+    photos = [cover(run.data.photos[i % len(run.data.photos)], *raw[0].shape[:2])
+              for i in range(len(raw))]  # fmt: skip
+    shown = run.accelerator.is_main_process
+    with tqdm(
+        total=run.config.epochs, initial=trainer.position.epoch, unit="epoch", disable=not shown
+    ) as bar:
+
+        def on_epoch(position: Position) -> Row:
+            edits = deployed_edits(
+                run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
+            )
+            scores = mean_scores(run.feedback, run.preview, edits)
+            if shown:
+                picture = grid([raw, base_edits, edits])
+                Image.fromarray(picture).save(out / LOGS / PICTURE)
+                epoch_picture = f"epoch_{position.epoch:05d}.png"
+                Image.fromarray(grid([raw, base_edits, edits, photos])).save(
+                    out / LOGS / epoch_picture
+                )
+                bar.update()
+                bar.set_postfix(
+                    semantic=f"{scores['preview_semantic']:.4f}",
+                    structural=f"{scores['preview_structural']:.4f}",
+                )
+            run.accelerator.log({**position.history[-1], **scores}, step=position.epoch)
+            return scores
+
+        position = trainer.run(on_epoch)
+    run.accelerator.end_training()
+    (out / LOGS / "history.json").write_text(
+        json.dumps([{"epoch": 0, **before}, *position.history])
+    )
+    return position, before
+
+
+def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Position) -> None:
+    """Write the policy as an adapter folder, with card and picture."""
+    style = run.data.style_latents
+    keep = run.config.save_references and style is not None
+    save_adapter(
+        folder,
+        run.editor.pipeline,
+        base=run.config.editor,
+        base_digest=run.base_digest,
+        settings=run.editor.settings,
+        references=LatentReferences(style) if keep and style is not None else None,
+        card=model_card(
+            run.config,
+            photos=len(run.data.photos),
+            frames=len(run.data.frames),
+            before=before,
+            history=position.history,
+            references=keep,
+        ),
+    )
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: expected a folder, this is a file.")
+    found = checkpoints(out)
+    if found and not resume:
+        raise ConfigError(
+            f"{out} holds a run ({found[-1].name}). Go on with --resume, or choose another folder."
+        )
+    if not found and resume and out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} holds no whole checkpoint to resume from.")
+    if not found and not resume and out.exists() and (out / ADAPTER_CONFIG).exists():
+        raise ConfigError(f"{out} already holds an adapter. Choose another folder.")
+
+
+def _publish(adapter: Path, out: Path) -> None:
+    """Copy an adapter into the run's folder; the file that makes it one comes last."""
+    picture = out / LOGS / PICTURE
+    if picture.exists():
+        shutil.copy2(picture, out / PICTURE)
+    files = [path for path in sorted(adapter.rglob("*")) if path.is_file()]
+    for path in sorted(files, key=lambda file: file.name == ADAPTER_CONFIG):
+        target = out / path.relative_to(adapter)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(target.name + ".partial")
+        shutil.copy2(path, staged)
+        os.replace(staged, target)
