@@ -34,6 +34,12 @@ def report(name: str, seed: int, results: dict[str, Any], table: str) -> None:
     print(f"written to {path}")
 
 
+def lab_folders() -> list[Path]:
+    """The labs of real photographs beside the repository; none where they are absent."""
+    photos = ROOT.parent / "shared" / "photos"
+    return sorted(path.parent for path in photos.glob("*/references"))
+
+
 def machine() -> dict[str, str]:
     """Processor, cores, memory, Python and commit (``+`` if the tree was changed since)."""
     cores = len(os.sched_getaffinity(0))

@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from harness import report
+from harness import lab_folders, report
 from numpy.typing import NDArray
 from PIL import Image
 from real_photos import task_frames
@@ -260,7 +260,7 @@ def spread(values: Sequence[float], digits: int = 4) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("labs", type=Path, nargs="+")
+    parser.add_argument("labs", type=Path, nargs="*", default=lab_folders())
     parser.add_argument("--variants", nargs="+", default=["default"], choices=VARIANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
@@ -270,6 +270,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="post_training", help="of the results file")
     options = parser.parse_args()
+    if not options.labs:
+        print("Skipped: no labs. Give folders with references/ and held_out/.")
+        return
     torch.set_num_threads(options.threads)
     overrides = dict(entry.split("=", 1) for entry in options.set)
     base = changed(**{key: json.loads(value) for key, value in overrides.items()})(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-from harness import report
+from harness import lab_folders, report
 from PIL import Image
 
 from spie_robo.editor import Editor
@@ -53,11 +53,14 @@ def task_frames(seed: int) -> list[Frame]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("labs", type=Path, nargs="+")
+    parser.add_argument("labs", type=Path, nargs="*", default=lab_folders())
     parser.add_argument("--editor", default="embedded")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/real_photos"))
     options = parser.parse_args()
+    if not options.labs:
+        print("Skipped: no labs. Give folders with references/ and held_out/.")
+        return
     frames, guard = task_frames(options.seed), GeometryGuard()
     methods: dict[str, ImageEditor] = {
         "raw frame": IdentityEditor(),

@@ -1,4 +1,4 @@
-"""Stage 3: the trained parts become the folder that ``Editor.from_pretrained`` loads."""
+"""Stage 5: the trained parts become the folder that ``Editor.from_pretrained`` loads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def export(
     Args:
         pipeline: The trained pipeline.
         config: What it was trained with.
-        progress: Steps and seconds of the training.
+        progress: Steps and seconds of the refinement.
         figures: Held-out figures, one line, for the card.
 
     Returns:
@@ -102,8 +102,9 @@ CPU. Load it with `spie_robo.Editor.from_pretrained("embedded")`.
   out. No photograph was used.
 - **Seeds**: training {config.seed}, styles from {pairs.first_seed}.
 - **Training**: autoencoder in closed form; UNet with text encoder and visual prompt
-  {progress.step} steps of {config.unet.optimizer.batch} ({progress.seconds / 60:.0f} min on
-  {config.threads} CPU cores).
+  {config.unet.optimizer.steps} steps of {config.unet.optimizer.batch} by squared error, then
+  {progress.step} steps of {config.refinement.optimizer.batch} with a perceptual and an adversarial
+  loss on the features of EfficientNet-Lite0 ({progress.seconds / 60:.0f} min).
 - **Held out** ({config.editing.steps} steps, another scene of the style as reference): {figures}.
 - **Bundled looks**: `references.safetensors` holds latents of three rendered photos. Latents
   can be decoded back to pictures.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from spie_robo.editor.presets import HUB_PRESETS
 from spie_robo.training.checkpoint import Row
 from spie_robo.training.config import TrainConfig
 
 PICTURE = "preview.png"
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+")
 
 
 def model_card(
@@ -42,9 +46,13 @@ def model_card(
         if references
         else "The reference photos are not in this folder: give `references=` when you edit."
     )
+    # The Hub takes nothing but its own names here, and no one else has the folders of this machine.
+    hub_id = HUB_PRESETS.get(config.editor, config.editor)
+    base = (
+        f"base_model: {hub_id}\n" if _HUB_ID.fullmatch(hub_id) and not Path(hub_id).is_dir() else ""
+    )
     return f"""---
-base_model: {config.editor}
-library_name: peft
+{base}library_name: peft
 pipeline_tag: image-to-image
 tags: [spie, lora, robotics, sim-to-real]
 ---

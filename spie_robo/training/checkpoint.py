@@ -119,7 +119,8 @@ def load_checkpoint(
         history = tuple(json.loads((folder / _HISTORY).read_text()))
         tensors = load_file(folder / _STATE)
         epoch, skipped, steps = marker["epoch"], marker["skipped"], marker["steps"]
-        _check_settings(folder, marker["settings"], config)
+        _check_settings(folder, dict(marker["settings"]), config)
+        moments = _moments(tensors, parameters) if steps else {}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
             f"Checkpoint {folder} is broken ({error}). Delete it to go on from the one before."
@@ -133,12 +134,8 @@ def load_checkpoint(
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(tensors[key])
-    for name, parameter in parameters.items():
-        if f"exp_avg.{name}" in tensors:
-            moments = {
-                moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS
-            }
-            optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+    for name, state in moments.items():
+        optimizer.state[parameters[name]] = {"step": torch.tensor(float(steps)), **state}
     return Position(epoch, skipped, history)
 
 
@@ -150,6 +147,16 @@ def _tensors(
         state = optimizer.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _moments(
+    tensors: dict[str, Tensor], parameters: dict[str, nn.Parameter]
+) -> dict[str, dict[str, Tensor]]:
+    """AdamW's state of each parameter; KeyError if one is missing."""
+    return {
+        name: {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
+        for name, parameter in parameters.items()
+    }
 
 
 def _steps(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:

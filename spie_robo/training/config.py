@@ -19,12 +19,15 @@ class RolloutConfig:
     Attributes:
         inputs: N, frames of an epoch, over all processes.
         edits: K, edits of each frame that are ranked against each other.
-        steps: S, denoising steps.
+        steps: S, denoising steps; the ``spie`` objective needs two or more.
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
         eta: Noise of DDIM's steps; the ``spie`` objective needs more than 0 there.
         initial_noise: Standard deviation of the noise that a chain starts from.
         same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
             by the noise of the steps alone.
+        exploration: Deviation of noise on the style channels and the visual prompt, relative to
+            their size, one draw for each k from 1 on; see :meth:`.policy.Policy.perturbed`. For
+            the ``nft`` objective only.
         guidance: Scales of the conditions; None: the editor's.
         batch_size: Edits in one forward pass.
     """
@@ -36,17 +39,18 @@ class RolloutConfig:
     eta: float = 1.0
     initial_noise: float = 1.0
     same_noise: bool = False
+    exploration: float = 0.0
     guidance: Guidance | None = None
     batch_size: int = 16
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name, least in (("inputs", 1), ("edits", 2), ("steps", 2), ("batch_size", 1)):
+        for name, least in (("inputs", 1), ("edits", 2), ("steps", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"rollout.{name}: expected {least} or more, got {getattr(self, name)}."
                 )
-        for name in ("eta", "initial_noise"):
+        for name in ("eta", "initial_noise", "exploration"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"rollout.{name}: expected 0 to 1, got {getattr(self, name)}.")
 
@@ -67,7 +71,7 @@ class PreferenceConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.beta <= 0 or not 0 < self.eps < 1 or not 0 < self.step_share <= 1:
+        if not (self.beta > 0 and 0 < self.eps < 1 and 0 < self.step_share <= 1):
             raise ConfigError(
                 "preference: expected beta > 0, 0 < eps < 1, 0 < step_share <= 1; got "
                 f"{self.beta}, {self.eps}, {self.step_share}."
@@ -83,6 +87,8 @@ class NftConfig:
         advantage_max: Advantages are divided by twice this and clipped to -1/2 to 1/2.
         pull: Weight of the squared distance to the reference policy's prediction.
         draws: Noise levels that each edit is trained at.
+        noise: Standard deviation of the noise, as a share of the schedule's; for an editor whose
+            chains start from less noise, theirs.
         timesteps: Range of those levels, as shares of the schedule.
         adaptive: Divide each row's error by its own mean size, as the paper does.
     """
@@ -91,20 +97,23 @@ class NftConfig:
     advantage_max: float = 2.0
     pull: float = 0.0
     draws: int = 2
+    noise: float = 1.0
     timesteps: tuple[float, float] = (0.2, 1.0)
     adaptive: bool = True
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.beta <= 0 or self.advantage_max <= 0 or self.pull < 0 or self.draws < 1:
+        if not (self.beta > 0 and self.advantage_max > 0 and self.pull >= 0 and self.draws >= 1):
             raise ConfigError(
                 "nft: expected beta > 0, advantage_max > 0, pull >= 0, draws >= 1; got "
                 f"{self.beta}, {self.advantage_max}, {self.pull}, {self.draws}."
             )
-        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
+        if len(self.timesteps) != 2 or not 0 <= self.timesteps[0] <= self.timesteps[1] <= 1:
             raise ConfigError(
-                f"nft.timesteps: expected 0 <= low < high <= 1, got {self.timesteps}."
+                f"nft.timesteps: expected 0 <= low <= high <= 1, got {self.timesteps}."
             )
+        if not 0 <= self.noise <= 1:
+            raise ConfigError(f"nft.noise: expected 0 to 1, got {self.noise}.")
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not 0 < self.learning_rate < 1 or self.clip <= 0 or self.weight_decay < 0:
+        if not (0 < self.learning_rate < 1 and self.clip > 0 and self.weight_decay >= 0):
             raise ConfigError(
                 "optimizer: expected 0 < learning_rate < 1, clip > 0, weight_decay >= 0; got "
                 f"{self.learning_rate}, {self.clip}, {self.weight_decay}."
@@ -220,9 +229,18 @@ class TrainConfig:
         """Check what concerns several parts."""
         if self.objective not in ("spie", "nft"):
             raise ConfigError(f"objective: expected 'spie' or 'nft', got {self.objective!r}.")
-        for name in ("epochs", "frames", "preview", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
+        for name, least in (("epochs", 1), ("frames", 1), ("preview", 1),
+                            ("checkpoint_every", 1), ("seed", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
+        if self.objective == "spie" and self.rollout.exploration > 0:
+            raise ConfigError(
+                "objective 'spie' needs edits of the policy itself: set rollout.exploration: 0."
+            )
+        if self.objective == "spie" and self.rollout.steps < 2:
+            raise ConfigError(
+                "objective 'spie' needs rollout.steps >= 2: the last step has no density."
+            )
         if (
             self.objective == "spie"
             and self.rollout.eta == 0

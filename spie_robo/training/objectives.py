@@ -129,7 +129,7 @@ class PreferenceObjective:
         return preference_loss(
             log_probs.view(len(chosen), edits, 1),
             rollout.reference_log_probs[chosen][:, :, step : step + 1],
-            epoch.feedback.ranking[chosen],
+            epoch.feedback.ranking[chosen].to(log_probs.device),
             beta=self.config.beta,
             eps=self.config.eps,
         )
@@ -209,7 +209,7 @@ class NftObjective:
         )
         timesteps = torch.cat([torch.randint(low, high + 1, (1,), generator=g) for g in generators])
         timesteps = timesteps.to(clean.device)
-        noise = draw_noise(clean.shape[1:], generators, clean)
+        noise = self.config.noise * draw_noise(clean.shape[1:], generators, clean)
         noisy = noised(scheduler, clean, noise, timesteps)
         conditioning = condition_rows(pipeline, epoch.inputs, [i for i, _ in rows])
         output = predict_noise(pipeline.unet, noisy, timesteps, conditioning, _NO_GUIDANCE)

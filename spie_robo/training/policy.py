@@ -15,6 +15,8 @@ from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.errors import ConfigError
 from spie_robo.training.config import AdapterConfig
 
+_CONV_IN = "unet.conv_in.weight"
+
 
 @final
 class Policy:
@@ -59,6 +61,7 @@ class Policy:
         pipeline.visual_prompt.requires_grad_(config.visual_prompt)
         if config.style_channels:
             self._train_style_channels()
+        self._style_channels = style_weight_of(pipeline.unet).shape[1]
         self._first = {name: p.detach().clone() for name, p in self._besides_lora().items()}
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -87,6 +90,37 @@ class Policy:
             self.pipeline.unet.enable_adapters()
             self._restore(current)
 
+    @contextmanager
+    def perturbed(self, strength: float, generator: torch.Generator) -> Iterator[None]:
+        """While inside, what is said about the photo is a little different, for exploration.
+
+        Noise in the space of parameters (Plappert et al., arXiv 1706.01905): on the style channels
+        and the visual prompt, where the look of an edit is decided. Noise in the latents, which
+        seeds draw, changes little more than its grain.
+
+        Args:
+            strength: Deviation of the noise, relative to each tensor's root mean square.
+            generator: Source of randomness, on the CPU.
+        """
+        if strength == 0:
+            yield
+            return
+        current = {name: p.detach().clone() for name, p in self._besides_lora().items()}
+        with torch.no_grad():
+            for name, parameter in self._besides_lora().items():
+                kept = parameter.shape[1] - self._style_channels if name == _CONV_IN else 0
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                scale = strength * parameter.square().mean().sqrt()
+                if name == _CONV_IN:
+                    parameter[:, kept:].add_(scale * noise[:, kept:])
+                else:
+                    parameter.add_(scale * noise)
+        torch.clear_autocast_cache()
+        try:
+            yield
+        finally:
+            self._restore(current)
+
     def _besides_lora(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.parameters().items() if "lora_" not in name}
 
@@ -94,6 +128,7 @@ class Policy:
     def _restore(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self._besides_lora().items():
             parameter.copy_(values[name])
+        torch.clear_autocast_cache()  # it holds the old values in lower precision
 
     def _train_style_channels(self) -> None:
         """Only a slice of ``conv_in`` trains: the gradient of the rest is zero.

@@ -85,5 +85,5 @@ def _check(
     ranks = torch.arange(ranking.shape[1], device=ranking.device)
     if not torch.equal(ranking.sort(dim=1).values, ranks.expand_as(ranking)):
         raise ConfigError("ranking: expected a permutation of 0..K-1 in each row, best first.")
-    if beta <= 0 or not 0 < eps < 1:
+    if not beta > 0 or not 0 < eps < 1:  # NaN is neither
         raise ConfigError(f"expected beta > 0 and 0 < eps < 1, got {beta} and {eps}.")

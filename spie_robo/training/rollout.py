@@ -125,32 +125,34 @@ def roll_out(
         epoch: From 0 on.
         record: Keep chains and log-probabilities, the reference policy's too.
     """
-    pairs = [(i, k) for i in range(len(inputs)) for k in range(config.edits)]
-    parts = []
-    for batch in _batches(pairs, config.batch_size):
-        starts = [(inputs.numbers[i], 0 if config.same_noise else k) for i, k in batch]
-        initial = [seeded(seed, epoch, 0, number, k) for number, k in starts]
-        noise = config.initial_noise * draw_noise(
-            inputs.input_latents.shape[1:], initial, inputs.input_latents
-        )
-        step_noise = [seeded(seed, epoch, 1, inputs.numbers[i], k) for i, k in batch]
-        parts.append(_sample_rows(policy, inputs, [i for i, _ in batch], chain, noise, step_noise,
-                                  record))  # fmt: skip
+    columns = []
+    for k in range(config.edits):
+        explorer = seeded(seed, epoch, 4, k)
+        with policy.perturbed(config.exploration if k else 0.0, explorer):
+            parts = []
+            for rows in _batches(range(len(inputs)), config.batch_size):
+                numbers = [inputs.numbers[i] for i in rows]
+                shared = 0 if config.same_noise else k
+                initial = [seeded(seed, epoch, 0, number, shared) for number in numbers]
+                noise = config.initial_noise * draw_noise(
+                    inputs.input_latents.shape[1:], initial, inputs.input_latents
+                )
+                along = [seeded(seed, epoch, 1, number, k) for number in numbers]
+                parts.append(_sample_rows(policy, inputs, rows, chain, noise, along, record))
+        columns.append([_joined(tensors) for tensors in zip(*parts, strict=True)])
     clean, latents, log_probs, reference = (
-        _joined(tensors, len(inputs)) for tensors in zip(*parts, strict=True)
+        None if tensors[0] is None else torch.stack(tensors, dim=1)
+        for tensors in zip(*columns, strict=True)
     )
     assert clean is not None
     edits = finish(policy.pipeline, inputs, clean, chain.frame_detail)
     return Rollout(clean, edits, latents, log_probs, reference)
 
 
-def _joined(tensors: Sequence[Tensor | None], inputs: int) -> Tensor | None:
-    """Batches of flat rows as one tensor (inputs, K, ...)."""
+def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """The batches of one k as one tensor (n, ...)."""
     present = [tensor for tensor in tensors if tensor is not None]
-    if not present:
-        return None
-    rows = torch.cat(present)
-    return rows.reshape(inputs, -1, *rows.shape[1:])
+    return torch.cat(present) if present else None
 
 
 def _sample_rows(
@@ -204,6 +206,6 @@ def finish(
     return finished
 
 
-def _batches(pairs: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]
+def _batches(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -24,13 +25,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from spie_robo.data.frames import sample_frames
-from spie_robo.editor.adapter import ADAPTER_CONFIG, save_adapter
+from spie_robo.editor.adapter import ADAPTER_CONFIG, BASE_FILE, save_adapter
 from spie_robo.editor.digest import weights_digest
 from spie_robo.editor.editor import Editor
+from spie_robo.editor.extras import EXTRAS
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos
+from spie_robo.editor.pipeline import MODEL_INDEX
 from spie_robo.editor.presets import find_folder, load_editor
 from spie_robo.editor.references import LatentReferences, cover
-from spie_robo.errors import ConfigError, StoreError
+from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
@@ -41,7 +44,7 @@ from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.policy import Policy
 from spie_robo.training.preview import deployed_edits, grid, mean_scores
 from spie_robo.training.rollout import build_chain
-from spie_robo.training.trainer import Trainer
+from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import Frame
 
 LOGS = "logs"
@@ -90,7 +93,7 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
         ConfigError: If ``out`` holds another run, or settings do not fit.
         SpieRoboError: For unusable photos, frames, editors or judges.
     """
-    _check_out(out, resume)
+    _check_out(out, resume, (references, frames))
     checked = check_photos(references)
     for note in checked.notes:
         print(f"photos: {note}")
@@ -99,7 +102,6 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
     )
     run = prepare(config, checked, drawn, out / LOGS)
     position, before = run_epochs(run, out, resume)
-    _publish(checkpoints(out)[-1] / "adapter", out)
     last = position.history[-1]
     return (
         f"{out}: {position.epoch} epochs; semantic score {before['preview_semantic']:.4f} -> "
@@ -119,24 +121,23 @@ def prepare(
         photos: The reference photos.
         frames: ``config.frames`` of them are trained on, the rest is for previews.
         logs: Folder of TensorBoard's files; None: none.
+
+    Raises:
+        StoreError: If fewer than two frames can be used.
+        ConfigError: If the base is an adapter.
+        SpieRoboError: For unusable photos, frames, editors or judges.
     """
-    if len(frames) < 2:
-        raise StoreError(
-            f"Training needs at least 2 frames, one of them for previews: {len(frames)}."
-        )
     if (find_folder(config.editor) / ADAPTER_CONFIG).is_file():
         raise ConfigError(
             f"{config.editor} is an adapter. Train from its base, or go on with --resume."
         )
-    accelerator = Accelerator(
-        mixed_precision=config.precision,
-        log_with="tensorboard" if logs else None,
-        project_dir=str(logs) if logs else None,
-    )
+    accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
     base_digest = weights_digest(loaded.pipeline)
     settings = dataclasses.replace(
-        loaded.settings, sampler=config.rollout.sampler or loaded.settings.sampler
+        loaded.settings,
+        sampler=config.rollout.sampler or loaded.settings.sampler,
+        instruction=config.instruction or loaded.settings.instruction,
     )
     editor = Editor(loaded.pipeline, config.editor, settings)  # brings the scheduler into line
     editor.pipeline.to(accelerator.device)
@@ -150,9 +151,13 @@ def prepare(
         feedback=config.feedback,
         segmenter=segmenter,
         resolution=settings.resolution,
-        instruction=config.instruction or settings.instruction,
+        instruction=settings.instruction,
         use_references=config.use_references,
     )
+    if len(data.frames) < 2:
+        raise StoreError(
+            f"Frames: expected 2 or more, one of them for previews, got {len(data.frames)}."
+        )
     held_out = min(config.preview, len(data.frames) // 2)
     policy = Policy(editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing)
     return TrainingRun(
@@ -185,7 +190,11 @@ def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:
 
 
 def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row]:
-    """Train, with a bar, trackers and previews; returns the end and the base's scores."""
+    """Train, with a bar, trackers and previews, and publish the adapter in ``out``.
+
+    Returns:
+        Where the run stands, and the base's scores.
+    """
     with run.policy.reference():
         base_edits = deployed_edits(
             run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
@@ -193,6 +202,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     before = mean_scores(run.feedback, run.preview, base_edits)
     trainer = build_trainer(run, out, before)
     if resume:
+        _check_base(out, run.base_digest)
         trainer.resume()
     (out / LOGS).mkdir(parents=True, exist_ok=True)
     (out / ".gitignore").write_text(f"{FOLDER}/\n{LOGS}/\n")
@@ -226,15 +236,16 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
             return scores
 
         position = trainer.run(on_epoch)
+    if shown:
+        rows = [{"epoch": 0, **before}, *position.history]
+        (out / LOGS / "history.json").write_text(json.dumps(rows))
+        _publish(checkpoints(out)[-1] / "adapter", out)
     run.accelerator.end_training()
-    (out / LOGS / "history.json").write_text(
-        json.dumps([{"epoch": 0, **before}, *position.history])
-    )
     return position, before
 
 
 def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Position) -> None:
-    """Write the policy as an adapter folder, with card and picture."""
+    """Write the policy as an adapter folder, with its card."""
     style = run.data.style_latents
     keep = run.config.save_references and style is not None
     save_adapter(
@@ -255,9 +266,11 @@ def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Positio
     )
 
 
-def _check_out(out: Path, resume: bool) -> None:
+def _check_out(out: Path, resume: bool, inputs: Sequence[Path]) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: expected a folder, this is a file.")
+    if out.resolve() in [path.resolve() for path in inputs] or (out / MODEL_INDEX).exists():
+        raise ConfigError(f"--out {out}: expected a folder of its own for the run, not an input.")
     found = checkpoints(out)
     if found and not resume:
         raise ConfigError(
@@ -267,6 +280,23 @@ def _check_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"{out} holds no whole checkpoint to resume from.")
     if not found and not resume and out.exists() and (out / ADAPTER_CONFIG).exists():
         raise ConfigError(f"{out} already holds an adapter. Choose another folder.")
+
+
+def _check_base(out: Path, digest: str) -> None:
+    """Raise ConfigError if the run was trained on other weights, TrainingError if none can tell."""
+    for folder in checkpoints(out)[-1:]:
+        file = folder / "adapter" / EXTRAS / BASE_FILE
+        try:
+            recorded = json.loads(file.read_text())["sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{file} is broken ({error}). Delete {folder} to go on from the one before."
+            ) from error
+        if recorded != digest:
+            raise ConfigError(
+                f"{out} was trained on a base with weights {recorded[:8]}, this one has "
+                f"{digest[:8]}. Resume with the first, or choose another folder."
+            )
 
 
 def _publish(adapter: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ from typing import final
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 
 from spie_robo.errors import TrainingError
@@ -200,7 +201,7 @@ class Trainer:
         return self._summed(row) if self._accelerator.num_processes > 1 else row
 
     def _summed(self, row: Row) -> Row:
-        """Sum the gradients over all processes, in place, and the loss."""
+        """Sum the gradients over all processes, in place, and the metrics."""
         parameters = list(self._parameters.values())
         flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         parts = self._accelerator.reduce(flat, reduction="sum").split(
@@ -208,8 +209,9 @@ class Trainer:
         )
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
-        loss = torch.tensor(row["loss"], device=self._accelerator.device)
-        return row | {"loss": float(self._accelerator.reduce(loss, reduction="sum"))}
+        rows: list[Row] = gather_object([row])
+        names = sorted({name for other in rows for name in other})
+        return {name: sum(other.get(name, 0.0) for other in rows) for name in names}
 
     def _clip(self) -> Tensor:
         return torch.nn.utils.clip_grad_norm_(
@@ -231,6 +233,24 @@ class Trainer:
                 self._write_adapter,
             )
         self._accelerator.wait_for_everyone()
+
+
+def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
+    """Device, precision, processes and trackers.
+
+    Without a GPU accelerate must be told so: processes that are launched together would else not
+    find each other, and each would train alone.
+
+    Args:
+        precision: ``"no"`` or ``"bf16"``.
+        logs: Folder of TensorBoard's files; None: none.
+    """
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=precision,
+        log_with="tensorboard" if logs else None,
+        project_dir=str(logs) if logs else None,
+    )
 
 
 def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.AdamW:

@@ -82,9 +82,7 @@ def test_ratios_are_clipped_on_both_sides():
 
 def test_a_clipped_ratio_has_no_gradient():
     policy = log_probs([3.0, 0.0]).requires_grad_()
-    loss, _ = preference_loss(
-        policy, zeros_like(policy), torch.tensor([[0, 1]]), beta=1.0, eps=0.1
-    )
+    loss, _ = preference_loss(policy, zeros_like(policy), torch.tensor([[0, 1]]), beta=1.0, eps=0.1)
     loss.backward()
     assert policy.grad[0, 0] == 0 and policy.grad[0, 1] > 0
 

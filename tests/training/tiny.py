@@ -1,6 +1,6 @@
 """Tiny frames, photos, scores and trainers, for the tests and for the processes that they start.
 
-No package: loaded by path with ``runpy``, also from ``launch_epoch.py``.
+No package: loaded by path with ``runpy``, also from ``processes.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.pipeline import SpiePipeline
@@ -28,7 +27,7 @@ from spie_robo.training.config import (
 from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.policy import Policy
 from spie_robo.training.rollout import build_chain
-from spie_robo.training.trainer import Trainer
+from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import RGB, Frame, Geometry
 
 SIDE = 16
@@ -91,7 +90,7 @@ def settings(**changes: Any) -> TrainConfig:
         frames=6,
         preview=2,
         rollout=RolloutConfig(
-            inputs=4, edits=3, steps=3, guidance=Guidance(1.5, 3.0, 7.5), batch_size=4
+            inputs=4, edits=3, steps=3, guidance=Guidance(1.5, 3.0, 7.5), batch_size=12
         ),
         feedback=FeedbackConfig(structure="monocular"),
         nft=NftConfig(draws=2),
@@ -132,8 +131,8 @@ def trainer(
     gathered = data(pipeline, config)
     chain = build_chain(pipeline, config.rollout, Guidance(), 0.0)
     policy = Policy(pipeline, config.adapter, config.seed, config.gradient_checkpointing)
-    return Trainer(policy, gathered, feedback or ColourFeedback(), chain, config, Accelerator(),
-                   out, write)  # fmt: skip
+    return Trainer(policy, gathered, feedback or ColourFeedback(), chain, config,
+                   build_accelerator(config.precision), out, write)  # fmt: skip
 
 
 @torch.no_grad()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spie_robo.editor.guidance import Guidance
+from spie_robo.editor.settings import EditorSettings
+from spie_robo.training.card import model_card
+from spie_robo.training.preview import deployed_edits, grid, mean_scores
+
+SETTINGS = EditorSettings(steps=2, resolution=16, guidance=Guidance(1.5, 3.0, 7.5))
+
+
+def test_previews_are_a_function_of_the_seed(tiny, base):
+    pipeline = base()
+    data = tiny.data(pipeline, tiny.settings(), 3)
+    one, same, other = (deployed_edits(pipeline, data, SETTINGS, seed) for seed in (0, 0, 1))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+    assert [edit.shape for edit in one] == [(16, 16, 3)] * 3
+
+
+def test_each_frame_follows_its_photo(tiny, base):
+    pipeline = base()
+    data = tiny.data(pipeline, tiny.settings(), 3)
+    without = tiny.data(pipeline, tiny.settings(use_references=False), 3)
+    edits = deployed_edits(pipeline, data, SETTINGS, 0)
+    assert not np.array_equal(edits, deployed_edits(pipeline, without, SETTINGS, 0))
+
+
+def test_scores_are_means_over_what_could_be_scored(tiny, base):
+    data = tiny.data(base(), tiny.settings(), 3)
+    raw = [frame.rgb for frame in data.frames]
+    scores = mean_scores(tiny.ColourFeedback(["1"]), data, raw)
+    photos = [photo.mean(axis=(0, 1)) for photo in data.photos]
+    expected = [np.abs(raw[i].mean(axis=(0, 1)) - photos[i % 2]).mean() / 255 for i in (0, 2)]
+    assert scores["preview_semantic"] == pytest.approx(np.mean(expected))
+    assert scores["preview_structural"] == 0
+
+
+def test_a_grid_has_a_row_a_frame():
+    columns = [[np.full((2, 3, 3), 10 * c + r, np.uint8) for r in range(4)] for c in range(2)]
+    picture = grid(columns)
+    assert picture.shape == (8, 6, 3)
+    assert picture[::2, ::3, 0].tolist() == [[0, 10], [1, 11], [2, 12], [3, 13]]
+
+
+@pytest.mark.parametrize(
+    ("editor", "line"),
+    [
+        ("instruct-pix2pix", "base_model: timbrooks/instruct-pix2pix"),
+        ("someone/their-pix2pix", "base_model: someone/their-pix2pix"),
+        ("embedded", None),
+        ("/home/me/base", None),
+        ("../base", None),
+    ],
+)
+def test_the_card_names_bases_of_the_hub_only(tiny, editor, line):
+    card = model_card(
+        tiny.settings(editor=editor), photos=2, frames=6, before={}, history=[], references=False
+    )
+    head = card.split("---\n")[1].splitlines()
+    assert [entry for entry in head if entry.startswith("base_model")] == ([line] if line else [])
+
+
+def test_a_folder_is_no_hub_id(tiny, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    card = model_card(
+        tiny.settings(editor="runs/base"), photos=1, frames=1, before={}, history=[],
+        references=True,
+    )  # fmt: skip
+    assert "base_model:" not in card
+
+
+def test_tensors_of_previews_need_no_gradient(tiny, base):
+    pipeline = base()
+    pipeline.unet.requires_grad_(True)
+    deployed_edits(pipeline, tiny.data(pipeline, tiny.settings(), 1), SETTINGS, 0)
+    assert torch.is_grad_enabled()
