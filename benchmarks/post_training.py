@@ -66,7 +66,9 @@ def changed(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
 VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "default": changed(),
     "spie": changed(objective="spie"),
-    "nft": changed(objective="nft"),
+    "four-steps": changed(rollout__steps=4, rollout__eta=1.0, nft__timesteps=(0.2, 1.0)),
+    "explore": changed(rollout__exploration=1.0),
+    "pull": changed(nft__pull=0.3),
     "semantic-only": changed(feedback__structural_weight=0.0),
     "structural-only": changed(feedback__semantic_weight=0.0),
     "monocular": changed(feedback__structure="monocular"),
@@ -245,7 +247,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
                 f"{np.mean(minutes):.1f}" if int(epoch) == members[0]["settings"]["epochs"] else "",
             ]
             lines.append(f"| {lab} | {variant} | {epoch} | {' | '.join(shown)} |")
-        if variant in ("default", "nft"):
+        if variant == "default":
             lines.append(
                 f"| {lab} | *floor: held-out photos* | | {floor:.4f} | 100% "
                 f"| {members[0]['floors']['semantic_paper']:.4f} |" + " |" * 8

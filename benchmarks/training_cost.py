@@ -65,8 +65,7 @@ def straightforward(run: TrainingRun) -> None:
     """The same epoch, written down as the equations say it."""
     policy, config = run.policy, run.config
     pipeline, reference = policy.pipeline, copy.deepcopy(policy.pipeline.unet)
-    settings = run.editor.settings
-    chain = build_chain(pipeline, config.rollout, settings.guidance, settings.frame_detail)
+    chain = build_chain(pipeline, config, run.editor.settings)
     inputs = epoch_inputs(run.data, config.rollout.inputs, seed=0, epoch=0)
     optimizer = torch.optim.AdamW(list(policy.parameters().values()), lr=1e-4)
     trajectories, cleans = {}, []

@@ -95,7 +95,10 @@ def train(options: config.TrainOptions) -> int:
     print(f"{train(options.references, options.frames, options.out, settings, options.resume)}.")
     out, frames = _quote(options.out), _quote(options.frames)
     command = f"spie-robo evaluate --frames {frames} --references {_quote(options.references)}"
-    print(f"Next: {command} --editors {shlex.quote(settings.editor)} {out}")
+    # An adapter does not get to choose a folder of this machine as its base: the user does.
+    local = Path(settings.editor).is_dir()
+    base = f" --base {shlex.quote(settings.editor)}" if local else ""
+    print(f"Next: {command} --editors {shlex.quote(settings.editor)} {out}{base}")
     return 0
 
 

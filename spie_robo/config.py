@@ -47,6 +47,8 @@ class EditConfig:
 
     editor: OptionalText = "embedded"
     """Preset, folder or Hub id; None leaves the frames raw."""
+    base: OptionalText = None
+    """For an adapter: the base to use instead of the one it names."""
     references: OptionalPath = None
     """Reference photos: a folder or a file; unset: the editor's own."""
     instruction: OptionalText = None
@@ -172,6 +174,8 @@ class EvaluateConfig:
     """Photos of the lab that edits should look like."""
     editors: Names
     """Editors to compare: presets, folders, Hub ids, match-histograms, reinhard."""
+    base: OptionalText = None
+    """For adapters: the base to use instead of the one they name."""
     held_out: OptionalPath = None
     """Other photos of the lab: for KID, and the floor of the scores."""
     count: Count = 32

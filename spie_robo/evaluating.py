@@ -55,7 +55,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
     held_out = None if config.held_out is None else _held_out(config.held_out, photos)
     frames = sample_frames(config.frames, config.count, seed=config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    editors = {name: _load_editor(name) for name in config.editors if name != RAW}
+    editors = {name: _load_editor(name, config.base) for name in config.editors if name != RAW}
     names = JudgeNames(
         config.clip,
         config.dino,
@@ -134,8 +134,8 @@ def _feedback(config: EvaluateConfig) -> FeedbackConfig:
     return replace(config.feedback, region="names", region_names=config.region_names)
 
 
-def _load_editor(name: str) -> ImageEditor:
-    return BASELINES[name]() if name in BASELINES else Editor.from_pretrained(name)
+def _load_editor(name: str, base: str | None) -> ImageEditor:
+    return BASELINES[name]() if name in BASELINES else Editor.from_pretrained(name, base=base)
 
 
 def _settings(

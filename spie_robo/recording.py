@@ -96,7 +96,9 @@ def load_edit_setup(config: EditConfig) -> EditSetup:
 
     if config.references is not None:
         load_references(config.references)  # a folder without photos is refused before any work
-    editor = Editor.from_pretrained(config.editor, steps=config.steps, protect=config.protect)
+    editor = Editor.from_pretrained(
+        config.editor, base=config.base, steps=config.steps, protect=config.protect
+    )
     guard = GeometryGuard(protect=config.protect) if config.guard else None
     return EditSetup(editor, guard, config)
 

@@ -157,12 +157,14 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             instructions: B texts.
         """
         spec = self.latent_spec
+        distinct = list(dict.fromkeys(instructions))
+        rows = [distinct.index(instruction) for instruction in instructions]
         return condition(
             self.visual_prompt,
             to_condition(input_latents, spec),
             None if style_latents is None else to_condition(style_latents, spec),
-            self.encode_text(instructions),
-            self.encode_text([""] * len(instructions)),
+            self.encode_text(distinct)[rows],
+            self.encode_text([""]).expand(len(rows), -1, -1),
         )
 
     @torch.no_grad()

@@ -19,9 +19,9 @@ class RolloutConfig:
     Attributes:
         inputs: N, frames of an epoch, over all processes.
         edits: K, edits of each frame that are ranked against each other.
-        steps: S, denoising steps; the ``spie`` objective needs two or more.
+        steps: S, denoising steps; None: the editor's own, for the ``spie`` objective 4 at least.
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
-        eta: Noise of DDIM's steps; the ``spie`` objective needs more than 0 there.
+        eta: Noise of DDIM's steps; None: the editor's own, for the ``spie`` objective 1.
         initial_noise: Standard deviation of the noise that a chain starts from.
         same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
             by the noise of the steps alone.
@@ -33,10 +33,10 @@ class RolloutConfig:
     """
 
     inputs: int = 16
-    edits: int = 4
-    steps: int = 4
+    edits: int = 6
+    steps: int | None = None
     sampler: Literal["ddim", "euler_ancestral"] | None = None
-    eta: float = 1.0
+    eta: float | None = None
     initial_noise: float = 1.0
     same_noise: bool = False
     exploration: float = 0.0
@@ -46,13 +46,13 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         for name, least in (("inputs", 1), ("edits", 2), ("steps", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"rollout.{name}: expected {least} or more, got {getattr(self, name)}."
-                )
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"rollout.{name}: expected {least} or more, got {value}.")
         for name in ("eta", "initial_noise", "exploration"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"rollout.{name}: expected 0 to 1, got {getattr(self, name)}.")
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ConfigError(f"rollout.{name}: expected 0 to 1, got {share}.")
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,17 @@ class NftConfig:
         draws: Noise levels that each edit is trained at.
         noise: Standard deviation of the noise, as a share of the schedule's; for an editor whose
             chains start from less noise, theirs.
-        timesteps: Range of those levels, as shares of the schedule.
+        timesteps: Range of those levels, as shares of the schedule; an editor with one step is
+            trained where its step is, at 1.
         adaptive: Divide each row's error by its own mean size, as the paper does.
     """
 
     beta: float = 1.0
     advantage_max: float = 2.0
     pull: float = 0.0
-    draws: int = 2
+    draws: int = 1
     noise: float = 1.0
-    timesteps: tuple[float, float] = (0.2, 1.0)
+    timesteps: tuple[float, float] = (1.0, 1.0)
     adaptive: bool = True
 
     def __post_init__(self) -> None:
@@ -159,7 +160,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     updates: int = 1
-    batch_size: int = 16
+    batch_size: int = 32
     max_skipped: int = 3
 
     def __post_init__(self) -> None:
@@ -233,19 +234,20 @@ class TrainConfig:
                             ("checkpoint_every", 1), ("seed", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
-        if self.objective == "spie" and self.rollout.exploration > 0:
+        if self.objective == "spie":
+            self._check_log_probs()
+
+    def _check_log_probs(self) -> None:
+        rollout = self.rollout
+        if rollout.exploration > 0:
             raise ConfigError(
                 "objective 'spie' needs edits of the policy itself: set rollout.exploration: 0."
             )
-        if self.objective == "spie" and self.rollout.steps < 2:
+        if rollout.steps == 1:
             raise ConfigError(
                 "objective 'spie' needs rollout.steps >= 2: the last step has no density."
             )
-        if (
-            self.objective == "spie"
-            and self.rollout.eta == 0
-            and self.rollout.sampler != ("euler_ancestral")
-        ):
+        if rollout.eta == 0 and rollout.sampler != "euler_ancestral":
             raise ConfigError(
                 "objective 'spie' needs the log-probabilities of noisy steps: set rollout.eta > 0 "
                 "or rollout.sampler: euler_ancestral."

@@ -24,11 +24,14 @@ from spie_robo.editor.samplers import (
     sample,
     step_log_prob,
 )
+from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
-from spie_robo.training.config import RolloutConfig
+from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import EpochInputs
 from spie_robo.training.policy import Policy
 from spie_robo.types import RGB
+
+_LEAST_NOISY_STEPS = 4
 
 
 @final
@@ -67,12 +70,19 @@ class Chain:
     frame_detail: float
 
 
-def build_chain(
-    pipeline: SpiePipeline, config: RolloutConfig, guidance: Guidance, frame_detail: float
-) -> Chain:
-    """The chain of a rollout; ``guidance`` is the editor's, which the config may override."""
-    sampler = build_sampler(pipeline.scheduler, config.steps, config.eta)
-    return Chain(sampler, config.guidance or guidance, frame_detail)
+def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSettings) -> Chain:
+    """The chain of rollouts: the config's, where it says nothing the editor's.
+
+    Log-probabilities exist for noisy steps before the last: for the ``spie`` objective an editor
+    with fewer than four steps is sampled with four, and with ``eta`` 1.
+    """
+    rollout, noisy = config.rollout, config.objective == "spie"
+    steps = rollout.steps or max(settings.steps, _LEAST_NOISY_STEPS if noisy else 1)
+    eta = rollout.eta
+    if eta is None:
+        eta = 1.0 if noisy else settings.eta
+    sampler = build_sampler(pipeline.scheduler, steps, eta)
+    return Chain(sampler, rollout.guidance or settings.guidance, settings.frame_detail)
 
 
 def seeded(*numbers: int) -> torch.Generator:

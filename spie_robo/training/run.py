@@ -174,10 +174,7 @@ def prepare(
 
 def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:
     """The trainer of a run; its checkpoints hold whole adapter folders."""
-    settings = run.editor.settings
-    chain = build_chain(
-        run.editor.pipeline, run.config.rollout, settings.guidance, settings.frame_detail
-    )
+    chain = build_chain(run.editor.pipeline, run.config, run.editor.settings)
     trainer: Trainer
 
     def write(folder: Path) -> None:

@@ -13,7 +13,7 @@ from spie_robo.editor.noise_prediction import denoiser
 from spie_robo.editor.presets import PRESETS, load_editor
 from spie_robo.editor.samplers import step_log_prob
 from spie_robo.feedback.config import FeedbackConfig
-from spie_robo.training.config import AdapterConfig, RolloutConfig
+from spie_robo.training.config import AdapterConfig, RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs, gather_data
 from spie_robo.training.policy import Policy
 from spie_robo.training.rollout import build_chain, condition_rows, roll_out
@@ -36,7 +36,8 @@ def test_recomputed_log_probs_equal_those_of_the_rollout(tiny, steps):
     )  # fmt: skip
     policy = Policy(loaded.pipeline, AdapterConfig())
     config = RolloutConfig(inputs=2, edits=2, steps=steps, batch_size=4)
-    chain = build_chain(loaded.pipeline, config, loaded.settings.guidance, 0.0)
+    settings = TrainConfig(objective="spie", rollout=config)
+    chain = build_chain(loaded.pipeline, settings, loaded.settings)
     inputs = epoch_inputs(data, 2, seed=0, epoch=0)
     rollout = roll_out(policy, inputs, config, chain, seed=0, epoch=0, record=True)
     assert rollout.clean.isfinite().all()

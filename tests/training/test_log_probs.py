@@ -39,7 +39,7 @@ def setting(tiny, pipeline, guidance=PAPER, **changes):
     config = tiny.settings(rollout__guidance=guidance, **changes)
     data = tiny.data(pipeline, config)
     policy = Policy(pipeline, config.adapter)
-    chain = build_chain(pipeline, config.rollout, Guidance(), 0.0)
+    chain = build_chain(pipeline, config, tiny.EDITING)
     return config, policy, epoch_inputs(data, 4, seed=0, epoch=0), chain
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.references import to_image, to_tensor
 from spie_robo.errors import EditorError
+from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs
 from spie_robo.training.policy import Policy
 from spie_robo.training.rollout import build_chain, roll_out, seeded
@@ -21,11 +24,12 @@ def rolled(tiny, base):
     tiny.nudge(policy)
 
     def run(process=0, processes=1, seed=0, epoch=0, record=True, **changes):
-        config = tiny.settings(**changes).rollout
+        settings = tiny.settings(**changes)
+        config = settings.rollout
         inputs = epoch_inputs(
             data, config.inputs, seed=0, epoch=epoch, process=process, processes=processes
         )
-        chain = build_chain(pipeline, config, Guidance(), 0.0)
+        chain = build_chain(pipeline, settings, tiny.EDITING)
         return roll_out(policy, inputs, config, chain, seed=seed, epoch=epoch, record=record)
 
     run.policy, run.data = policy, data
@@ -145,3 +149,15 @@ def test_exploration_moves_all_edits_of_a_frame_but_the_first(rolled):
         for p in range(2)
     ]
     torch.testing.assert_close(halves[1], explored.clean[1::2], atol=1e-4, rtol=1e-3)
+
+
+def test_what_the_config_leaves_open_is_the_editors(tiny, base):
+    one_step = replace(tiny.EDITING, steps=1, eta=0.0)
+    open_rollout = RolloutConfig()
+    nft, spie = (
+        build_chain(base(), TrainConfig(objective=name, rollout=open_rollout), one_step)
+        for name in ("nft", "spie")
+    )
+    assert nft.sampler.steps == 1 and spie.sampler.steps == 4
+    given = build_chain(base(), TrainConfig(rollout=replace(open_rollout, steps=3)), one_step)
+    assert given.sampler.steps == 3

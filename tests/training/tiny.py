@@ -15,6 +15,7 @@ import torch
 
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.settings import EditorSettings
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.feedback.records import FeedbackInput, Scores
 from spie_robo.training.config import (
@@ -83,6 +84,10 @@ def _shade(edit: RGB, photo: RGB) -> float:
     return float(np.abs(edit.mean(axis=(0, 1)) - photo.mean(axis=(0, 1))).mean() / 255)
 
 
+EDITING = EditorSettings()
+"""How a tiny editor edits."""
+
+
 def settings(**changes: Any) -> TrainConfig:
     """A run of 4 inputs, 3 edits each, 3 steps; ``rollout__edits=2`` changes a nested setting."""
     config = TrainConfig(
@@ -129,7 +134,7 @@ def trainer(
 ) -> Trainer:
     """A trainer around a pipeline, which becomes the policy's."""
     gathered = data(pipeline, config)
-    chain = build_chain(pipeline, config.rollout, Guidance(), 0.0)
+    chain = build_chain(pipeline, config, EDITING)
     policy = Policy(pipeline, config.adapter, config.seed, config.gradient_checkpointing)
     return Trainer(policy, gathered, feedback or ColourFeedback(), chain, config,
                    build_accelerator(config.precision), out, write)  # fmt: skip
