@@ -68,7 +68,9 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "spie": changed(objective="spie"),
     "four-steps": changed(rollout__steps=4, rollout__eta=1.0, nft__timesteps=(0.2, 1.0)),
     "explore": changed(rollout__exploration=1.0),
-    "pull": changed(nft__pull=0.3),
+    "no-pull": changed(nft__pull=0.0),
+    "equal-weights-no-pull": changed(nft__pull=0.0, feedback__structural_weight=1.0),
+    "four-updates": changed(optimizer__updates=4),
     "semantic-only": changed(feedback__structural_weight=0.0),
     "structural-only": changed(feedback__semantic_weight=0.0),
     "monocular": changed(feedback__structure="monocular"),
@@ -156,7 +158,7 @@ def run_cell(lab: Lab, variant: str, config: TrainConfig, folder: Path) -> dict[
     """Train, measuring on the way; the result is kept as JSON beside the pictures."""
     path = folder / "cell.json"
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    if path.exists() and json.loads(path.read_text())["settings"] == settings:
+    if path.exists() and longer(json.loads(path.read_text())["settings"], settings):
         return dict(json.loads(path.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     photos = lab.photos
@@ -202,6 +204,11 @@ def run_cell(lab: Lab, variant: str, config: TrainConfig, folder: Path) -> dict[
     return dict(json.loads(path.read_text()))
 
 
+def longer(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a kept cell had the same settings and at least as many epochs."""
+    return kept["epochs"] >= wanted["epochs"] and kept | {"epochs": 0} == wanted | {"epochs": 0}
+
+
 def edits_of(run: TrainingRun) -> list[RGB]:
     """Deployed edits of the test frames, the same seeds in every cell."""
     return deployed_edits(run.editor.pipeline, run.preview, run.editor.settings, 0)
@@ -217,22 +224,25 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| lab | variant | epochs | semantic, nearest | gap closed | semantic, paper "
         "| structure, simulator | structure, monocular | KID x 1000 "
-        f"| {INDEPENDENT} | colour histogram | gradients | accepted | minutes |",
-        "|" + "---|" * 14,
+        f"| {INDEPENDENT} | colour histogram | gradients | accepted | seeds | minutes |",
+        "|" + "---|" * 15,
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         groups.setdefault((cell["lab"], cell["variant"]), []).append(cell)
     for (lab, variant), members in groups.items():
         floor = members[0]["floors"]["semantic_nearest"]
-        for epoch in sorted(members[0]["measured"], key=int):
-            rows = [member["measured"][epoch] for member in members if epoch in member["measured"]]
-            bases = [member["measured"]["0"]["semantic_nearest"] for member in members]
+        measured = {epoch for member in members for epoch in member["measured"]}
+        for epoch in sorted(measured, key=int):
+            reached = [member for member in members if epoch in member["measured"]]
+            rows = [member["measured"][epoch] for member in reached]
+            bases = [member["measured"]["0"]["semantic_nearest"] for member in reached]
             gaps = [
                 (base - row["semantic_nearest"]) / (base - floor)
                 for base, row in zip(bases, rows, strict=True)
             ]
-            minutes = [member["train_seconds"] / 60 for member in members]
+            minutes = [sum(row["seconds"] for row in member["history"][: int(epoch)]) / 60
+                       for member in reached]  # fmt: skip
             shown = [
                 spread([row["semantic_nearest"] for row in rows]),
                 f"{np.mean(gaps):.0%} ± {np.std(gaps):.0%}",
@@ -244,13 +254,14 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
                 spread([row["color"] for row in rows]),
                 spread([row["gradients"] for row in rows], 2),
                 f"{np.mean([row['accepted'] for row in rows]):.0%}",
-                f"{np.mean(minutes):.1f}" if int(epoch) == members[0]["settings"]["epochs"] else "",
+                str(len(rows)),
+                f"{np.mean(minutes):.1f}",
             ]
             lines.append(f"| {lab} | {variant} | {epoch} | {' | '.join(shown)} |")
         if variant == "default":
             lines.append(
                 f"| {lab} | *floor: held-out photos* | | {floor:.4f} | 100% "
-                f"| {members[0]['floors']['semantic_paper']:.4f} |" + " |" * 8
+                f"| {members[0]['floors']['semantic_paper']:.4f} |" + " |" * 9
             )
     return "\n".join(lines)
 

@@ -96,7 +96,7 @@ class NftConfig:
 
     beta: float = 1.0
     advantage_max: float = 2.0
-    pull: float = 0.0
+    pull: float = 0.3
     draws: int = 1
     noise: float = 1.0
     timesteps: tuple[float, float] = (1.0, 1.0)
@@ -220,7 +220,7 @@ class TrainConfig:
     precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    feedback: FeedbackConfig = field(default_factory=lambda: FeedbackConfig(structural_weight=0.5))
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     nft: NftConfig = field(default_factory=NftConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
