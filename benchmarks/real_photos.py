@@ -69,7 +69,7 @@ def main() -> None:
         options.editor: Editor.from_pretrained(options.editor),
     }
     lines = [
-        "| lab | method | KID x 1000 (embedding) | KID x 1000 (stride 8) "
+        "| lab | method | KID x 1000 (embedding) | KID (stride 8) "
         "| gradients kept | accepted |",
         "|---|---|---|---|---|---|",
     ]
@@ -97,7 +97,7 @@ def main() -> None:
             }
             lines.append(
                 f"| {lab.name} | {name} | {1000 * kid.mean:.0f} ± {1000 * kid.deviation:.0f} "
-                f"| {1000 * fine.mean:.0f} ± {1000 * fine.deviation:.0f} | {kept:.2f} "
+                f"| {fine.mean:.0f} ± {fine.deviation:.0f} | {kept:.2f} "
                 f"| {accepted:.0%} |"
             )
             columns.append(np.hstack(images[::6]))
