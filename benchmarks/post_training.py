@@ -54,11 +54,18 @@ def changed(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
     """A variant: settings that differ, one level deep as ``part__name``."""
 
     def apply(config: TrainConfig) -> TrainConfig:
+        parts: dict[str, dict[str, Any]] = {}
         for key, value in changes.items():
             part, _, name = key.partition("__")
-            new = dataclasses.replace(getattr(config, part), **{name: value}) if name else value
-            config = dataclasses.replace(config, **{part: new})
-        return config
+            if name:
+                parts.setdefault(part, {})[name] = value
+            else:
+                config = dataclasses.replace(config, **{part: value})
+        whole = {
+            part: dataclasses.replace(getattr(config, part), **values)
+            for part, values in parts.items()
+        }
+        return dataclasses.replace(config, **whole)
 
     return apply
 

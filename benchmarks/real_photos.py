@@ -69,8 +69,7 @@ def main() -> None:
         options.editor: Editor.from_pretrained(options.editor),
     }
     lines = [
-        "| lab | method | KID x 1000 (embedding) | KID (stride 8) "
-        "| gradients kept | accepted |",
+        "| lab | method | KID x 1000 (embedding) | KID (stride 8) | gradients kept | accepted |",
         "|---|---|---|---|---|---|",
     ]
     results: dict[str, dict[str, dict[str, float]]] = {}
