@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def load(inputs: int, edits: int, steps: int, guidance: Guidance) -> TrainingRun
     style = NAMED_STYLES["oak-lab"]
     photos = tuple(renderer.render(scene.state, "front", style) for scene in scenes)
     sampler.close()
-    return prepare(config, CheckedPhotos((), photos), task_frames(0)[: config.frames + 2])
+    files = tuple(Path(f"{seed}.png") for seed in range(len(photos)))
+    return prepare(config, CheckedPhotos(files, photos), task_frames(0)[: config.frames + 2])
 
 
 def ours(run: TrainingRun) -> None:
