@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from real_photos import task_frames
 
-from spie_robo.config import load_config
+from spie_robo.config_files import load_config
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos, near_duplicates
 from spie_robo.editor.references import cover
 from spie_robo.evaluation.gradient import gradient_ratio

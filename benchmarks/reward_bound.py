@@ -20,7 +20,7 @@ from real_photos import task_frames
 from torch import Tensor
 from torch.nn import functional
 
-from spie_robo.config import load_config
+from spie_robo.config_files import load_config
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import decode_target
 from spie_robo.editor.noise_prediction import predict_noise

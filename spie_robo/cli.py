@@ -19,7 +19,7 @@ from typing import Annotated, Any, Union, cast, final
 
 import tyro
 
-from spie_robo import config
+from spie_robo import config, config_files
 from spie_robo.errors import ConfigError, SpieRoboError
 
 USER_ERROR = 2
@@ -84,7 +84,7 @@ def train(options: config.TrainOptions) -> int:
     from spie_robo.training.config import TrainConfig
 
     file = options.config
-    settings = TrainConfig() if file is None else config.load_config(TrainConfig, file)
+    settings = TrainConfig() if file is None else config_files.load_config(TrainConfig, file)
     given = {name: getattr(options, name) for name in ("editor", "epochs", "objective", "seed")}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.no_references:
@@ -155,7 +155,7 @@ def pretrain(options: config.PretrainOptions) -> int:
     """Train the embedded editor."""
     from spie_robo.pretraining.config import PretrainConfig
 
-    settings = config.load_config(PretrainConfig, options.config)
+    settings = config_files.load_config(PretrainConfig, options.config)
     given = {"out": options.out, "stage": options.stage, "threads": options.threads}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(settings, **changes)
@@ -282,7 +282,7 @@ def _parse(words: list[str]) -> tuple[str, Any]:
         settings = COMMANDS[name].settings
         # The files of pretrain and train are records of their own, which the commands read.
         own = any(item.name == "config" for item in dataclasses.fields(settings))
-        values = {"config": file} if own else config.read_values(settings, file)
+        values = {"config": file} if own else config_files.read_values(settings, file)
     choices = tuple(
         Annotated[
             command.settings,

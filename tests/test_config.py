@@ -12,9 +12,8 @@ from spie_robo.config import (
     EditConfig,
     RecordConfig,
     ReportConfig,
-    load_config,
-    read_values,
 )
+from spie_robo.config_files import load_config, read_values
 from spie_robo.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

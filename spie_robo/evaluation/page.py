@@ -20,6 +20,7 @@ from spie_robo.evaluation.table import (
     format_share,
 )
 from spie_robo.report.images import data_uri
+from spie_robo.report.text import as_text
 
 MOST_PICTURES = 12
 """Frames that are shown."""
@@ -67,7 +68,7 @@ def render_page(table: EvaluationTable, title: str, settings: Mapping[str, Any])
         columns=len(table.rows) + 1,
         lines=[_line(table, metric) for metric in table.metrics],
         pictures=_pictures(table),
-        provenance=[*editors, *((_label(key), _text(v)) for key, v in settings.items())],
+        provenance=[*editors, *((_label(key), as_text(v, "none")) for key, v in settings.items())],
     )
 
 
@@ -103,11 +104,3 @@ def _pictures(table: EvaluationTable) -> list[list[_Picture]]:
 
 def _label(key: str) -> str:
     return key.replace("_", " ").capitalize()
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return "none" if value is None else str(value)

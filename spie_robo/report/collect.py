@@ -25,6 +25,7 @@ from spie_robo.report.content import (
     Tile,
 )
 from spie_robo.report.images import data_uri, outline_path
+from spie_robo.report.text import as_text
 from spie_robo.types import RGB
 
 IMAGE_BYTES = 5_000_000
@@ -264,17 +265,12 @@ def _provenance(store: EpisodeStore) -> tuple[Provenance, ...]:
         ("Instruction", metadata.instruction),
         ("Episode seeds", ", ".join(seeds)),
         ("Objects by camera", "; ".join(cameras)),
-        *((key.replace("_", " ").capitalize(), _text(v)) for key, v in metadata.provenance.items()),
+        *(
+            (key.replace("_", " ").capitalize(), as_text(v))
+            for key, v in metadata.provenance.items()
+        ),
         ("Store", f"{store.path} (zarr format {store.zarr_format})"),
         ("Content fingerprint", store.fingerprint()),
         ("Report written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
     ]
     return tuple(Provenance(name, value) for name, value in facts if value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return "" if value is None else str(value)

@@ -11,6 +11,12 @@ from spie_robo.training.checkpoint import Row
 from spie_robo.training.config import TrainConfig
 
 PICTURE = "preview.png"
+_WITH_PHOTOS = (
+    "`references.safetensors` holds the reference photos as latents. **They can be decoded back to "
+    "pictures of your lab**: leave the file out before you publish the folder, or train with "
+    "`--no-references`."
+)
+_WITHOUT_PHOTOS = "The reference photos are not in this folder: give `references=` when you edit."
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+")
 
 
@@ -33,26 +39,8 @@ def model_card(
         history: One row an epoch.
         references: Whether the photos travel along.
     """
-    rows = [{"epoch": 0, **before}, *history]
-    shown = [row for row in rows if "preview_semantic" in row]
-    table = "\n".join(
-        f"| {int(row['epoch'])} | {row['preview_structural']:.4f} | {row['preview_semantic']:.4f} |"
-        for row in shown
-    )
-    kept = (
-        "`references.safetensors` holds the reference photos as latents. **They can be decoded "
-        "back to pictures of your lab**: leave the file out before you publish the folder, or "
-        "train with `--no-references`."
-        if references
-        else "The reference photos are not in this folder: give `references=` when you edit."
-    )
-    # The Hub takes nothing but its own names here, and no one else has the folders of this machine.
-    hub_id = HUB_PRESETS.get(config.editor, config.editor)
-    base = (
-        f"base_model: {hub_id}\n" if _HUB_ID.fullmatch(hub_id) and not Path(hub_id).is_dir() else ""
-    )
     return f"""---
-{base}library_name: peft
+{_base_line(config.editor)}library_name: peft
 pipeline_tag: image-to-image
 tags: [spie, lora, robotics, sim-to-real]
 ---
@@ -73,11 +61,26 @@ Columns: raw frame, base editor, this editor; frames that training never saw.
   semantics `{config.feedback.semantic}` by `{config.feedback.patch_judge}`, weights
   {config.feedback.structural_weight:g} and {config.feedback.semantic_weight:g}.
 - **Optimiser**: learning rate {config.optimizer.learning_rate:g}, LoRA rank {config.adapter.rank}.
-- **Photos**: {kept}
+- **Photos**: {_WITH_PHOTOS if references else _WITHOUT_PHOTOS}
 
-| epoch | structural score | semantic score |
-|---|---|---|
-{table}
+{_score_table([{"epoch": 0, **before}, *history])}
 
 Lower is better, for both. These are the scores that it was trained on: look at the pictures too.
 """
+
+
+def _base_line(editor: str) -> str:
+    """The Hub takes nothing but its own names here, and no one else has this machine's folders."""
+    hub_id = HUB_PRESETS.get(editor, editor)
+    named = _HUB_ID.fullmatch(hub_id) and not Path(hub_id).is_dir()
+    return f"base_model: {hub_id}\n" if named else ""
+
+
+def _score_table(rows: Sequence[Row]) -> str:
+    lines = ["| epoch | structural score | semantic score |", "|---|---|---|"]
+    lines += [
+        f"| {int(row['epoch'])} | {row['preview_structural']:.4f} | {row['preview_semantic']:.4f} |"
+        for row in rows
+        if "preview_semantic" in row
+    ]
+    return "\n".join(lines)

@@ -30,7 +30,7 @@ def nft_loss(
             v-   = (1 + beta) v_o - beta v                that of bad ones
         3.  loss = ( r w+ ||v+ - x0||^2 + (1 - r) w- ||v- - x0||^2 ) / beta
                    + pull ||v - v_ref||^2                 mean over edits and elements
-            w    = 1 / mean |v -+ x0|, without gradient   (1 if not adaptive)
+            w+   = 1 / mean |v+ - x0|, w- likewise, without gradient  (1 if not adaptive)
 
     Args:
         clean: float (B, C, h, w), x0.
@@ -50,12 +50,7 @@ def nft_loss(
     Raises:
         ConfigError: For shapes that do not fit, or a pull without reference.
     """
-    if not clean.shape == predicted.shape == old.shape or advantages.shape != clean.shape[:1]:
-        raise ConfigError(
-            "clean, predicted, old: expected one shape (B, C, h, w), advantages (B,); got "
-            f"{tuple(clean.shape)}, {tuple(predicted.shape)}, {tuple(old.shape)}, "
-            f"{tuple(advantages.shape)}."
-        )
+    _check(clean, predicted, old, advantages)
     if pull > 0 and reference is None:
         raise ConfigError("pull: expected the reference policy's prediction, got none.")
     old = old.detach()
@@ -75,6 +70,15 @@ def nft_loss(
         "moved": float((predicted.detach() - old).square().mean().sqrt()),
     }
     return loss, metrics
+
+
+def _check(clean: Tensor, predicted: Tensor, old: Tensor, advantages: Tensor) -> None:
+    if not clean.shape == predicted.shape == old.shape or advantages.shape != clean.shape[:1]:
+        raise ConfigError(
+            "clean, predicted, old: expected one shape (B, C, h, w), advantages (B,); got "
+            f"{tuple(clean.shape)}, {tuple(predicted.shape)}, {tuple(old.shape)}, "
+            f"{tuple(advantages.shape)}."
+        )
 
 
 def _error(prediction: Tensor, clean: Tensor, adaptive: bool) -> Tensor:

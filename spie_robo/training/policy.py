@@ -15,7 +15,8 @@ from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.errors import ConfigError
 from spie_robo.training.config import AdapterConfig
 
-_CONV_IN = "unet.conv_in.weight"
+CONV_IN = "unet.conv_in.weight"
+"""Of this parameter only the style channels train."""
 
 
 @final
@@ -59,9 +60,9 @@ class Policy:
         if gradient_checkpointing:
             pipeline.unet.enable_gradient_checkpointing()
         pipeline.visual_prompt.requires_grad_(config.visual_prompt)
+        self._style_channels = style_weight_of(pipeline.unet).shape[1]
         if config.style_channels:
             self._train_style_channels()
-        self._style_channels = style_weight_of(pipeline.unet).shape[1]
         self._first = {name: p.detach().clone() for name, p in self._besides_lora().items()}
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -99,7 +100,8 @@ class Policy:
         seeds draw, changes little more than its grain.
 
         Args:
-            strength: Deviation of the noise, relative to each tensor's root mean square.
+            strength: Deviation of the noise, relative to the root mean square of what
+                trains of each tensor.
             generator: Source of randomness, on the CPU.
         """
         if strength == 0:
@@ -108,13 +110,9 @@ class Policy:
         current = {name: p.detach().clone() for name, p in self._besides_lora().items()}
         with torch.no_grad():
             for name, parameter in self._besides_lora().items():
-                kept = parameter.shape[1] - self._style_channels if name == _CONV_IN else 0
-                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                scale = strength * parameter.square().mean().sqrt()
-                if name == _CONV_IN:
-                    parameter[:, kept:].add_(scale * noise[:, kept:])
-                else:
-                    parameter.add_(scale * noise)
+                trained = parameter[:, -self._style_channels :] if name == CONV_IN else parameter
+                noise = torch.randn(trained.shape, generator=generator).to(trained)
+                trained.add_(strength * trained.square().mean().sqrt() * noise)
         torch.clear_autocast_cache()
         try:
             yield
@@ -135,13 +133,11 @@ class Policy:
 
         AdamW leaves an entry alone whose gradient was always zero, given no weight decay.
         """
-        unet = self.pipeline.unet
-        first = unet.conv_in.in_channels - style_weight_of(unet).shape[1]
-        unet.conv_in.weight.requires_grad_()
+        weight = self.pipeline.unet.conv_in.weight.requires_grad_()
 
         def keep_style_channels(gradient: Tensor) -> Tensor:
             masked = gradient.clone()
-            masked[:, :first] = 0
+            masked[:, : -self._style_channels] = 0
             return masked
 
-        unet.conv_in.weight.register_hook(keep_style_channels)
+        weight.register_hook(keep_style_channels)

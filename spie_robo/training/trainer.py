@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,10 +28,8 @@ from spie_robo.training.checkpoint import (
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import EpochInputs, TrainingData, epoch_inputs
 from spie_robo.training.objectives import Epoch, NftObjective, Objective, PreferenceObjective
-from spie_robo.training.policy import Policy
+from spie_robo.training.policy import CONV_IN, Policy
 from spie_robo.training.rollout import Chain, Rollout, roll_out
-
-logger = logging.getLogger(__name__)
 
 
 @final
@@ -256,8 +253,8 @@ def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
 def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; ``conv_in``, of which only a slice trains, gets no weight decay."""
     settings, parameters = config.optimizer, policy.parameters()
-    sliced = [p for name, p in parameters.items() if name == "unet.conv_in.weight"]
-    whole = [p for name, p in parameters.items() if name != "unet.conv_in.weight"]
+    sliced = [p for name, p in parameters.items() if name == CONV_IN]
+    whole = [p for name, p in parameters.items() if name != CONV_IN]
     groups = [{"params": whole, "weight_decay": settings.weight_decay}]
     if sliced:
         groups.append({"params": sliced, "weight_decay": 0.0})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spie_robo.config import load_config
+from spie_robo.config_files import load_config
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig, embedded_stride
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spie_robo.config import load_config
+from spie_robo.config_files import load_config
 from spie_robo.editor import Editor
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.settings import EditorSettings

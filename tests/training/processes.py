@@ -24,7 +24,9 @@ def run_epochs(base: Path, out: Path, objective: str) -> None:
     """Save the gradients of an epoch with unscorable inputs, and the metrics of the next."""
     config = TINY["settings"](objective=objective)
     feedback = TINY["ColourFeedback"](["0", "1"])
-    trainer = TINY["trainer"](SpiePipeline.from_pretrained(base), config, feedback=feedback)
+    # In double precision what batches round differently does not hide what processes do.
+    pipeline = SpiePipeline.from_pretrained(base, dtype=torch.float64)
+    trainer = TINY["trainer"](pipeline, config, feedback=feedback)
     TINY["nudge"](trainer.policy)
     found = TINY["gradients"](trainer)
     row, _ = trainer.run_epoch(1)

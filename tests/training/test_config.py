@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spie_robo.config import load_config
+from spie_robo.config_files import load_config
 from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
 from spie_robo.training.config import (

@@ -52,7 +52,7 @@ def assert_equal_epochs(one: Path, two: Path, objective: str) -> None:
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
     assert scale > 1e-3
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, atol=5e-4 * scale, rtol=1e-3)
+        torch.testing.assert_close(found[name], gradient, atol=1e-4 * scale, rtol=1e-3)
 
 
 def assert_equal_runs(one: Path, two: Path) -> None:

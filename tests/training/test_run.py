@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from spie_robo.cli import main
-from spie_robo.config import load_config
+from spie_robo.config_files import load_config
 from spie_robo.editor.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from spie_robo.editor.editor import Editor
 from spie_robo.editor.pipeline import SpiePipeline

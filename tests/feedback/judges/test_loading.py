@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from spie_robo.errors import ConfigError, MissingExtraError
@@ -83,7 +85,10 @@ def test_what_is_neither_folder_nor_hub_id_is_not_looked_up(name: str) -> None:
 def test_a_folder_may_start_at_home(save_model, monkeypatch) -> None:
     folder: Path = save_model("dinov2")
     monkeypatch.setenv("HOME", str(folder.parent))
-    load_patch_judge(f"~/{folder.name}")
+    judge = load_patch_judge(f"~/{folder.name}")
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    at_home, named = (each.patches([grey])[0] for each in (judge, load_patch_judge(str(folder))))
+    assert torch.equal(at_home, named)
 
 
 def test_a_hub_model_that_cannot_be_had_says_so(monkeypatch) -> None:

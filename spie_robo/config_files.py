@@ -1,0 +1,132 @@
+"""YAML files as configuration records.
+
+A YAML file has the fields of its dataclass as keys; nested records are nested mappings::
+
+    env: SpieRobo/Push-v0
+    episodes: 10
+    edit:
+      editor: embedded
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from spie_robo.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def load_config(cls: type[Config], path: str | Path) -> Config:
+    """Make a configuration record from a YAML file.
+
+    Args:
+        cls: A dataclass of this module, or any other frozen dataclass of plain fields.
+        path: The YAML file.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown, missing, of the wrong
+            type or out of range.
+    """
+    values = read_values(cls, path)
+    missing = [
+        item.name
+        for item in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if _is_required(item) and item.name not in values
+    ]
+    if missing:
+        raise ConfigError(f"{path}: expected {', '.join(map(repr, missing))}, which is missing.")
+    return cls(**values)
+
+
+def read_values(cls: type[Any], path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file, checked against the fields of ``cls``; some may be missing.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown or of the wrong type.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"Config file {path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"Config file {path}: cannot be read as YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: expected 'setting: value' lines, got {_kind(content)}.")
+    try:
+        return _check_mapping(cls, content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _check_mapping(cls: type[Any], content: Mapping[Any, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1)
+            advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(hints)}."
+            raise ConfigError(f"unknown setting {key!r}. {advice}")
+        try:
+            values[key] = _coerce(value, hints[key])
+        except (TypeError, ConfigError) as error:
+            raise ConfigError(f"{key}: {error}") from None
+    return values
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """``value`` as YAML gives it, as the type ``hint``; TypeError if it is none."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _coerce_union(value, arguments)
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        raise TypeError(f"expected one of {', '.join(map(str, arguments))}, got {value!r}.")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_coerce(item, arguments[0]) for item in value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return hint(**_check_mapping(hint, value))
+    if hint is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = origin or hint
+    if isinstance(value, expected) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    raise TypeError(f"expected {_name(hint)}, got {_kind(value)} {value!r}.")
+
+
+def _coerce_union(value: Any, arguments: tuple[Any, ...]) -> Any:
+    for argument in arguments:
+        try:
+            return _coerce(value, argument)
+        except TypeError:
+            continue
+    expected = " or ".join(_name(argument) for argument in arguments)
+    raise TypeError(f"expected {expected}, got {_kind(value)} {value!r}.")
+
+
+def _name(hint: Any) -> str:
+    plain = {type(None): "null", tuple: "a list", Path: "a path", str: "text"}
+    origin = typing.get_origin(hint) or hint
+    return plain.get(origin, getattr(origin, "__name__", str(origin)))
+
+
+def _kind(value: Any) -> str:
+    return _name(type(value)) if value is not None else "null"
+
+
+def _is_required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
