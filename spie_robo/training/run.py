@@ -48,6 +48,7 @@ from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import Frame
 
 LOGS = "logs"
+IGNORED = ".gitignore"
 
 
 @final
@@ -202,7 +203,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
         _check_base(out, run.base_digest)
         trainer.resume()
     (out / LOGS).mkdir(parents=True, exist_ok=True)
-    (out / ".gitignore").write_text(f"{FOLDER}/\n{LOGS}/\n")
+    (out / IGNORED).write_text(f"{FOLDER}/\n{LOGS}/\n")
     run.accelerator.init_trackers("spie")
     raw = [frame.rgb for frame in run.preview.frames]
     photos = [cover(run.data.photos[i % len(run.data.photos)], *raw[0].shape[:2])
@@ -273,9 +274,13 @@ def _check_out(out: Path, resume: bool, inputs: Sequence[Path]) -> None:
         raise ConfigError(
             f"{out} holds a run ({found[-1].name}). Go on with --resume, or choose another folder."
         )
-    if not found and resume and out.exists() and any(out.iterdir()):
+    if found:
+        return
+    # A run that was cut off in its first epoch left only these, and begins again.
+    strange = {path.name for path in out.glob("*")} - {FOLDER, LOGS, IGNORED}
+    if resume and strange:
         raise ConfigError(f"{out} holds no whole checkpoint to resume from.")
-    if not found and not resume and out.exists() and (out / ADAPTER_CONFIG).exists():
+    if (out / ADAPTER_CONFIG).exists():
         raise ConfigError(f"{out} already holds an adapter. Choose another folder.")
 
 

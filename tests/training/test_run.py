@@ -286,6 +286,11 @@ def test_out_must_be_a_folder_of_its_own(config, base_folder, photo_folder, fram
     (strange / ADAPTER_CONFIG).write_text("{}")
     with pytest.raises(ConfigError, match="already holds an adapter"):
         train(photo_folder, frame_folder, strange, config(), False)
+    begun = tmp_path / "begun"
+    (begun / LOGS).mkdir(parents=True)
+    (begun / "checkpoints" / "epoch_00001.partial").mkdir(parents=True)
+    (begun / ".gitignore").touch()
+    assert train(photo_folder, frame_folder, begun, config(epochs=1), True).startswith(str(begun))
     with pytest.raises(ConfigError, match="no whole checkpoint"):
         train(photo_folder, frame_folder, strange, config(), True)
 
