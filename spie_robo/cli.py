@@ -9,215 +9,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union, cast, final
+from typing import Annotated, Any, Union, cast
 
 import tyro
 
-from spie_robo import config, config_files
+from spie_robo import config_files
+from spie_robo.commands import COMMANDS
 from spie_robo.errors import ConfigError, SpieRoboError
 
 USER_ERROR = 2
 INTERRUPTED = 130
 
-
-@final
-@dataclass(frozen=True)
-class Command:
-    """One subcommand.
-
-    Attributes:
-        settings: Its configuration record.
-        run: Does the work and returns the exit code.
-        summary: One line for the list of commands.
-        kept: Says after Ctrl-C what is left, from the record.
-    """
-
-    settings: type[Any]
-    run: Callable[[Any], int]
-    summary: str
-    kept: Callable[[Any], str]
-
-
-def demo(options: config.DemoConfig) -> int:
-    """Record an edited, guarded episode and write its report."""
-    from spie_robo.demo import run_demo
-
-    result = run_demo(options)
-    print(f"{result.report}: {result.summary}. Open it in a browser.")
-    print(f"Next: spie-robo info {_quote(result.store)}")
-    return 0
-
-
-def record(options: config.RecordConfig) -> int:
-    """Record episodes of an environment."""
-    from spie_robo.recording import record
-
-    summary = record(options)
-    print(f"{options.out}: {summary}.")
-    if options.edit.editor is None:
-        edited = options.out.with_name(f"{options.out.stem}_edited.zarr")
-        print(f"Next: spie-robo convert {_quote(options.out)} {_quote(edited)}")
-    else:
-        page = options.out.with_suffix(".html")
-        print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
-    return 0
-
-
-def convert(options: config.ConvertConfig) -> int:
-    """Edit the cameras of recorded episodes."""
-    from spie_robo.converting import convert
-
-    print(f"{convert(options)}.")
-    page = options.out.with_suffix(".html")
-    print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
-    return 0
-
-
-def train(options: config.TrainOptions) -> int:
-    """Post-train an editor on photos of a lab."""
-    from spie_robo.training.config import TrainConfig
-
-    file = options.config
-    settings = TrainConfig() if file is None else config_files.load_config(TrainConfig, file)
-    given = {name: getattr(options, name) for name in ("editor", "epochs", "objective", "seed")}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if options.no_references:
-        changes["save_references"] = False
-    settings = dataclasses.replace(settings, **changes)
-    from spie_robo.training.run import train
-
-    print(f"{train(options.references, options.frames, options.out, settings, options.resume)}.")
-    out, frames = _quote(options.out), _quote(options.frames)
-    command = f"spie-robo evaluate --frames {frames} --references {_quote(options.references)}"
-    # An adapter does not get to choose a folder of this machine as its base: the user does.
-    local = Path(settings.editor).is_dir()
-    base = f" --base {shlex.quote(settings.editor)}" if local else ""
-    print(f"Next: {command} --editors {shlex.quote(settings.editor)} {out}{base}")
-    return 0
-
-
-def evaluate(options: config.EvaluateConfig) -> int:
-    """Compare editors on the same frames."""
-    from spie_robo.evaluating import nearest_editor, run_evaluation
-    from spie_robo.evaluation.table import format_table
-
-    table = run_evaluation(options)
-    print(format_table(table))
-    for note in table.notes:
-        print(note)
-    files = [str(file) for file in (options.json, options.page) if file is not None]
-    written = f" Written: {', '.join(files)}." if files else ""
-    best = nearest_editor(table)
-    number = len(table.rows) - 1
-    compared = f"{number} editors" if number != 1 else "1 editor"
-    print(f"{compared} on {len(table.frames)} frames.{written}")
-    if best is not None and options.frames.suffix == ".zarr":
-        out = options.frames.with_name(f"{options.frames.stem}_edited.zarr")
-        command = f"spie-robo convert {_quote(options.frames)} {_quote(out)}"
-        photos = f"--references {_quote(options.references)}"
-        print(f"Next: {command} --editor {shlex.quote(best)} {photos}")
-    return 0
-
-
-def info(options: config.InfoConfig) -> int:
-    """Say what is in a store."""
-    from spie_robo.data import describe_store
-
-    print(describe_store(options.store))
-    return 0
-
-
-def verify(options: config.VerifyConfig) -> int:
-    """Check every committed byte of a store; damage gives exit code 1."""
-    from spie_robo.data import verify_store
-
-    found = verify_store(options.store, progress=True)
-    print(found)
-    return 0 if found.ok else 1
-
-
-def report(options: config.ReportConfig) -> int:
-    """Write the HTML report of a store."""
-    from spie_robo.report import write_report
-
-    size = write_report(options.store, options.out, frames=options.frames).stat().st_size
-    print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
-    return 0
-
-
-def pretrain(options: config.PretrainOptions) -> int:
-    """Train the embedded editor."""
-    from spie_robo.pretraining.config import PretrainConfig
-
-    settings = config_files.load_config(PretrainConfig, options.config)
-    given = {"out": options.out, "stage": options.stage, "threads": options.threads}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = dataclasses.replace(settings, **changes)
-    from spie_robo.pretraining.run import pretrain
-
-    pretrain(settings)
-    return 0
-
-
-def _quote(path: Path) -> str:
-    return shlex.quote(str(path))
-
-
-def _nothing(options: Any) -> str:
-    return "nothing was written."
-
-
-COMMANDS = {
-    "demo": Command(
-        config.DemoConfig,
-        demo,
-        "Record an edited, guarded episode and write its report.",
-        lambda o: (
-            f"finished episodes are in {o.out / 'episodes.zarr'}; run it again to start over."
-        ),
-    ),
-    "record": Command(
-        config.RecordConfig,
-        record,
-        "Record episodes of an environment, raw or edited.",
-        lambda o: f"finished episodes are in {o.out}.",
-    ),
-    "convert": Command(
-        config.ConvertConfig,
-        convert,
-        "Edit the cameras of recorded episodes; copy the rest byte for byte.",
-        lambda o: f"finished episodes are in {o.out}; run the same command again to go on.",
-    ),
-    "train": Command(
-        config.TrainOptions,
-        train,
-        "Post-train an editor on about five photos of your lab.",
-        lambda o: f"finished epochs are in {o.out}; run it again with --resume to go on.",
-    ),
-    "evaluate": Command(
-        config.EvaluateConfig,
-        evaluate,
-        "Compare editors on the same frames: SPIE's table, JSON and a page.",
-        _nothing,
-    ),
-    "info": Command(config.InfoConfig, info, "Say what is in a store.", _nothing),
-    "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _nothing),
-    "report": Command(
-        config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _nothing
-    ),
-    "pretrain": Command(
-        config.PretrainOptions,
-        pretrain,
-        "Train the embedded editor from rendered pairs.",
-        lambda o: "checkpoints are kept; run the same command again to go on.",
-    ),
-}
 
 DESCRIPTION = (
     "Make a simulator's camera frames look like your lab while every object stays put.\n\n"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spie_robo import cli
+from spie_robo import cli, commands
 from spie_robo.config import ConvertConfig, EditConfig, RecordConfig
 from spie_robo.data import EpisodeWriter
 from spie_robo.errors import StoreError
@@ -41,11 +41,11 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def run(*words: str) -> Any:
         seen: list[Any] = []
-        command = cli.COMMANDS[words[0]]
-        catcher = cli.Command(
+        command = commands.COMMANDS[words[0]]
+        catcher = commands.Command(
             command.settings, lambda options: seen.append(options) or 0, "", command.kept
         )
-        monkeypatch.setitem(cli.COMMANDS, words[0], catcher)
+        monkeypatch.setitem(commands.COMMANDS, words[0], catcher)
         assert cli.main(words) == 0
         return seen[0]
 
@@ -85,7 +85,7 @@ def test_overview_lists_every_command_and_the_common_flags(
     for words in (["--help"], []):
         assert cli.main(words) == 0
         text = capsys.readouterr().out
-        assert all(name in text for name in (*cli.COMMANDS, "--config", "--debug"))
+        assert all(name in text for name in (*commands.COMMANDS, "--config", "--debug"))
 
 
 def test_contract_command_lines_parse(parsed: Callable[..., Any]) -> None:
@@ -172,9 +172,9 @@ def test_wrong_flags_exit_with_2_and_name_the_flag(
 
 
 def replace_run(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[Any], int]) -> None:
-    old = cli.COMMANDS[name]
-    new = cli.Command(old.settings, run, old.summary, old.kept)
-    monkeypatch.setitem(cli.COMMANDS, name, new)
+    old = commands.COMMANDS[name]
+    new = commands.Command(old.settings, run, old.summary, old.kept)
+    monkeypatch.setitem(commands.COMMANDS, name, new)
 
 
 def test_debug_shows_the_traceback(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from spie_robo import cli
+from spie_robo import cli, commands
 from spie_robo.config import EvaluateConfig
 from spie_robo.data import CameraMetadata, EpisodeWriter, StoreMetadata
 from spie_robo.errors import ConfigError
@@ -145,9 +145,9 @@ def test_settings_from_yaml(
 ) -> None:
     seen: list[EvaluateConfig] = []
     caught: Callable[..., int] = lambda options: seen.append(options) or 0  # noqa: E731
-    known = cli.COMMANDS["evaluate"]
+    known = commands.COMMANDS["evaluate"]
     monkeypatch.setitem(
-        cli.COMMANDS, "evaluate", cli.Command(known.settings, caught, "", known.kept)
+        commands.COMMANDS, "evaluate", commands.Command(known.settings, caught, "", known.kept)
     )
     file = tmp_path / "e.yaml"
     file.write_text("count: 4\nfeedback:\n  depth_judge: some/model\n  rec_lambda: 0\n")
