@@ -328,9 +328,7 @@ def sample(
     chain, log_probs = [latents], []
     for index in range(sampler.steps):
         mean, std = _step(denoise, sampler, latents, index)
-        latents = mean
-        if std > 0:
-            latents = mean + std * draw_noise(mean.shape[1:], generators, mean)
+        latents = _drawn(mean, std, generators)
         if record and index < sampler.steps - 1:
             if std <= 0:
                 raise ConfigError(
@@ -349,6 +347,33 @@ def sample(
         log_probs=torch.stack(log_probs, dim=1),
     )
     return latents, trajectory
+
+
+def sample_with_gradient(
+    denoise: Denoiser, sampler: Sampler, noise: Tensor, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Run the chain; gradients reach the denoiser through the last step only.
+
+    DRaFT-1 (Clark et al., arXiv 2309.17400): the memory of one step, whatever the chain's length.
+
+    Args:
+        denoise: The model.
+        sampler: The steps.
+        noise: (B, C, h, w), standard normal: the start.
+        generators: B CPU generators for the noise of the steps.
+
+    Returns:
+        The latents ``x0`` (B, C, h, w), equal to those of :func:`sample`.
+    """
+    latents = noise * sampler.initial_scale
+    for index in range(sampler.steps):
+        with torch.set_grad_enabled(index == sampler.steps - 1):
+            latents = _drawn(*_step(denoise, sampler, latents, index), generators)
+    return latents
+
+
+def _drawn(mean: Tensor, std: float, generators: Sequence[torch.Generator]) -> Tensor:
+    return mean + std * draw_noise(mean.shape[1:], generators, mean) if std > 0 else mean
 
 
 def _step(denoise: Denoiser, sampler: Sampler, latents: Tensor, index: int) -> tuple[Tensor, float]:

@@ -21,7 +21,8 @@ DREAMSIM = "dreamsim"
 """The patch judge of the package ``dreamsim``."""
 
 PATCH_STRIDES = (2, 4, 8, 16, 32)
-"""Strides of the embedded patch judge: ``"embedded:stride8"``; plain ``"embedded"`` is 16."""
+"""Strides of the embedded patch judge: ``"embedded:stride8"``, or several,
+``"embedded:stride4+stride16"``; plain ``"embedded"`` is 16."""
 
 
 @final
@@ -43,7 +44,8 @@ class FeedbackConfig:
     depth_judge: str = EMBEDDED
     """embedded, or the folder or Hub id of a Depth Anything V2 model."""
     patch_judge: str = EMBEDDED
-    """embedded, embedded:stride8, dreamsim, dreamsim:FOLDER, or a folder or Hub id of DINOv2."""
+    """embedded, embedded:stride8, embedded:stride4+stride16, dreamsim, dreamsim:FOLDER,
+    or a folder or Hub id of DINOv2."""
     region: RegionKind = "frame"
     """What should look like the photos: the whole frame, objects by name, mask
     PNGs beside the photos, or what a phrase describes."""
@@ -77,7 +79,7 @@ class FeedbackConfig:
         if not self.patch_judge.strip():
             raise ConfigError("patch_judge: expected 'embedded', a folder or a Hub id, got ''.")
         if self.patch_judge.partition(":")[0] == EMBEDDED:
-            embedded_stride(self.patch_judge)
+            embedded_strides(self.patch_judge)
         self._check_region()
 
     def _check_region(self) -> None:
@@ -107,17 +109,21 @@ class FeedbackConfig:
                 )
 
 
-def embedded_stride(name: str) -> int:
-    """The stride of an embedded patch judge's name: 16 for ``"embedded"``.
+def embedded_strides(name: str) -> tuple[int, ...]:
+    """The strides of an embedded patch judge's name, finest first: 16 for ``"embedded"``.
 
     Raises:
-        ConfigError: If the name has another form, or there is no such layer.
+        ConfigError: If the name has another form, there is no such layer, or one comes twice.
     """
-    known = {f"{EMBEDDED}:stride{stride}": stride for stride in PATCH_STRIDES}
     if name == EMBEDDED:
-        return 16
-    _one_of("patch_judge", name, (EMBEDDED, *known))
-    return known[name]
+        return (16,)
+    known = {f"stride{stride}": stride for stride in PATCH_STRIDES}
+    layers = name.removeprefix(f"{EMBEDDED}:").split("+")
+    for layer in layers:
+        _one_of("patch_judge: layer of the embedded judge", layer, tuple(known))
+    if len(set(layers)) < len(layers):
+        raise ConfigError(f"patch_judge: expected each layer once, got {name!r}.")
+    return tuple(sorted(known[layer] for layer in layers))
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -33,14 +33,23 @@ def rank(
         Edits of equal advantage keep their order.
     """
     scorable = (scores.structural.isfinite() & scores.semantic.isfinite()).all(dim=1)
-    structural_z = z_scores(scores.structural, scorable, deviation_floor)
-    semantic_z = z_scores(scores.semantic, scorable, deviation_floor)
+    structural_z, structural_deviation = z_scores(scores.structural, scorable, deviation_floor)
+    semantic_z, semantic_deviation = z_scores(scores.semantic, scorable, deviation_floor)
     advantages = -(structural_weight * structural_z + semantic_weight * semantic_z)
     ranking = advantages.argsort(dim=1, descending=True, stable=True)
-    return Feedback(scores, structural_z, semantic_z, advantages, ranking, scorable)
+    return Feedback(
+        scores,
+        structural_z,
+        semantic_z,
+        advantages,
+        ranking,
+        scorable,
+        structural_deviation,
+        semantic_deviation,
+    )
 
 
-def z_scores(values: Tensor, scorable: Tensor, deviation_floor: float) -> Tensor:
+def z_scores(values: Tensor, scorable: Tensor, deviation_floor: float) -> tuple[Tensor, float]:
     """``(value - mean) / max(deviation, floor)`` over all edits of the scorable groups.
 
     Args:
@@ -49,13 +58,13 @@ def z_scores(values: Tensor, scorable: Tensor, deviation_floor: float) -> Tensor
         deviation_floor: See :func:`rank`.
 
     Returns:
-        float32, (N, K): 0 in groups that do not count. The deviation is the population's.
+        float32, (N, K): 0 in groups that do not count; and the deviation, the population's.
     """
     z = torch.zeros(values.shape, dtype=torch.float32, device=values.device)
     if not scorable.any():
-        return z
+        return z, deviation_floor
     # In double precision the mean of equal scores is that score: no rounding to blow up.
     counted = values[scorable].double()
     deviation = counted.std(correction=0).clamp(min=deviation_floor)
     z[scorable] = ((counted - counted.mean()) / deviation).float()
-    return z
+    return z, float(deviation)

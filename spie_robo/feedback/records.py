@@ -100,6 +100,8 @@ class Feedback:
         advantages: float32, (N, K): higher is better; 0 in unscorable groups.
         ranking: int64, (N, K): indices of the K edits of an input, best first.
         scorable: bool, (N,): False where a score of the group is not finite.
+        structural_deviation: What structural scores were divided by.
+        semantic_deviation: Likewise.
     """
 
     scores: Scores
@@ -108,3 +110,5 @@ class Feedback:
     advantages: Tensor
     ranking: Tensor
     scorable: Tensor
+    structural_deviation: float
+    semantic_deviation: float

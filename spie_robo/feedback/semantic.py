@@ -58,28 +58,33 @@ class SemanticScore:
             ReferencePhotoError: If the photo's region is cut off when the photo is cropped to
                 the frame's shape.
         """
-        photos = _PhotoPatches(self.judge)
+        photos = PhotoPatches(self.judge)
         rows = [
             self._row(one, photos.of(one), group) for one, group in zip(inputs, edits, strict=True)
         ]
         return torch.tensor(rows, dtype=torch.float32)
 
+    def distance(self, edit: Tensor, reference: Tensor) -> Tensor:
+        """The distance of an edit's patches (n, C) to a photo's (m, C), a scalar."""
+        measure = nearest_distance if self.kind == "nearest" else mean_distance
+        return measure(edit, reference)
+
     def _row(self, one: FeedbackInput, reference: Tensor, edits: Sequence[RGB]) -> list[float]:
-        distance = nearest_distance if self.kind == "nearest" else mean_distance
         scores = []
         for edit, grid in zip(edits, self.judge.patches(edits), strict=True):
-            look = distance(select(grid, one.frame_region), reference)
+            look = self.distance(select(grid, one.frame_region), reference)
             scores.append(
-                look + self.rec_lambda * outside_error(edit, one.frame.rgb, one.frame_region)
+                float(look) + self.rec_lambda * outside_error(edit, one.frame.rgb, one.frame_region)
             )
         return scores
 
 
 @final
-class _PhotoPatches:
+class PhotoPatches:
     """Patches of reference photos, made once for each (photo, region, size)."""
 
     def __init__(self, judge: PatchJudge) -> None:
+        """Remember the judge."""
         self._judge = judge
         self._known: dict[tuple[int, int, int, int], Tensor] = {}
 
@@ -114,14 +119,14 @@ def select(grid: Tensor, region: NDArray[np.bool_ | np.float32] | None) -> Tenso
     return grid[inside]
 
 
-def mean_distance(edit: Tensor, reference: Tensor) -> float:
+def mean_distance(edit: Tensor, reference: Tensor) -> Tensor:
     """The paper's: ``mean_{p, q} (1 - cos(p, q))`` of patches (n, C) and (m, C); 0 to 2."""
-    return float(_distances(edit, reference).mean())
+    return _distances(edit, reference).mean()
 
 
-def nearest_distance(edit: Tensor, reference: Tensor) -> float:
+def nearest_distance(edit: Tensor, reference: Tensor) -> Tensor:
     """``mean_p min_q (1 - cos(p, q))``: each edit patch to its nearest photo patch; 0 to 2."""
-    return float(_distances(edit, reference).amin(dim=1).mean())
+    return _distances(edit, reference).amin(dim=1).mean()
 
 
 def _distances(edit: Tensor, reference: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ ClassMap: TypeAlias = NDArray[np.uint8]
 
 SILHOUETTE_CLASSES = (GeometryClass.ROBOT, GeometryClass.OBJECT, GeometryClass.GOAL)
 """Classes whose outlines are compared."""
-_SCALE_FLOOR = 1e-3
+SCALE_FLOOR = 1e-3
 
 
 def normalise(values: NDArray[np.float32], valid: Mask | None = None) -> NDArray[np.float32]:
@@ -35,7 +35,7 @@ def normalise(values: NDArray[np.float32], valid: Mask | None = None) -> NDArray
     """
     known = values if valid is None else values[valid]
     median = np.median(known)
-    deviation = max(float(np.abs(known - median).mean()), _SCALE_FLOOR)
+    deviation = max(float(np.abs(known - median).mean()), SCALE_FLOOR)
     return ((values - median) / deviation).astype(np.float32)
 
 

@@ -171,13 +171,13 @@ class GeometryJudge(nn.Module):
         """Predict from pixels.
 
         Args:
-            images: (N, 3, S, S), sRGB in 0..255.
+            images: (N, 3, S, S), sRGB in 0..255; gradients reach them.
 
         Returns:
             Log depth (N, S, S) in log metres and class logits (N, C, S, S).
         """
         device = str(next(self.head.parameters()).device)
-        levels = encoder(device).levels(images, _PYRAMID_LEVELS)
+        levels = encoder(device).levels_with_gradient(images, _PYRAMID_LEVELS)
         log_depth, logits = self.head(images, levels)
         return log_depth, logits
 

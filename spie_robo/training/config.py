@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
 
-ObjectiveName = Literal["spie", "nft"]
+ObjectiveName = Literal["spie", "nft", "draft"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class RolloutConfig:
         steps: S, denoising steps; None: the editor's own, for the ``spie`` objective 4 at least.
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
         eta: Noise of DDIM's steps; None: the editor's own, for the ``spie`` objective 1.
-        initial_noise: Standard deviation of the noise that a chain starts from.
+        initial_noise: Standard deviation of the noise that a chain starts from; None: the editor's
+            own for the ``draft`` objective, for the others 1, so that the edits of a frame differ.
         same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
             by the noise of the steps alone.
         exploration: Deviation of noise on the style channels and the visual prompt, relative to
@@ -37,7 +39,7 @@ class RolloutConfig:
     steps: int | None = None
     sampler: Literal["ddim", "euler_ancestral"] | None = None
     eta: float | None = None
-    initial_noise: float = 1.0
+    initial_noise: float | None = None
     same_noise: bool = False
     exploration: float = 0.0
     guidance: Guidance | None = None
@@ -118,6 +120,22 @@ class NftConfig:
 
 
 @dataclass(frozen=True)
+class DraftConfig:
+    """The ``draft`` objective, :func:`.draft.draft_loss`.
+
+    Attributes:
+        pull: Weight of the squared distance to the reference policy's prediction.
+    """
+
+    pull: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.pull < math.inf:
+            raise ConfigError(f"draft.pull: expected a finite number from 0 on, got {self.pull}.")
+
+
+@dataclass(frozen=True)
 class AdapterConfig:
     """What trains.
 
@@ -186,7 +204,8 @@ class TrainConfig:
         instruction: What the edits are told; None: the editor's own.
         epochs: The paper's "training steps".
         seed: Of everything that is random.
-        objective: ``"nft"`` or ``"spie"``.
+        objective: ``"spie"`` (the paper's) and ``"nft"`` learn from rankings, whatever the judges
+            are; ``"draft"`` follows the scores' gradients, for judges that have some.
         group_advantages: Compare each edit with the edits of its own frame only: advantages are
             centred in each group. It changes no ranking, but ``nft`` would else reward easy frames.
         frames: Frames drawn from the store; each epoch draws its inputs from these.
@@ -201,6 +220,7 @@ class TrainConfig:
         feedback: How they are scored.
         preference: The ``spie`` objective.
         nft: The ``nft`` objective.
+        draft: The ``draft`` objective.
         adapter: What trains.
         optimizer: How.
     """
@@ -223,13 +243,16 @@ class TrainConfig:
     feedback: FeedbackConfig = field(default_factory=lambda: FeedbackConfig(structural_weight=0.5))
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     nft: NftConfig = field(default_factory=NftConfig)
+    draft: DraftConfig = field(default_factory=DraftConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check what concerns several parts."""
-        if self.objective not in ("spie", "nft"):
-            raise ConfigError(f"objective: expected 'spie' or 'nft', got {self.objective!r}.")
+        if self.objective not in get_args(ObjectiveName):
+            raise ConfigError(
+                f"objective: expected 'spie', 'nft' or 'draft', got {self.objective!r}."
+            )
         for name, least in (("epochs", 1), ("frames", 1), ("preview", 1),
                             ("checkpoint_every", 1), ("seed", 0)):  # fmt: skip
             if getattr(self, name) < least:

@@ -1,4 +1,4 @@
-"""The two objectives of an epoch, as streams of small losses: one backward pass each.
+"""The objectives of an epoch, as streams of small losses: one backward pass each.
 
 The losses of all processes add up to the objective, so that gradients are summed, over passes and
 over processes, and neither the batch size nor the number of processes changes them.
@@ -10,20 +10,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spie_robo.editor.guidance import Guidance
+from spie_robo.editor.latents import decode_target
 from spie_robo.editor.noise_prediction import denoiser, predict_noise
-from spie_robo.editor.samplers import draw_noise, step_log_prob
+from spie_robo.editor.references import to_image
+from spie_robo.editor.resolution import hold_detail
+from spie_robo.editor.samplers import draw_noise, sample_with_gradient, step_log_prob
+from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.feedback.differentiable import DifferentiableFeedback
 from spie_robo.feedback.records import Feedback
-from spie_robo.training.config import NftConfig, PreferenceConfig
+from spie_robo.training.config import DraftConfig, NftConfig, PreferenceConfig
+from spie_robo.training.draft import draft_loss
 from spie_robo.training.forward_process import noised, predicted_clean
 from spie_robo.training.inputs import EpochInputs
 from spie_robo.training.nft import nft_loss
 from spie_robo.training.policy import Policy
 from spie_robo.training.preference import preference_loss
-from spie_robo.training.rollout import Chain, Rollout, condition_rows, seeded
+from spie_robo.training.rollout import (
+    Chain,
+    Rollout,
+    condition_rows,
+    seeded,
+    starting_noise,
+    step_generators,
+)
 
 LossTerm: TypeAlias = tuple[Tensor, dict[str, float], float]
 """A loss to be added, its metrics, and its share of the whole."""
@@ -214,3 +228,87 @@ class NftObjective:
         conditioning = condition_rows(pipeline, epoch.inputs, [i for i, _ in rows])
         output = predict_noise(pipeline.unet, noisy, timesteps, conditioning, _NO_GUIDANCE)
         return clean, predicted_clean(scheduler, output.float(), noisy, timesteps)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class DraftObjective:
+    """DRaFT: the gradient of the scores, through judges, autoencoder and the last step.
+
+    The edits are those of the rollout, made again with a graph. What finishes an edit (the share
+    of the frame's own detail, rounding to bytes) has gradient 1: scores are those of the finished
+    edit.
+
+    Attributes:
+        config: The pull.
+        weights: Of the two scores.
+        feedback: The scores.
+        chain: The one that the rollouts were sampled with.
+        batch_size: Edits in one pass.
+    """
+
+    config: DraftConfig
+    weights: FeedbackConfig
+    feedback: DifferentiableFeedback
+    chain: Chain
+    batch_size: int
+    needs_log_probs: bool = False
+
+    def prepare(self, policy: Policy, epoch: Epoch) -> list[Tensor | None]:
+        """The reference policy's edits, for the pull."""
+        if self.config.pull == 0:
+            return [None for _ in self._batches(epoch)]
+        with policy.reference():
+            return [self._clean(policy, epoch, pairs) for pairs in self._batches(epoch)]
+
+    def terms(self, policy: Policy, epoch: Epoch, prepared: object) -> Iterator[LossTerm]:
+        """One loss for each batch of edits."""
+        assert isinstance(prepared, list)
+        whole = epoch.groups * epoch.rollout.clean.shape[1]
+        deviations = (epoch.feedback.structural_deviation, epoch.feedback.semantic_deviation)
+        for pairs, reference in zip(self._batches(epoch), prepared, strict=True):
+            clean = self._clean(policy, epoch, pairs)
+            judged = [epoch.inputs.judged[i] for i, _ in pairs]
+            scores = self.feedback.score(judged, self._finished(policy, epoch, pairs, clean))
+            loss, metrics = draft_loss(
+                *scores,
+                clean,
+                reference,
+                structural_weight=self.weights.structural_weight,
+                semantic_weight=self.weights.semantic_weight,
+                deviations=deviations,
+                pull=self.config.pull,
+            )
+            share = len(pairs) / whole
+            yield share * loss, metrics, share
+
+    def _batches(self, epoch: Epoch) -> Iterator[list[tuple[int, int]]]:
+        edits = epoch.rollout.clean.shape[1]
+        pairs = [(i, k) for i in epoch.scorable for k in range(edits)]
+        for start in range(0, len(pairs), self.batch_size):
+            yield pairs[start : start + self.batch_size]
+
+    def _clean(self, policy: Policy, epoch: Epoch, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """``x0`` of edits (B, C, h, w), with gradients through the last step."""
+        drawn = {"seed": epoch.seed, "epoch": epoch.number}
+        conditioning = condition_rows(policy.pipeline, epoch.inputs, [i for i, _ in pairs])
+        denoise = denoiser(policy.pipeline.unet, conditioning, self.chain.guidance)
+        noise = starting_noise(epoch.inputs, pairs, self.chain, **drawn)
+        generators = step_generators(epoch.inputs, pairs, **drawn)
+        return sample_with_gradient(denoise, self.chain.sampler, noise, generators)
+
+    def _finished(
+        self, policy: Policy, epoch: Epoch, pairs: Sequence[tuple[int, int]], clean: Tensor
+    ) -> Tensor:
+        """Finished edits (B, 3, H, W), 0..255, with the gradients of the unfinished ones."""
+        pipeline = policy.pipeline
+        source = epoch.inputs.input_latents[[i for i, _ in pairs]]
+        images = decode_target(pipeline.vae, clean, source, pipeline.latent_spec).float()
+        finished = [
+            hold_detail(to_image(image.detach()), epoch.inputs.judged[i].frame.rgb,
+                        self.chain.frame_detail)
+            for image, (i, _) in zip(images, pairs, strict=True)
+        ]  # fmt: skip
+        values = torch.from_numpy(np.stack(finished)).permute(0, 3, 1, 2).to(images)
+        pixels = (images + 1) * 127.5
+        return pixels + (values - pixels).detach()

@@ -63,11 +63,13 @@ class Chain:
         sampler: The steps.
         guidance: Scales of the conditions.
         frame_detail: As the editor finishes its edits, :func:`.resolution.hold_detail`.
+        initial_noise: Standard deviation of the noise that a chain starts from.
     """
 
     sampler: Sampler
     guidance: Guidance
     frame_detail: float
+    initial_noise: float = 1.0
 
 
 def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSettings) -> Chain:
@@ -82,7 +84,10 @@ def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSet
     if eta is None:
         eta = 1.0 if noisy else settings.eta
     sampler = build_sampler(pipeline.scheduler, steps, eta)
-    return Chain(sampler, rollout.guidance or settings.guidance, settings.frame_detail)
+    noise = rollout.initial_noise
+    if noise is None:
+        noise = settings.initial_noise if config.objective == "draft" else 1.0
+    return Chain(sampler, rollout.guidance or settings.guidance, settings.frame_detail, noise)
 
 
 def seeded(*numbers: int) -> torch.Generator:
@@ -141,13 +146,9 @@ def roll_out(
         with policy.perturbed(config.exploration if k else 0.0, explorer):
             parts = []
             for rows in _batches(range(len(inputs)), config.batch_size):
-                numbers = [inputs.numbers[i] for i in rows]
-                shared = 0 if config.same_noise else k
-                initial = [seeded(seed, epoch, 0, number, shared) for number in numbers]
-                noise = config.initial_noise * draw_noise(
-                    inputs.input_latents.shape[1:], initial, inputs.input_latents
-                )
-                along = [seeded(seed, epoch, 1, number, k) for number in numbers]
+                pairs = [(i, 0 if config.same_noise else k) for i in rows]
+                noise = starting_noise(inputs, pairs, chain, seed=seed, epoch=epoch)
+                along = step_generators(inputs, [(i, k) for i in rows], seed=seed, epoch=epoch)
                 parts.append(_sample_rows(policy, inputs, rows, chain, noise, along, record))
         columns.append([_joined(tensors) for tensors in zip(*parts, strict=True)])
     clean, latents, log_probs, reference = (
@@ -157,6 +158,22 @@ def roll_out(
     assert clean is not None
     edits = finish(policy.pipeline, inputs, clean, chain.frame_detail)
     return Rollout(clean, edits, latents, log_probs, reference)
+
+
+def starting_noise(
+    inputs: EpochInputs, pairs: Sequence[tuple[int, int]], chain: Chain, *, seed: int, epoch: int
+) -> Tensor:
+    """The noise (B, C, h, w) that the chains of B pairs (input, edit) start from."""
+    latents = inputs.input_latents
+    generators = [seeded(seed, epoch, 0, inputs.numbers[i], k) for i, k in pairs]
+    return chain.initial_noise * draw_noise(latents.shape[1:], generators, latents)
+
+
+def step_generators(
+    inputs: EpochInputs, pairs: Sequence[tuple[int, int]], *, seed: int, epoch: int
+) -> list[torch.Generator]:
+    """Sources of the noise along the chains of B pairs (input, edit)."""
+    return [seeded(seed, epoch, 1, inputs.numbers[i], k) for i, k in pairs]
 
 
 def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:

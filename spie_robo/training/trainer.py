@@ -14,6 +14,7 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 
 from spie_robo.errors import TrainingError
+from spie_robo.feedback.differentiable import DifferentiableFeedback
 from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.ranking import rank
 from spie_robo.feedback.records import Feedback, Scores
@@ -27,7 +28,13 @@ from spie_robo.training.checkpoint import (
 )
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import EpochInputs, TrainingData, epoch_inputs
-from spie_robo.training.objectives import Epoch, NftObjective, Objective, PreferenceObjective
+from spie_robo.training.objectives import (
+    DraftObjective,
+    Epoch,
+    NftObjective,
+    Objective,
+    PreferenceObjective,
+)
 from spie_robo.training.policy import CONV_IN, Policy
 from spie_robo.training.rollout import Chain, Rollout, roll_out
 
@@ -64,7 +71,7 @@ class Trainer:
         self._accelerator, self._out, self._write_adapter = accelerator, out, write_adapter
         self._parameters = policy.parameters()
         self._optimizer = build_optimizer(policy, config)
-        self._objective = build_objective(config, chain)
+        self._objective = build_objective(config, chain, feedback)
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one.
@@ -261,9 +268,16 @@ def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def build_objective(config: TrainConfig, chain: Chain) -> Objective:
-    """The objective that the settings name."""
+def build_objective(config: TrainConfig, chain: Chain, feedback: FeedbackModel) -> Objective:
+    """The objective that the settings name.
+
+    Raises:
+        ConfigError: If it needs gradients that a judge does not give.
+    """
     size = config.optimizer.batch_size
+    if config.objective == "draft":
+        scores = DifferentiableFeedback(feedback)
+        return DraftObjective(config.draft, config.feedback, scores, chain, size)
     if config.objective == "spie":
         return PreferenceObjective(config.preference, chain, size)
     return NftObjective(config.nft, size, config.optimizer.updates)
@@ -272,13 +286,14 @@ def build_objective(config: TrainConfig, chain: Chain) -> Objective:
 def _rows_of(feedback: Feedback, numbers: tuple[int, ...]) -> Feedback:
     """The part of a gathered feedback that belongs to this process."""
     rows = list(numbers)
-    return Feedback(
-        Scores(feedback.scores.structural[rows], feedback.scores.semantic[rows]),
-        feedback.structural_z[rows],
-        feedback.semantic_z[rows],
-        feedback.advantages[rows],
-        feedback.ranking[rows],
-        feedback.scorable[rows],
+    return replace(
+        feedback,
+        scores=Scores(feedback.scores.structural[rows], feedback.scores.semantic[rows]),
+        structural_z=feedback.structural_z[rows],
+        semantic_z=feedback.semantic_z[rows],
+        advantages=feedback.advantages[rows],
+        ranking=feedback.ranking[rows],
+        scorable=feedback.scorable[rows],
     )
 
 

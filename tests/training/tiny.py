@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.records import FeedbackInput, Scores
+from spie_robo.feedback.semantic import SemanticScore
+from spie_robo.feedback.structural import StructuralScore
 from spie_robo.training.config import (
     AdapterConfig,
     NftConfig,
@@ -84,6 +88,35 @@ def _shade(edit: RGB, photo: RGB) -> float:
     return float(np.abs(edit.mean(axis=(0, 1)) - photo.mean(axis=(0, 1))).mean() / 255)
 
 
+class ShadeDepth:
+    """Reads depth off the brightness."""
+
+    def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
+        return [self.depth_of(_tensor(image))[0].numpy() for image in images]
+
+    def depth_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean(dim=1) / 255
+
+
+class BlockPatches:
+    """The mean colour of each 4x4 block is its feature."""
+
+    def patches(self, images: Sequence[RGB]) -> list[torch.Tensor]:
+        return [self.patches_of(_tensor(image))[0] for image in images]
+
+    def patches_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pixels, 4).permute(0, 2, 3, 1)
+
+
+def _tensor(image: RGB) -> torch.Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+
+
+def differentiable_feedback() -> FeedbackModel:
+    """Scores whose judges have gradients."""
+    return FeedbackModel(StructuralScore(ShadeDepth(), "monocular"), SemanticScore(BlockPatches()))
+
+
 EDITING = EditorSettings()
 """How a tiny editor edits."""
 
@@ -128,7 +161,7 @@ def trainer(
     pipeline: SpiePipeline,
     config: TrainConfig,
     *,
-    feedback: ColourFeedback | None = None,
+    feedback: ColourFeedback | FeedbackModel | None = None,
     out: Path | None = None,
     write: Callable[[Path], None] | None = None,
 ) -> Trainer:
@@ -136,7 +169,10 @@ def trainer(
     gathered = data(pipeline, config)
     chain = build_chain(pipeline, config, EDITING)
     policy = Policy(pipeline, config.adapter, config.seed, config.gradient_checkpointing)
-    return Trainer(policy, gathered, feedback or ColourFeedback(), chain, config,
+    if feedback is None:
+        followed = config.objective == "draft"
+        feedback = differentiable_feedback() if followed else ColourFeedback()
+    return Trainer(policy, gathered, feedback, chain, config,
                    build_accelerator(config.precision), out, write)  # fmt: skip
 
 

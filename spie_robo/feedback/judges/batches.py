@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from spie_robo.types import RGB, check_image
 
@@ -33,3 +38,19 @@ def batches(images: Sequence[RGB], device: str) -> Iterator[list[RGB]]:
         alike = list(group)
         for start in range(0, len(alike), most):
             yield alike[start : start + most]
+
+
+def normalised(pixels: Tensor, size: tuple[int, int], processor: Any) -> Tensor:
+    """What a transformers image processor makes of images, with gradients to them.
+
+    Args:
+        pixels: (N, 3, H, W), 0..255.
+        size: Height and width that the model wants.
+        processor: Gives mean and deviation of the channels, for values in 0..1.
+    """
+    resized = functional.interpolate(pixels.float(), size, mode="bicubic", antialias=True)
+    mean, std = (
+        torch.tensor(values, device=pixels.device).view(1, 3, 1, 1)
+        for values in (processor.image_mean, processor.image_std)
+    )
+    return (resized.clamp(0, 255) / 255 - mean) / std

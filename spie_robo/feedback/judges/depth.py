@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias, final
+from typing import Any, Literal, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import EMBEDDED
-from spie_robo.feedback.judges.batches import batches
+from spie_robo.feedback.judges.batches import batches, normalised
 from spie_robo.feedback.judges.loading import load_model, load_processor, model_type
 from spie_robo.guard.judge import GeometryJudge, shipped_judge
 from spie_robo.types import RGB
@@ -28,6 +30,15 @@ class DepthJudge(Protocol):
 
     def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
         """One map (h, w) an image, on the judge's own grid; larger is farther."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableDepth(Protocol):
+    """A depth judge that gradients go through, for objectives that follow them."""
+
+    def depth_of(self, pixels: Tensor) -> Tensor:
+        """Maps (N, h, w) of images (N, 3, H, W), sRGB in 0..255, on the judge's device."""
         ...
 
 
@@ -53,6 +64,16 @@ class EmbeddedDepth:
             FrameError: If something is not a uint8 image.
         """
         return [estimate.log_depth for estimate in self._judge.estimate(images)]
+
+    def depth_of(self, pixels: Tensor) -> Tensor:
+        """See :class:`DifferentiableDepth`."""
+        size = (self._judge.size, self._judge.size)
+        if min(pixels.shape[-2:]) >= self._judge.size:
+            resized = functional.interpolate(pixels, size, mode="area")
+        else:
+            resized = functional.interpolate(pixels, size, mode="bilinear")
+        log_depth: Tensor = self._judge(resized)[0]
+        return log_depth
 
 
 @final
@@ -96,13 +117,19 @@ class DepthAnything:
         maps: list[NDArray[np.float32]] = []
         for batch in batches(images, self._device):
             pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
-            predicted = self._model(pixel_values=pixels.to(self._device)).predicted_depth.float()
-            if self._metric:
-                predicted = predicted.clamp(min=_SMALLEST_DEPTH).log()
-            else:
-                predicted = -predicted
-            maps += list(predicted.cpu().numpy())
+            maps += list(self._predict(pixels.to(self._device)).cpu().numpy())
         return maps
+
+    def depth_of(self, pixels: Tensor) -> Tensor:
+        """See :class:`DifferentiableDepth`; resized in PyTorch, without rounding to bytes."""
+        blank = np.zeros((*pixels.shape[-2:], 3), np.uint8)
+        prepared = self._processor(images=blank, return_tensors="pt")["pixel_values"]
+        height, width = prepared.shape[-2:]
+        return self._predict(normalised(pixels, (height, width), self._processor))
+
+    def _predict(self, prepared: Tensor) -> Tensor:
+        predicted: Tensor = self._model(pixel_values=prepared).predicted_depth.float()
+        return predicted.clamp(min=_SMALLEST_DEPTH).log() if self._metric else -predicted
 
 
 def load_depth_judge(name: str, device: str = "cpu") -> EmbeddedDepth | DepthAnything:

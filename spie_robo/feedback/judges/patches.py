@@ -6,16 +6,17 @@ import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from spie_robo.errors import ConfigError, MissingExtraError
 from spie_robo.features import encoder, images_to_tensor
-from spie_robo.feedback.config import DREAMSIM, EMBEDDED, PATCH_STRIDES, embedded_stride
-from spie_robo.feedback.judges.batches import batches
+from spie_robo.feedback.config import DREAMSIM, EMBEDDED, PATCH_STRIDES, embedded_strides
+from spie_robo.feedback.judges.batches import batches, normalised
 from spie_robo.feedback.judges.loading import load_model, load_processor, model_type
 from spie_robo.types import RGB
 
@@ -33,31 +34,59 @@ class PatchJudge(Protocol):
         ...
 
 
+@runtime_checkable
+class DifferentiablePatches(Protocol):
+    """A patch judge that gradients go through, for objectives that follow them."""
+
+    def patches_of(self, pixels: Tensor) -> Tensor:
+        """Grids (N, h, w, C) of images (N, 3, H, W), sRGB in 0..255, on the judge's device."""
+        ...
+
+
 @final
 class EmbeddedPatches:
     """EfficientNet-Lite0 (ImageNet), one feature for each ``stride`` x ``stride`` pixels.
 
-    Stride 16 (112 channels) is the reward; another stride makes a metric that is not.
+    Stride 16 (112 channels) sees shapes and materials, and hardly any colour; finer strides see
+    colour and grain. Several strides together: unit features of each, the coarser ones
+    interpolated to the finest grid, joined and scaled, so that a cosine distance is the mean of
+    theirs.
     """
 
-    def __init__(self, stride: int = 16, device: str = "cpu") -> None:
-        """Choose a layer: stride 2, 4, 8, 16 or 32."""
-        self._levels = PATCH_STRIDES.index(stride) + 1
+    def __init__(self, strides: int | Sequence[int] = 16, device: str = "cpu") -> None:
+        """Choose layers: strides 2, 4, 8, 16 or 32, finest first."""
+        strides = (strides,) if isinstance(strides, int) else tuple(strides)
+        self._levels = [PATCH_STRIDES.index(stride) for stride in strides]
         self._device = device
         self._encoder = encoder(device)
 
+    @torch.no_grad()
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """Features, float32 (H / stride, W / stride, C) an image.
+        """Features, float32 (H / stride, W / stride, C) an image, of the finest stride.
 
         Raises:
             FrameError: If something is not a uint8 image of at least 32x32 pixels.
         """
         grids: list[Tensor] = []
         for batch in batches(images, self._device):
-            pixels = images_to_tensor(batch, self._device)
-            features = self._encoder.levels(pixels, self._levels)[-1]
-            grids += list(features.permute(0, 2, 3, 1))
+            grids += list(self.patches_of(images_to_tensor(batch, self._device)))
         return grids
+
+    def patches_of(self, pixels: Tensor) -> Tensor:
+        """See :class:`DifferentiablePatches`."""
+        found = self._encoder.levels_with_gradient(pixels, max(self._levels) + 1)
+        chosen = [found[level] for level in self._levels]
+        if len(chosen) > 1:
+            size, scale = chosen[0].shape[-2:], 1 / math.sqrt(len(chosen))
+            units = [functional.normalize(features, dim=1) * scale for features in chosen]
+            chosen = [torch.cat([_resized(features, size) for features in units], dim=1)]
+        return chosen[0].permute(0, 2, 3, 1)
+
+
+def _resized(features: Tensor, size: Sequence[int]) -> Tensor:
+    if features.shape[-2:] == size:
+        return features
+    return functional.interpolate(features, tuple(size), mode="bilinear")
 
 
 @final
@@ -97,7 +126,7 @@ class Dinov2Patches:
         extra = 1 + int(getattr(self._model.config, "num_register_tokens", 0))
         grids: list[Tensor] = []
         for batch in batches(images, self._device):
-            height, width = _grid(batch[0], patch)
+            height, width = _grid(batch[0].shape, patch)
             pixels = self._processor(
                 images=batch,
                 size={"height": height * patch, "width": width * patch},
@@ -109,11 +138,21 @@ class Dinov2Patches:
             grids += list(tokens[:, extra:].unflatten(1, (height, width)))
         return grids
 
+    def patches_of(self, pixels: Tensor) -> Tensor:
+        """See :class:`DifferentiablePatches`; resized in PyTorch, without rounding to bytes."""
+        patch = int(self._model.config.patch_size)
+        extra = 1 + int(getattr(self._model.config, "num_register_tokens", 0))
+        height, width = _grid(pixels.shape[-2:], patch)
+        prepared = normalised(pixels, (height * patch, width * patch), self._processor)
+        tokens = self._model(pixel_values=prepared).last_hidden_state.float()
+        grids: Tensor = tokens[:, extra:].unflatten(1, (height, width))
+        return grids
 
-def _grid(image: RGB, patch: int) -> tuple[int, int]:
-    """Patches (down, across) of an image whose shorter side becomes 224 pixels."""
-    scale = _DINO_SIDE / min(image.shape[:2])
-    height, width = (max(1, round(side * scale / patch)) for side in image.shape[:2])
+
+def _grid(shape: Sequence[int], patch: int) -> tuple[int, int]:
+    """Patches (down, across) of an image (H, W, ...) whose shorter side becomes 224 pixels."""
+    scale = _DINO_SIDE / min(shape[:2])
+    height, width = (max(1, round(side * scale / patch)) for side in shape[:2])
     return height, width
 
 
@@ -194,7 +233,8 @@ def load_patch_judge(name: str, device: str = "cpu") -> PatchJudge:
     """A patch judge by name.
 
     Args:
-        name: ``"embedded"``, ``"embedded:stride8"`` (2, 4, 8, 16, 32), ``"dreamsim"``,
+        name: ``"embedded"``, ``"embedded:stride8"`` (2, 4, 8, 16, 32),
+            ``"embedded:stride4+stride16"``, ``"dreamsim"``,
             ``"dreamsim:FOLDER"``, or a local folder or Hub id of a DINOv2 model.
         device: Where it runs.
 
@@ -204,7 +244,7 @@ def load_patch_judge(name: str, device: str = "cpu") -> PatchJudge:
     """
     kind, _, detail = name.partition(":")
     if kind == EMBEDDED:
-        return EmbeddedPatches(embedded_stride(name), device)
+        return EmbeddedPatches(embedded_strides(name), device)
     if kind == DREAMSIM:
         return DreamSimPatches(detail, device)
     return Dinov2Patches(name, device)

@@ -79,3 +79,14 @@ def test_it_scores_edits(save_model, noise, structure) -> None:
     assert scores.structural.isfinite().all()
     if structure != "simulator":
         assert scores.structural[0, 0] == 0.0 < scores.structural[0, 1]
+
+
+def test_depth_anything_with_gradients_sees_what_it_sees_without(save_model, noise) -> None:
+    judge = DepthAnything(str(save_model("depth_anything")))
+    (expected,) = judge.depth([noise(0)])
+    pixels = torch.from_numpy(noise(0)).permute(2, 0, 1)[None].float().requires_grad_()
+    found = judge.depth_of(pixels)[0]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=0.05 * np.ptp(expected))
+    found.sum().backward()
+    assert pixels.grad.abs().max() > 0

@@ -30,6 +30,7 @@ from spie_robo.types import Frame
         ("embedded:stride4", (16, 24, 24)),
         ("embedded:stride8", (8, 12, 40)),
         ("embedded:stride32", (2, 3, 320)),
+        ("embedded:stride8+stride16", (8, 12, 40 + 112)),
     ],
 )
 def test_layers_of_the_embedded_judge(noise, name: str, shape: tuple[int, ...]) -> None:
@@ -41,6 +42,18 @@ def test_the_embedded_features_are_those_of_stride_16(noise) -> None:
     (grid,) = EmbeddedPatches().patches([noise(0)])
     expected = encoder()(images_to_tensor([noise(0)])).stride16[0]
     assert torch.equal(grid.permute(2, 0, 1), expected)
+
+
+def test_the_distance_by_several_layers_is_the_mean_of_theirs(noise) -> None:
+    images = [np.full((64, 64, 3), shade, np.uint8) for shade in (40, 200)]
+
+    def distance(name: str) -> float:
+        first, second = load_patch_judge(name).patches(images)
+        middle = first.shape[0] // 2  # a flat image: away from its rim all features are equal
+        return 1 - float(torch.cosine_similarity(first[middle, middle], second[middle, middle], 0))
+
+    apart = [distance("embedded:stride2"), distance("embedded:stride4")]
+    assert distance("embedded:stride2+stride4") == pytest.approx(np.mean(apart), rel=1e-3)
 
 
 def test_images_of_several_sizes_keep_their_order(noise) -> None:
@@ -189,3 +202,15 @@ def test_the_embedded_judges_need_no_transformers() -> None:
         "load_patch_judge('embedded'); sys.exit('transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("registers", [0, 2])
+def test_dinov2_with_gradients_sees_what_it_sees_without(save_model, noise, registers) -> None:
+    judge = Dinov2Patches(str(save_model("dinov2", registers=registers)))
+    image = np.repeat(np.repeat(noise(0, 16, 24), 14, axis=0), 14, axis=1)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().requires_grad_()
+    grid, expected = judge.patches_of(pixels)[0], judge.patches([image])[0]
+    assert grid.shape == expected.shape
+    torch.testing.assert_close(grid, expected, atol=0.02, rtol=0.02)
+    grid.sum().backward()
+    assert pixels.grad.abs().max() > 0
