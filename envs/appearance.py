@@ -45,6 +45,7 @@ class RandomizationConfig:
             2 degrees per centimetre.
         keep_task_colors: Leave the cube and the goal as they are, since a policy may need their
             colour.
+        bodies: Names of the bodies whose colour and texture may change; none: all.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -56,11 +57,14 @@ class RandomizationConfig:
     front_camera: float = 0.03
     wrist_camera: float = 0.005
     keep_task_colors: bool = True
+    bodies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check ranges."""
         limits = {"textures": 1.0, "front_camera": 0.2, "wrist_camera": 0.03}
         for field in fields(self):
+            if field.name == "bodies":
+                continue
             value = getattr(self, field.name)
             limit = limits.get(field.name)
             if limit is None and not isinstance(value, bool):
@@ -90,11 +94,18 @@ class Appearance:
     """
 
     def __init__(self, env: TabletopEnv, config: RandomizationConfig) -> None:
-        """Note how everything looks now."""
+        """Note how everything looks now.
+
+        Raises:
+            ConfigError: If ``config`` names a body that the environment does not have.
+        """
         self._env = env
         self._config = config
         self._visuals = _visuals(env)
         self._names = list(dict.fromkeys(visual.name for visual in self._visuals))
+        unknown = sorted(set(config.bodies) - set(self._names))
+        if unknown:
+            raise ConfigError(f"bodies: expected some of {self._names}, got {unknown}.")
         self._front: CameraPose = env.front
         self._light = dict(env.light)
         self._textures: dict[int, int] = {}
@@ -125,6 +136,8 @@ class Appearance:
         chosen = {name: int(textures.integers(_TEXTURE_COUNT)) for name in SURFACES}
         textured = {name for name in SURFACES if textures.random() < config.textures}
         for visual in self._visuals:
+            if config.bodies and visual.name not in config.bodies:
+                continue
             texture_id = -1
             if visual.name in textured:
                 texture_id = self._load_texture(chosen[visual.name])
