@@ -1,0 +1,182 @@
+"""What all policies have in common: what they see, what they predict, how they are used."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from spie_robo.policies.dataset import WindowBatch
+from spie_robo.policies.encoder import ObservationEncoder, color_jitter, random_shift
+from spie_robo.policies.normalizer import Normalizer
+from spie_robo.policies.windows import WindowShape
+
+Algorithm = Literal["bc", "diffusion"]
+
+
+@final
+@dataclass(frozen=True)
+class PolicySpec:
+    """All that is needed to build a policy but its weights.
+
+    Attributes:
+        algorithm: ``"bc"`` or ``"diffusion"``.
+        cameras: Names of the cameras in an environment's observations.
+        state_keys: Keys of the observation that make the state, in order.
+        state_dim: Numbers of a state; 0 for none.
+        action_dim: Numbers of an action.
+        observation_horizon: Steps that it sees, To.
+        horizon: Steps that it predicts, H, from the oldest that it sees.
+        action_steps: Actions that are executed before it predicts again, Ta.
+        image_size: Side of the images that it sees, pixels.
+        width: Channels of its image encoders.
+        hidden: Width of what predicts actions.
+        denoising_steps: Of a diffusion policy when it acts.
+        env_id: Environment that the training data came from; empty if unknown.
+    """
+
+    algorithm: Algorithm
+    cameras: tuple[str, ...]
+    state_keys: tuple[str, ...]
+    state_dim: int
+    action_dim: int
+    observation_horizon: int = 1
+    horizon: int = 8
+    action_steps: int = 8
+    image_size: int = 64
+    width: int = 32
+    hidden: int = 256
+    denoising_steps: int = 10
+    env_id: str = ""
+
+    @property
+    def window(self) -> WindowShape:
+        """Lengths of its windows."""
+        return WindowShape(self.observation_horizon, self.horizon, self.action_steps)
+
+
+@final
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of the images of a training batch.
+
+    Attributes:
+        shift: Pixels that an image is moved by at most.
+        color: Largest change of gain and offset of its channels.
+    """
+
+    shift: int = 0
+    color: float = 0.0
+
+
+class Policy(nn.Module, ABC):
+    """A network that predicts a chunk of actions from a window of observations.
+
+    Its normalisers are part of its weights.
+
+    Args:
+        spec: What it sees and predicts.
+    """
+
+    def __init__(self, spec: PolicySpec) -> None:
+        """Draw the weights from torch's global generator."""
+        super().__init__()
+        self.spec = spec
+        self.encoder = ObservationEncoder(
+            spec.cameras, spec.state_dim, spec.observation_horizon, spec.width
+        )
+        self.state_normalizer = Normalizer(spec.state_dim)
+        self.action_normalizer = Normalizer(spec.action_dim)
+
+    @abstractmethod
+    def chunk_loss(
+        self, features: Tensor, chunk: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss and metrics of normalised actions (B, H, A) given features (B, F)."""
+
+    @abstractmethod
+    def predict(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Normalised actions (B, H, A) given features (B, F)."""
+
+    def loss(
+        self,
+        batch: WindowBatch,
+        generator: torch.Generator,
+        augmentation: Augmentation = Augmentation(),
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Training loss of a batch on the policy's device.
+
+        Args:
+            batch: Windows of the lengths of :attr:`spec`.
+            generator: Of everything random, on the CPU.
+            augmentation: Random changes of the images.
+
+        Returns:
+            A scalar, and metrics for the log.
+        """
+        features = self._features(batch.images, batch.state, generator, augmentation)
+        return self.chunk_loss(features, self.action_normalizer.normalize(batch.action), generator)
+
+    @torch.no_grad()
+    def act_chunk(
+        self, images: Mapping[str, Tensor], state: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The actions to execute next.
+
+        Args:
+            images: By camera: uint8, (B, To, side, side, 3), oldest first.
+            state: float32, (B, To, S).
+            generator: Of a diffusion policy's noise, on the CPU.
+
+        Returns:
+            float32, (B, action_steps, A), in the units of the store.
+        """
+        features = self._features(images, state, generator, Augmentation())
+        chunk = self.action_normalizer.unnormalize(self.predict(features, generator))
+        first = self.spec.observation_horizon - 1
+        return chunk[:, first : first + self.spec.action_steps]
+
+    def _features(
+        self,
+        images: Mapping[str, Tensor],
+        state: Tensor,
+        generator: torch.Generator,
+        augmentation: Augmentation,
+    ) -> Tensor:
+        """The vector of each window, (B, F)."""
+        seen = {}
+        for name in self.spec.cameras:
+            image = images[name].movedim(-1, 2).float() / 127.5 - 1
+            image = random_shift(image, augmentation.shift, generator)
+            seen[name] = color_jitter(image, augmentation.color, generator)
+        features: Tensor = self.encoder(seen, self.state_normalizer.normalize(state))
+        return features
+
+
+def build_policy(spec: PolicySpec) -> Policy:
+    """A policy with new weights, drawn from torch's global generator."""
+    if spec.algorithm == "bc":
+        from spie_robo.policies.behaviour_cloning import BehaviourCloning
+
+        return BehaviourCloning(spec)
+    from spie_robo.policies.diffusion import DiffusionPolicy
+
+    return DiffusionPolicy(spec)
+
+
+def spec_from_json(record: Mapping[str, Any]) -> PolicySpec:
+    """A spec from plain JSON values.
+
+    Raises:
+        TypeError, ValueError, ConfigError: If it is something else.
+    """
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    spec = PolicySpec(**values)
+    if spec.algorithm not in ("bc", "diffusion"):
+        raise ValueError(f"unknown algorithm {spec.algorithm!r}")
+    _ = spec.window  # checks the lengths
+    return spec

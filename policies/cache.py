@@ -1,0 +1,155 @@
+"""Decoded copies of the arrays of a store: what makes random windows fast to read.
+
+A store compresses many frames together, so one random frame costs the decoding of its whole chunk.
+Each array that a policy needs is therefore decoded once, through the store's checks, into a plain
+``.npy`` file that later runs map into memory::
+
+    $XDG_CACHE_HOME/spie_robo/policies/<fingerprint>/<key>-<side>px.npy
+
+The folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from spie_robo.errors import ConfigError, StoreError
+from spie_robo.policies.source import Source, block_rows
+
+
+def default_cache_folder() -> Path:
+    """``spie_robo/policies`` in the user's folder for caches (XDG base directories)."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "spie_robo" / "policies"
+
+
+def cached_images(source: Source, key: str, side: int, folder: Path | None) -> NDArray[np.uint8]:
+    """All frames of a camera at a policy's size.
+
+    Args:
+        source: The store.
+        key: Its array of frames: uint8, or float in 0..1 or 0..255 as Diffusion Policy's PushT
+            data has it; (steps, height, width, 3).
+        side: Pixels of each side; frames of another size are resized (area average).
+        folder: Where copies are kept; None decodes into memory.
+
+    Returns:
+        uint8, (steps, side, side, 3): a read-only map of a file, or an array in memory.
+
+    Raises:
+        StoreError: If there is no such array, or it holds no images.
+        StoreCorruptError: If the store is damaged.
+        ConfigError: If the copy cannot be written.
+    """
+    _require_images(source, key)
+    shape = (source.n_steps, side, side, 3)
+    if folder is None:
+        frames = np.empty(shape, np.uint8)
+        _decode(source, key, frames)
+        return frames
+    file = folder / source.fingerprint(key)[:32] / f"{key}-{side}px.npy"
+    found = _open_copy(file, shape)
+    if found is None:
+        _build_copy(file, source, key, shape)
+        found = _open_copy(file, shape)
+    if found is None:
+        raise ConfigError(f"{file}: it was written and cannot be read back. Check the disk.")
+    return found
+
+
+def read_numbers(source: Source, key: str) -> NDArray[np.float32]:
+    """An array of numbers, as float32, (steps, values), in memory.
+
+    Raises:
+        StoreError: If there is no such array, or a number is not finite.
+        StoreCorruptError: If the store is damaged.
+    """
+    source.require(key)
+    if source.dtype(key).kind not in "biuf":
+        raise StoreError(f"{source.path}: {key!r} holds {source.dtype(key)}, expected numbers.")
+    rows = source.read(key, 0, source.n_steps)
+    numbers = np.ascontiguousarray(rows, np.float32).reshape(len(rows), -1)
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(1))[0])
+        raise StoreError(f"{source.path}: {key!r} is not finite in step {row}. Record it again.")
+    return numbers
+
+
+def resize(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A frame, uint8 (height, width, 3), at ``side`` x ``side`` pixels, by area average."""
+    if frame.shape[:2] == (side, side):
+        return frame
+    resized = cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)
+
+
+def _require_images(source: Source, key: str) -> None:
+    source.require(key)
+    shape = source.shapes[key]
+    if len(shape) != 4 or shape[3] != 3 or source.dtype(key).kind not in "uf":
+        raise StoreError(
+            f"{source.path}: {key!r} holds {source.dtype(key)} of shape {shape}, expected images "
+            "of shape (steps, height, width, 3), uint8 or float."
+        )
+
+
+def _decode(source: Source, key: str, out: NDArray[np.uint8]) -> None:
+    """Read an array block by block, as uint8 frames of the size of ``out``."""
+    step = block_rows(source.shapes[key][1:], source.dtype(key))
+    starts = range(0, source.n_steps, step)
+    scale = 1.0
+    if source.dtype(key).kind == "f":
+        blocks = (source.read(key, start, min(start + step, source.n_steps)) for start in starts)
+        bounds = [(float(block.min()), float(block.max())) for block in blocks]
+        low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+        if not (low >= 0 and high <= 255):
+            raise StoreError(
+                f"{source.path}: {key!r} has values from {low:g} to {high:g}, expected images in "
+                "0..255 or 0..1."
+            )
+        scale = 255.0 if high <= 1 else 1.0
+    for start in starts:
+        rows = source.read(key, start, min(start + step, source.n_steps))
+        if rows.dtype != np.uint8:
+            rows = np.rint(rows * scale).astype(np.uint8)
+        for number, frame in enumerate(rows, start):
+            out[number] = resize(frame, out.shape[1])
+
+
+def _open_copy(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The copy, or None if there is none that is whole and of this shape."""
+    try:
+        found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.shape == shape and found.dtype == np.uint8 else None
+
+
+def _build_copy(file: Path, source: Source, key: str, shape: tuple[int, ...]) -> None:
+    """Write the copy under another name, and rename it when it is whole."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(".partial", f".{file.name}.", file.parent)
+        os.close(handle)
+        try:
+            frames = open_memmap(name, mode="w+", dtype=np.uint8, shape=shape)
+            _decode(source, key, frames)
+            frames.flush()
+            os.replace(name, file)
+        finally:
+            with suppress(OSError):
+                os.unlink(name)
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: the decoded frames cannot be kept there: {error.strerror}. Set "
+            "XDG_CACHE_HOME to a folder with room, or use --cache memory."
+        ) from error

@@ -1,0 +1,222 @@
+"""Folders of policies, and checkpoints from which a run goes on exactly.
+
+::
+
+    policy.safetensors          the average of the weights, normalisers included
+    config.json                 the PolicySpec, and the SHA-256 of the weights; written last
+    checkpoints/step_0000500/   after 500 steps; the two newest are kept
+        state.safetensors       "policy.NAME", "average.NAME", "exp_avg.NAME", "exp_avg_sq.NAME"
+        complete.json           steps, skipped steps, settings; written last
+
+A file is written under another name and renamed, and so is a checkpoint's folder. Order, noise and
+augmentation are functions of the seed and the step, so that there is no random state to keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.policies.base import Policy, build_policy, spec_from_json
+from spie_robo.policies.files import replace_file
+
+WEIGHTS = "policy.safetensors"
+CONFIG = "config.json"
+FORMAT = "spie_robo.policy"
+FOLDER = "checkpoints"
+MARKER = "complete.json"
+_STATE = "state.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_COUNT = "n_averaged"
+_KEPT = 2
+_MAY_CHANGE = ("out", "resume", "threads", "checkpoint_every", "cache")
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: Steps done, skipped ones included.
+        updates: Steps that changed the weights.
+        skipped_in_a_row: Non-finite steps at the end.
+        loss: Running mean of the loss.
+    """
+
+    step: int = 0
+    updates: int = 0
+    skipped_in_a_row: int = 0
+    loss: float = 0.0
+
+
+def save_policy(folder: Path, policy: Policy) -> None:
+    """Write a policy's folder; until all of it is there, an older policy in it stays whole.
+
+    Raises:
+        ConfigError: If the disk is full or refuses.
+    """
+    weights = save({k: v.cpu().contiguous() for k, v in policy.state_dict().items()})
+    record = {
+        "format": FORMAT,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "spec": dataclasses.asdict(policy.spec),
+    }
+    replace_file(folder / WEIGHTS, weights)
+    replace_file(folder / CONFIG, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_policy(folder: Path) -> Policy:
+    """Read a policy's folder.
+
+    Returns:
+        The policy on the CPU, for acting.
+
+    Raises:
+        ConfigError: If there is no policy in the folder.
+        TrainingError: If one of its files is damaged, or they do not belong together.
+    """
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise ConfigError(
+            f"{folder}: expected the folder of a policy with {CONFIG} and {WEIGHTS}, as "
+            "`spie-robo policy train` leaves it when it is done."
+        )
+    try:
+        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']!r}")
+        spec = spec_from_json(record["spec"])
+        weights = (folder / WEIGHTS).read_bytes()
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise TrainingError(
+            f"{folder / CONFIG}: it is no policy's ({error}). Train the policy again."
+        ) from error
+    if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
+        raise TrainingError(
+            f"{folder / WEIGHTS}: it is damaged, or not the file that {CONFIG} belongs to. Restore "
+            "the folder from a copy, or train the policy again with --resume."
+        )
+    policy = build_policy(spec)
+    try:
+        policy.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise TrainingError(
+            f"{folder / WEIGHTS}: its tensors do not fit {CONFIG}. Use the spie_robo release that "
+            "wrote it, or train the policy again."
+        ) from error
+    return policy.eval()
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first; one without marker is none."""
+    return sorted(path.parent for path in (out / FOLDER).glob(f"step_???????/{MARKER}"))
+
+
+def save_checkpoint(
+    out: Path,
+    progress: Progress,
+    policy: Policy,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint, whole or not at all, and drop old ones.
+
+    Raises:
+        TrainingError: If the disk is full or refuses.
+    """
+    final_folder = out / FOLDER / f"step_{progress.step:07d}"
+    staged = final_folder.with_suffix(".partial")
+    marker = {"progress": dataclasses.asdict(progress), "settings": dict(settings)}
+    try:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        save_file(_tensors(policy, average, optimizer), staged / _STATE)
+        (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+        shutil.rmtree(final_folder, ignore_errors=True)
+        staged.rename(final_folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise TrainingError(
+            f"{final_folder}: the checkpoint cannot be written ({error}). Earlier ones are intact: "
+            "make room, then use --resume."
+        ) from error
+    for old in checkpoints(out)[:-_KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(
+    folder: Path,
+    policy: Policy,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, Any],
+) -> Progress:
+    """Put a checkpoint into policy, average and optimiser.
+
+    Raises:
+        TrainingError: If a file is missing, cut short, or of another policy.
+        ConfigError: If the run had other settings.
+    """
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        _require_same(folder, dict(marker["settings"]), settings)
+        progress = Progress(**marker["progress"])
+        tensors = load_file(folder / _STATE)
+        policy.load_state_dict(_with_prefix(tensors, "policy"))
+        average.module.load_state_dict(_with_prefix(tensors, "average"))
+        average.n_averaged.copy_(tensors[_COUNT])
+        for name, parameter in policy.named_parameters():
+            if progress.updates:
+                moments = {m: tensors[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS}
+                step = torch.tensor(float(progress.updates))
+                optimizer.state[parameter] = {"step": step, **moments}
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(
+            f"Checkpoint {folder} is broken ({error}). Delete it to go on from the one before."
+        ) from error
+    return progress
+
+
+def _tensors(
+    policy: Policy, average: AveragedModel, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    module: nn.Module = average.module
+    tensors = {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors[_COUNT] = average.n_averaged
+    for name, parameter in policy.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def _require_same(folder: Path, recorded: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    changed = [
+        f"{name} was {recorded.get(name)!r}, is {value!r}"
+        for name, value in settings.items()
+        if name not in _MAY_CHANGE and recorded.get(name) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder.parent.parent} was trained with other settings: {'; '.join(changed)}. "
+            "Resume with those, or choose another folder."
+        )

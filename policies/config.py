@@ -1,0 +1,130 @@
+"""Settings of ``spie-robo policy train`` and ``policy evaluate``; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, final
+
+from tyro import conf
+
+from spie_robo.config import Count, EditConfig, Names, OptionalCount, OptionalPath, Text
+from spie_robo.errors import ConfigError
+
+Number: TypeAlias = Annotated[float, conf.arg(metavar="X")]
+Numbers: TypeAlias = Annotated[tuple[float, ...], conf.arg(metavar="X ...")]
+Stores: TypeAlias = Annotated[tuple[Path, ...], conf.arg(metavar="STORE ..."), conf.Positional]
+PolicyFolder: TypeAlias = Annotated[Path, conf.arg(metavar="DIR"), conf.Positional]
+
+
+@final
+@dataclass(frozen=True)
+class PolicyTrainConfig:
+    """Settings of ``spie-robo policy train``."""
+
+    stores: Stores
+    """Stores to learn from: of record, convert, or Diffusion Policy."""
+    out: Path
+    """Folder of the policy, its checkpoints and logs."""
+    algorithm: Literal["bc", "diffusion"] = "bc"
+    """Behaviour cloning or Diffusion Policy."""
+    camera: Names = ()
+    """Keys of cameras, e.g. front_rgb, or names; unset: all."""
+    state: Names = ("state",)
+    """Keys of numbers that the policy sees; "--state" alone: none."""
+    weights: Numbers = ()
+    """Share of each store; unset: every window alike."""
+    steps: Count = 2000
+    """Optimiser steps."""
+    batch_size: Count = 64
+    """Windows of a step."""
+    learning_rate: Number = 1e-3
+    """Largest of AdamW; warm-up, then a cosine to 0."""
+    observation_horizon: Count = 1
+    """Observations that the policy sees."""
+    horizon: OptionalCount = None
+    """Steps of a window; unset: just what is seen and executed."""
+    action_steps: Count = 4
+    """Actions that it executes before it looks again."""
+    image_size: Count = 64
+    """Side that frames are resized to, pixels."""
+    shift: Count = 4
+    """Augmentation: shift images by up to this many pixels."""
+    color: Annotated[Number, conf.Suppress] = 0.0
+    """Augmentation, from a file: change of gain and offset of colours."""
+    seed: Count = 0
+    """Of weights, order and augmentation."""
+    checkpoint_every: Annotated[Count, conf.Suppress] = 500
+    """Steps between checkpoints, from a file."""
+    resume: bool = False
+    """Go on from the newest checkpoint in OUT."""
+    threads: OptionalCount = None
+    """CPU threads; unset: torch's choice."""
+    cache: Annotated[Literal["disk", "memory"], conf.Suppress] = "disk"
+    """Where decoded frames are kept, from a file."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not self.stores:
+            raise ConfigError("stores: expected one or more, got none.")
+        counts = ("steps", "batch_size", "observation_horizon", "action_steps", "checkpoint_every")
+        for name in counts:
+            _at_least(name, getattr(self, name), 1)
+        for name in ("horizon", "threads"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        _at_least("image_size", self.image_size, 16)
+        _at_least("seed", self.seed, 0)
+        _at_least("shift", self.shift, 0)
+        if not 0 <= self.color <= 1:
+            raise ConfigError(f"color: expected 0 to 1, got {self.color:g}.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ConfigError(f"learning_rate: expected above 0, got {self.learning_rate:g}.")
+        if self.weights and len(self.weights) != len(self.stores):
+            raise ConfigError(
+                f"weights: expected one a store ({len(self.stores)}), got {len(self.weights)}."
+            )
+
+    @property
+    def chunk_length(self) -> int:
+        """Steps of a window: ``horizon``, or what is needed; diffusion takes even numbers only."""
+        needed = self.observation_horizon - 1 + self.action_steps
+        return self.horizon or needed + (self.algorithm == "diffusion" and needed % 2)
+
+
+def _raw() -> EditConfig:
+    return EditConfig(editor=None)
+
+
+@final
+@dataclass(frozen=True)
+class PolicyEvaluateConfig:
+    """Settings of ``spie-robo policy evaluate``."""
+
+    policy: PolicyFolder
+    """Folder that ``spie-robo policy train`` wrote."""
+    env: Text
+    """Id of a Gymnasium environment."""
+    episodes: Count
+    """Episodes to run."""
+    json: OptionalPath = None
+    """JSON file to write."""
+    max_steps: OptionalCount = None
+    """Steps of an episode at most; unset: the environment's limit."""
+    image_size: OptionalCount = None
+    """Side of the camera images in pixels; unset: the environment's."""
+    edit: EditConfig = field(default_factory=_raw)
+    """How frames are edited before the policy sees them; without an editor they stay raw."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _at_least("episodes", self.episodes, 1)
+        for name, least in (("max_steps", 1), ("image_size", 16)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), least)
+
+
+def _at_least(name: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        raise ConfigError(f"{name}: expected {minimum} or more, got {value}.")

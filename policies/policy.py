@@ -1,0 +1,153 @@
+"""A trained policy in an environment: history of observations, chunks of actions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spie_robo.data.fields import split_observation
+from spie_robo.errors import EnvError
+from spie_robo.policies.base import Policy, PolicySpec
+from spie_robo.policies.cache import resize
+from spie_robo.policies.checkpoint import read_policy
+
+_Seen = tuple[dict[str, NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@final
+class ActingPolicy:
+    """Acts with a trained policy; satisfies :class:`spie_robo.types.PolicyLike`.
+
+    It executes ``action_steps`` of each predicted chunk before it predicts again. Actions are a
+    function of the observations and of the seed of the episode.
+
+    Args:
+        policy: The trained network.
+        name: What it is called in messages.
+    """
+
+    def __init__(self, policy: Policy, name: str = "policy") -> None:
+        """Start an episode with seed 0."""
+        self._policy = policy.eval()
+        self._name = name
+        self._device = next(policy.parameters()).device
+        self._seen: deque[_Seen] = deque(maxlen=policy.spec.observation_horizon)
+        self._queue: deque[NDArray[np.float32]] = deque()
+        self._generator = torch.Generator().manual_seed(0)
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What it sees and predicts."""
+        return self._policy.spec
+
+    @property
+    def needs_observation(self) -> bool:
+        """Whether the next :meth:`act` looks at its observation.
+
+        Where it does not, the observation may be anything: a costly renderer need not be asked.
+        """
+        return len(self._queue) < self.spec.observation_horizon
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget the last episode; ``seed`` is that of a diffusion policy's noise, 0 if None."""
+        self._seen.clear()
+        self._queue.clear()
+        self._generator.manual_seed(0 if seed is None else seed)
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The next action, float32 (A,).
+
+        Args:
+            observation: Of the environment; see :attr:`needs_observation`.
+
+        Raises:
+            EnvError: If it lacks a camera or state of the policy, or has one of another size.
+        """
+        if self.needs_observation:
+            seen = self._look(observation)
+            # An episode starts as in training: the first observation stands for those before it.
+            missing = self.spec.observation_horizon - 1 if not self._seen else 0
+            self._seen.extend([seen] * (missing + 1))
+        if not self._queue:
+            self._queue.extend(self._predict())
+        return self._queue.popleft()
+
+    def check_env(self, env: gym.Env[Any, Any]) -> None:
+        """Raise if the policy cannot act in ``env``.
+
+        Raises:
+            EnvError: If actions have another size than the policy's.
+        """
+        shape = env.action_space.shape
+        if shape is None or int(np.prod(shape)) != self.spec.action_dim:
+            raise EnvError(
+                f"{self._name} is a policy of another environment: it gives "
+                f"{self.spec.action_dim} numbers an action{self._origin()}, this one takes "
+                f"{env.action_space}."
+            )
+
+    def _predict(self) -> list[NDArray[np.float32]]:
+        images = {
+            name: torch.from_numpy(np.stack([seen[0][name] for seen in self._seen])[None])
+            for name in self.spec.cameras
+        }
+        state = torch.from_numpy(np.stack([seen[1] for seen in self._seen])[None])
+        chunk = self._policy.act_chunk(
+            {name: image.to(self._device) for name, image in images.items()},
+            state.to(self._device),
+            self._generator,
+        )
+        actions: NDArray[np.float32] = chunk[0].float().cpu().numpy()
+        return list(actions)
+
+    def _look(self, observation: Mapping[str, Any]) -> _Seen:
+        """The parts of an observation that the policy sees, at its image size."""
+        numbers, images = split_observation(observation)
+        for name in self.spec.cameras:
+            if name not in images:
+                raise EnvError(
+                    f"{self._name} is a policy of another environment: it needs the camera "
+                    f"{name!r}{self._origin()}, the observation has {sorted(images)}."
+                )
+        for key in self.spec.state_keys:
+            if key not in numbers:
+                raise EnvError(
+                    f"{self._name} is a policy of another environment: it needs {key!r}"
+                    f"{self._origin()}, the observation has {sorted(numbers)}."
+                )
+        parts = [np.asarray(numbers[key], np.float32).ravel() for key in self.spec.state_keys]
+        state = np.concatenate([np.empty(0, np.float32), *parts])
+        if len(state) != self.spec.state_dim:
+            raise EnvError(
+                f"{self._name} is a policy of another environment: it expects a state of "
+                f"{self.spec.state_dim} numbers{self._origin()}, got {len(state)}."
+            )
+        side = self.spec.image_size
+        return {name: resize(images[name], side) for name in self.spec.cameras}, state
+
+    def _origin(self) -> str:
+        return f" (as in {self.spec.env_id})" if self.spec.env_id else ""
+
+
+def load_policy(folder: str | Path) -> ActingPolicy:
+    """Load the policy that ``spie-robo policy train`` left in a folder.
+
+    Raises:
+        ConfigError: If there is no policy in the folder.
+        TrainingError: If one of its files is damaged.
+
+    Example:
+        >>> policy = load_policy("runs/push")  # doctest: +SKIP
+        >>> policy.reset(seed=0)  # doctest: +SKIP
+        >>> action = policy.act(env.reset(seed=0)[0])  # doctest: +SKIP
+    """
+    policy = read_policy(Path(folder))
+    policy.to("cuda" if torch.cuda.is_available() else "cpu")
+    return ActingPolicy(policy, str(folder))

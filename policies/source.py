@@ -1,0 +1,183 @@
+"""Where windows come from: stores of this package, and those of the original Diffusion Policy."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from spie_robo.data import EpisodeStore
+from spie_robo.data.commit import SCHEMA
+from spie_robo.errors import StoreError
+
+_STORE_FILES = ("zarr.json", ".zgroup")
+
+
+class Source(ABC):
+    """Episodes in one store: arrays of all episodes together, and where each episode ends.
+
+    Attributes:
+        path: Folder of the store.
+        env_id: Gymnasium id of the environment; empty if the store does not say.
+        episode_ends: int64, (episodes,): cumulative, exclusive.
+        shapes: Shape of each array, the steps of all episodes first.
+    """
+
+    path: Path
+    env_id: str
+    episode_ends: NDArray[np.int64]
+    shapes: dict[str, tuple[int, ...]]
+
+    @abstractmethod
+    def dtype(self, key: str) -> np.dtype[Any]:
+        """Type of an array."""
+
+    @abstractmethod
+    def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop`` of an array.
+
+        Raises:
+            StoreCorruptError: If the store keeps checksums, and one does not fit.
+            StoreError: If the array cannot be decoded.
+        """
+
+    @abstractmethod
+    def fingerprint(self, key: str) -> str:
+        """Hex digits that change when the array does: a name for copies of it."""
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of all episodes together."""
+        return int(self.episode_ends[-1]) if len(self.episode_ends) else 0
+
+    def require(self, key: str) -> None:
+        """Raise unless there is such an array.
+
+        Raises:
+            StoreError: Naming the arrays that there are.
+        """
+        if key not in self.shapes:
+            raise StoreError(
+                f"{self.path}: it has no {key!r}, which the policy needs. Its keys are "
+                f"{sorted(self.shapes)}."
+            )
+
+
+@final
+class RecordedSource(Source):
+    """A store that ``spie-robo record`` or ``convert`` wrote; what is read is checked."""
+
+    def __init__(self, store: EpisodeStore) -> None:
+        """Read from ``store``."""
+        self._store = store
+        self.path, self.env_id = store.path, store.metadata.env_id
+        self.episode_ends = store.episode_ends
+        arrays = store.commit.arrays
+        self.shapes = {key: (store.n_steps, *arrays[key].row.shape) for key in store.keys}
+
+    def dtype(self, key: str) -> np.dtype[Any]:
+        """Type of an array."""
+        return np.dtype(self._store.commit.arrays[key].row.dtype)
+
+    def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of an array, their checksums compared."""
+        return self._store.array(key).read(start, stop)
+
+    def fingerprint(self, key: str) -> str:
+        """Of the whole store's content."""
+        return self._store.fingerprint()
+
+
+@final
+class ReplayBufferSource(Source):
+    """A zarr group as the original Diffusion Policy's ``ReplayBuffer`` writes it.
+
+    ``data/<key>`` and ``meta/episode_ends``, without checksums: zarr reads a chunk that is missing
+    as its fill value, and nothing can tell.
+    """
+
+    env_id = ""
+
+    def __init__(self, path: Path, root: zarr.Group) -> None:
+        """Read from the group ``root`` in the folder ``path``.
+
+        Raises:
+            StoreError: If it is no replay buffer.
+        """
+        self.path = path
+        self._arrays = _members(root, "data")
+        ends = _members(root, "meta").get("episode_ends")
+        if not self._arrays or ends is None:
+            raise StoreError(
+                f"{path}: expected an episode store or a replay buffer with data/<key> and "
+                "meta/episode_ends, found a zarr group without them."
+            )
+        self.episode_ends = np.asarray(ends[:], np.int64)
+        if (np.diff(self.episode_ends, prepend=0) < 0).any():
+            raise StoreError(f"{path}/meta/episode_ends: expected ascending row numbers.")
+        short = sorted(
+            k for k, a in self._arrays.items() if not a.ndim or a.shape[0] < self.n_steps
+        )
+        if short:
+            raise StoreError(
+                f"{path}: expected at least {self.n_steps} rows, as meta/episode_ends says, but "
+                f"{short} have fewer. Restore it from a copy."
+            )
+        self.shapes = {key: (self.n_steps, *a.shape[1:]) for key, a in self._arrays.items()}
+
+    def dtype(self, key: str) -> np.dtype[Any]:
+        """Type of an array."""
+        return np.dtype(self._arrays[key].dtype)
+
+    def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of an array."""
+        try:
+            return np.asarray(self._arrays[key][start:stop])
+        except Exception as error:  # codecs raise whatever they like on damaged bytes
+            raise StoreError(f"{self.path}/data/{key}: it cannot be decoded ({error}).") from error
+
+    def fingerprint(self, key: str) -> str:
+        """Of the names, sizes and times of the array's files."""
+        files = sorted(f for f in (self.path / "data" / key).rglob("*") if f.is_file())
+        described = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return hashlib.sha256(repr((described, self.n_steps)).encode()).hexdigest()
+
+
+def open_source(path: Path) -> Source:
+    """Open a store of this package or of the original Diffusion Policy tools.
+
+    Raises:
+        StoreError: If there is neither.
+        StoreCorruptError: If it is damaged.
+    """
+    path = Path(path).absolute()
+    if path.is_dir() and any((path / name).exists() for name in _STORE_FILES):
+        try:
+            root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise StoreError(f"{path}: its zarr group cannot be read: {error}.") from error
+        if root.attrs.get("schema") != SCHEMA:
+            return ReplayBufferSource(path, root)
+    return RecordedSource(EpisodeStore.open(path))
+
+
+def block_rows(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Rows of about 16 MB, to read at a time."""
+    return max(1, 16 * 2**20 // max(1, dtype.itemsize * math.prod(row_shape)))
+
+
+def _members(root: zarr.Group, group: str) -> dict[str, zarr.Array[Any]]:
+    try:
+        found = root[group]
+    except KeyError:
+        return {}
+    if not isinstance(found, zarr.Group):
+        return {}
+    return {name.rsplit("/", 1)[-1]: array for name, array in found.arrays()}

@@ -1,0 +1,301 @@
+"""``spie-robo policy train``: from stores to the folder of a policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.policies.base import Augmentation, Policy, PolicySpec, build_policy
+from spie_robo.policies.cache import default_cache_folder
+from spie_robo.policies.checkpoint import (
+    CONFIG,
+    Progress,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    save_policy,
+)
+from spie_robo.policies.config import PolicyTrainConfig
+from spie_robo.policies.dataset import WindowDataset
+from spie_robo.policies.windows import WindowShape
+
+MAX_SKIPPED = 10
+_CLIP = 1.0
+_WEIGHT_DECAY = 1e-6
+_LOG_EVERY = 10
+
+
+@final
+@dataclass(frozen=True)
+class PolicyTrainSummary:
+    """What a run left behind.
+
+    Attributes:
+        out: Folder of the policy.
+        steps: Steps done, those before a resume included.
+        skipped: Steps that were not finite and changed nothing.
+        loss: Running mean of the loss at the end.
+        windows: Windows that an epoch has.
+        seconds: Of the steps done now.
+        env_id: Environment that the stores name; empty if unknown.
+    """
+
+    out: Path
+    steps: int
+    skipped: int
+    loss: float
+    windows: int
+    seconds: float
+    env_id: str = ""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return (
+            f"{self.out}: {self.steps} steps on {self.windows} windows{skipped}, loss "
+            f"{self.loss:.4f}, {self.seconds:.0f} s"
+        )
+
+
+def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyTrainSummary:
+    """Train a policy as ``config`` says.
+
+    Raises:
+        ConfigError: If settings do not fit each other, ``out`` holds a run that is not to be
+            resumed, or that run had other settings.
+        StoreError: If a store cannot be used.
+        TrainingError: If a checkpoint is broken, or too many steps in a row were not finite.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    _require_free(config)
+    dataset = open_dataset(config)
+    trainer = PolicyTrainer(build_new_policy(config, dataset), dataset, config)
+    if config.resume:
+        trainer.resume()
+    started = time.perf_counter()
+    trainer.run(show=progress)
+    save_policy(config.out, trainer.averaged)
+    done = trainer.progress
+    return PolicyTrainSummary(
+        out=config.out,
+        steps=done.step,
+        skipped=done.step - done.updates,
+        loss=done.loss,
+        windows=len(dataset),
+        seconds=time.perf_counter() - started,
+        env_id=dataset.env_id,
+    )
+
+
+def open_dataset(config: PolicyTrainConfig) -> WindowDataset:
+    """The windows that ``config`` describes.
+
+    Raises:
+        StoreError: If a store cannot be used.
+        ConfigError: If settings do not fit each other.
+    """
+    return WindowDataset(
+        config.stores,
+        WindowShape(config.observation_horizon, config.chunk_length, config.action_steps),
+        cameras=config.camera or None,
+        state=config.state,
+        image_size=config.image_size,
+        weights=config.weights or None,
+        cache=default_cache_folder() if config.cache == "disk" else None,
+    )
+
+
+def build_new_policy(config: PolicyTrainConfig, dataset: WindowDataset) -> Policy:
+    """An untrained policy with weights of ``config.seed`` and the data's normalisers."""
+    spec = PolicySpec(
+        algorithm=config.algorithm,
+        cameras=tuple(dataset.cameras),
+        state_keys=dataset.state_keys,
+        state_dim=dataset.state_dim,
+        action_dim=dataset.action_dim,
+        observation_horizon=config.observation_horizon,
+        horizon=config.chunk_length,
+        action_steps=config.action_steps,
+        image_size=config.image_size,
+        env_id=dataset.env_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        policy = build_policy(spec)
+    if spec.state_dim:
+        policy.state_normalizer.fit(dataset.states)
+    policy.action_normalizer.fit(dataset.actions)
+    return policy
+
+
+@final
+class PolicyTrainer:
+    """The steps of a run: AdamW with warm-up and cosine, and an average of the weights.
+
+    Args:
+        policy: What trains.
+        dataset: What it learns from.
+        config: Everything else.
+    """
+
+    def __init__(self, policy: Policy, dataset: WindowDataset, config: PolicyTrainConfig) -> None:
+        """Build the optimiser; CUDA is used where there is one."""
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.policy, self.progress = policy.to(self._device), Progress()
+        self._dataset, self._config = dataset, config
+        self._average = AveragedModel(self.policy, avg_fn=_average)
+        self._optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY
+        )
+        self._settings = _settings(config, dataset)
+
+    @property
+    def averaged(self) -> Policy:
+        """The policy with averaged weights, which is the one to act with."""
+        return cast("Policy", self._average.module)
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one.
+
+        Raises:
+            TrainingError: If it is broken.
+            ConfigError: If the run had other settings.
+        """
+        found = checkpoints(self._config.out)
+        if found:
+            self.progress = load_checkpoint(
+                found[-1], self.policy, self._average, self._optimizer, self._settings
+            )
+
+    def run(self, until: int | None = None, *, show: bool = True) -> None:
+        """Train up to step ``until``, or to the end.
+
+        Raises:
+            TrainingError: If too many steps in a row were not finite.
+        """
+        config = self._config
+        until = config.steps if until is None else min(until, config.steps)
+        done = self.progress.step
+        with (
+            SummaryWriter(str(config.out / "logs"), purge_step=done) as log,
+            tqdm(total=until, initial=done, desc="policy", unit="step", disable=not show) as bar,
+        ):
+            while self.progress.step < until:
+                metrics = self.step()
+                step = self.progress.step
+                bar.update()
+                if step % _LOG_EVERY == 0 or step == until:
+                    bar.set_postfix(loss=f"{self.progress.loss:.4f}")
+                    for name, value in metrics.items():
+                        log.add_scalar(name, value, step)
+                if step % config.checkpoint_every == 0 or step == until:
+                    self._save()
+
+    def step(self) -> dict[str, float]:
+        """One step; a loss or gradient that is not finite changes nothing and is counted.
+
+        Raises:
+            TrainingError: If it is the last of too many in a row.
+        """
+        now, config = self.progress, self._config
+        batch = self._dataset.batch(now.step, config.batch_size, seed=config.seed)
+        augmentation = Augmentation(config.shift, config.color)
+        generator = _generator(config.seed, now.step)
+        loss, metrics = self.policy.loss(batch.to(self._device), generator, augmentation)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), _CLIP)
+        rate = learning_rate(config, now.step)
+        value = float(loss.detach())
+        finite = math.isfinite(value) and math.isfinite(float(norm))
+        if finite:
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            self._optimizer.step()
+            self._average.update_parameters(self.policy)
+            mean = value if not now.updates else now.loss + 0.02 * (value - now.loss)
+            self.progress = Progress(now.step + 1, now.updates + 1, 0, mean)
+        else:
+            self.progress = replace(
+                now, step=now.step + 1, skipped_in_a_row=now.skipped_in_a_row + 1
+            )
+            self._require_hope()
+        skipped = float(self.progress.step - self.progress.updates)
+        return {**metrics, "gradient_norm": float(norm), "learning_rate": rate, "skipped": skipped}
+
+    def _require_hope(self) -> None:
+        if self.progress.skipped_in_a_row >= MAX_SKIPPED:
+            raise TrainingError(
+                f"{self.progress.skipped_in_a_row} steps in a row changed nothing: the loss or its "
+                f"gradient is not finite since step {self.progress.step - MAX_SKIPPED}. Lower "
+                "--learning-rate; checkpoints from before are kept."
+            )
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self._config.out,
+            self.progress,
+            self.policy,
+            self._average,
+            self._optimizer,
+            self._settings,
+        )
+
+
+def learning_rate(config: PolicyTrainConfig, step: int) -> float:
+    """Linear warm-up over a tenth of the run, at most 100 steps, then a cosine to 0."""
+    warmup = max(1, min(100, config.steps // 10))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.learning_rate * min(1.0, (step + 1) / warmup) * cosine
+
+
+def _average(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential average whose memory grows with the run: decay 1 - (1 + n)^(-3/4).
+
+    The schedule of Diffusion Policy, which averages over the last part of short runs too.
+    """
+    decay = min(1 - (1 + int(count)) ** -0.75, 0.9999)
+    moved: Tensor = average + (1 - decay) * (current - average)
+    return moved
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    """What is random in a step, as a function of the seed and the step."""
+    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, Any]:
+    """What a resumed run must share, in plain values."""
+    record = dataclasses.asdict(config) | {"windows": len(dataset)}
+    record["stores"] = [str(path.resolve()) for path in config.stores]
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
+    return plain
+
+
+def _require_free(config: PolicyTrainConfig) -> None:
+    """Raise if a new run would write over another."""
+    out = config.out
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: expected a folder, there is a file. Choose another --out.")
+    if config.resume:
+        return
+    if (out / CONFIG).exists() or checkpoints(out):
+        raise ConfigError(
+            f"{out}: it holds a policy or its checkpoints already. Use --resume to go on, or "
+            "choose another --out."
+        )

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import runpy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from spie_robo.data import EpisodeStore
+from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
+from spie_robo.policies import cache as cache_module
+from spie_robo.policies.cache import default_cache_folder
+from spie_robo.policies.dataset import WindowDataset
+from spie_robo.policies.windows import WindowShape
+
+_HELPERS = runpy.run_path(str(Path(__file__).with_name("demonstrations.py")))
+SIDE, episode = _HELPERS["SIDE"], _HELPERS["episode"]
+write_replay_buffer = _HELPERS["write_replay_buffer"]
+
+SHAPE = WindowShape(2, 4, 3)
+
+
+def test_windows_hold_the_rows_of_the_store(write_store: Callable[..., Path]) -> None:
+    path = write_store(lengths=(6, 9))
+    data = WindowDataset([path], SHAPE, image_size=SIDE)
+    batch = data.windows(np.array([0, len(data) - 1]))
+    first, last = episode(0, 6), episode(1, 9)
+    assert set(batch.images) == {"front", "wrist"}
+    np.testing.assert_array_equal(batch.action[0], first["action"][[0, 0, 1, 2]])
+    np.testing.assert_array_equal(batch.action[1], last["action"][[7, 8, 8, 8]])
+    np.testing.assert_array_equal(batch.images["front"][1], last["front_rgb"][[7, 8]])
+    np.testing.assert_array_equal(batch.images["wrist"][0], first["wrist_rgb"][[0, 0]])
+    np.testing.assert_array_equal(batch.state[1], last["state"][[7, 8]])
+    assert data.env_id == "Test/Env-v0"
+
+
+def test_reads_what_diffusion_policy_wrote(tmp_path: Path) -> None:
+    rows = episode(3, 10)
+    image = rows["front_rgb"].astype(np.float32)
+    pusht = {"img": image, "action": rows["action"], "state": rows["state"]}
+    path = write_replay_buffer(tmp_path / "pusht.zarr", pusht, [4, 10])
+    data = WindowDataset([path], SHAPE, image_size=SIDE)
+    assert data.cameras == {"img": "img"} and data.env_id == ""
+    batch = data.windows(np.array([len(data) - 1]))
+    np.testing.assert_array_equal(batch.images["img"][0], rows["front_rgb"][[8, 9]])
+    np.testing.assert_array_equal(batch.action[0], rows["action"][[8, 9, 9, 9]])
+
+
+def test_images_in_0_to_1_are_scaled(tmp_path: Path) -> None:
+    rows = episode(3, 6)
+    data = {"img": rows["front_rgb"].astype(np.float32) / 255, "action": rows["action"]}
+    path = write_replay_buffer(tmp_path / "b.zarr", data, [6])
+    found = WindowDataset([path], SHAPE, state=(), image_size=SIDE).windows(np.array([1]))
+    np.testing.assert_array_equal(found.images["img"][0], rows["front_rgb"][[0, 1]])
+    assert found.state.shape == (1, 2, 0)
+
+
+def test_an_epoch_is_every_window_once_and_seeds_order_it(write_store: Callable[..., Path]) -> None:
+    data = WindowDataset([write_store()], SHAPE, image_size=SIDE)
+    size = 3
+    assert data.batches_in_epoch(size) == len(data) // size
+
+    def epoch(seed: int, number: int) -> np.ndarray:
+        first = number * data.batches_in_epoch(size)
+        parts = [data.batch(first + i, size, seed=seed) for i in range(len(data) // size)]
+        return np.concatenate([part.action.numpy().reshape(size, -1) for part in parts])
+
+    every = data.windows(np.arange(len(data))).action.numpy().reshape(len(data), -1)
+    rows = epoch(0, 0)
+    assert len(np.unique(rows, axis=0)) == len(rows)
+    assert {row.tobytes() for row in rows} <= {row.tobytes() for row in every}
+    np.testing.assert_array_equal(epoch(0, 0), rows)
+    assert not np.array_equal(epoch(1, 0), rows)
+    assert not np.array_equal(epoch(0, 1), rows)
+
+
+def test_weights_are_the_shares_of_the_stores(write_store: Callable[..., Path]) -> None:
+    def mark(value: float) -> Callable[[dict], object]:
+        return lambda rows: rows["action"].fill(value)
+
+    small = write_store("small.zarr", (6,), change=mark(1.0))
+    large = write_store("large.zarr", (40, 40), change=mark(0.0))
+    data = WindowDataset([small, large], SHAPE, image_size=SIDE, weights=[1, 1])
+    steps = data.batches_in_epoch(len(data))
+    assert steps == 1
+    drawn = data.batch(0, len(data), seed=0).action[:, 0, 0]
+    assert abs(float(drawn.mean()) - 0.5) <= 1 / len(data)
+    unweighted = WindowDataset([small, large], SHAPE, image_size=SIDE)
+    assert float(unweighted.batch(0, len(data), seed=0).action.mean()) < 0.1
+
+
+def test_a_batch_larger_than_the_store_repeats_windows(write_store: Callable[..., Path]) -> None:
+    data = WindowDataset([write_store(lengths=(5,))], SHAPE, image_size=SIDE)
+    assert data.batch(7, 50, seed=0).action.shape == (50, 4, 2)
+
+
+def test_raw_frames_stand_in_where_nothing_was_edited(write_store: Callable[..., Path]) -> None:
+    def edit(rows: dict) -> None:
+        rows["front_raw"] = rows["front_rgb"]
+        rows["front_rgb"] = 255 - rows["front_rgb"]
+
+    raw = write_store("raw.zarr", (6,))
+    edited = write_store("edited.zarr", (6,), change=edit)
+    data = WindowDataset([edited, raw], SHAPE, cameras=["front_raw"], image_size=SIDE)
+    assert data.cameras == {"front": "front_raw"}
+    half = len(data) // 2
+    batch = data.windows(np.arange(len(data))).images["front"]
+    np.testing.assert_array_equal(batch[:half], batch[half:])
+    mixed = WindowDataset([edited, raw], SHAPE, cameras=["front"], image_size=SIDE)
+    batch = mixed.windows(np.arange(len(mixed))).images["front"]
+    np.testing.assert_array_equal(255 - batch[:half], batch[half:])
+
+
+def test_frames_are_resized(write_store: Callable[..., Path]) -> None:
+    data = WindowDataset([write_store()], SHAPE, image_size=16)
+    frame = data.windows(np.array([0])).images["front"][0, 0].numpy()
+    expected = cache_module.resize(episode(0, 6)["front_rgb"][0], 16)
+    np.testing.assert_array_equal(frame, expected)
+
+
+def test_damage_is_an_error_and_leaves_no_cache(
+    write_store: Callable[..., Path], cache_home: Path
+) -> None:
+    path = write_store(lengths=(30,))
+    files = [f for f in (path / "data" / "front_rgb").rglob("*") if f.is_file()]
+    chunk = next(f for f in files if f.name != "zarr.json")
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    chunk.write_bytes(content)
+    with pytest.raises(StoreCorruptError):
+        WindowDataset([path], SHAPE, image_size=SIDE, cache=default_cache_folder())
+    left = [f.name for f in cache_home.rglob("*") if f.is_file()]
+    assert not [name for name in left if "front_rgb" in name]
+
+
+def test_the_cache_is_used_and_rebuilt_when_it_is_wrong(
+    write_store: Callable[..., Path], cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_store()
+
+    def frames() -> np.ndarray:
+        data = WindowDataset([path], SHAPE, image_size=16, cache=default_cache_folder())
+        return data.windows(np.arange(len(data))).images["front"].numpy()
+
+    expected = frames()
+    file = next(cache_home.rglob("front_rgb-16px.npy"))
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "_decode", lambda *_: pytest.fail("decoded again"))
+        np.testing.assert_array_equal(frames(), expected)
+    file.write_bytes(file.read_bytes()[:-5])
+    np.testing.assert_array_equal(frames(), expected)
+    file.write_bytes(b"rubbish")
+    np.testing.assert_array_equal(frames(), expected)
+    assert not list(cache_home.rglob("*.partial"))
+
+
+def test_another_store_at_the_same_path_has_another_cache(
+    write_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    def frames(path: Path) -> np.ndarray:
+        data = WindowDataset([path], SHAPE, image_size=16, cache=default_cache_folder())
+        return data.windows(np.arange(len(data))).images["front"].numpy()
+
+    path = write_store(lengths=(8,))
+    before = frames(path)
+    shutil.rmtree(path)
+    after = frames(write_store(lengths=(8,), first=5))
+    assert before.shape == after.shape and not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cameras": ["side"]}, "has no 'side'.*front_rgb"),
+        ({"state": ("joints",)}, "has no 'joints'.*action.*state"),
+        ({"cameras": ["state"]}, "expected images"),
+        ({"cameras": ["front", "front_rgb"]}, "expected each once"),
+        ({"cameras": [], "state": ()}, "neither"),
+        ({"weights": [1, 2]}, r"expected one a store \(1\), got 2"),
+        ({"weights": [-1]}, "expected 0 or more"),
+    ],
+)
+def test_refuses_what_does_not_fit(
+    write_store: Callable[..., Path], settings: dict, message: str
+) -> None:
+    with pytest.raises((StoreError, ConfigError), match=message):
+        WindowDataset([write_store()], SHAPE, image_size=16, **settings)
+
+
+def test_refuses_stores_that_differ_or_cannot_be_read(
+    write_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = write_store("a.zarr")
+    wider = write_store("b.zarr", action_dim=3)
+    with pytest.raises(StoreError, match=r"b\.zarr: expected actions of 2 .*a\.zarr, got 3"):
+        WindowDataset([store, wider], SHAPE, image_size=16)
+    blind = write_store("c.zarr", drop=("wrist_rgb",))
+    with pytest.raises(StoreError, match=r"c\.zarr: it has no 'wrist_rgb'"):
+        WindowDataset([store, blind], SHAPE, image_size=16)
+    broken = write_store("d.zarr", change=lambda rows: rows["action"].__setitem__((2, 0), np.nan))
+    with pytest.raises(StoreError, match="'action' is not finite in step 2"):
+        WindowDataset([broken], SHAPE, image_size=16)
+    with pytest.raises(StoreError, match="found nothing"):
+        WindowDataset([tmp_path / "nowhere.zarr"], SHAPE)
+    with pytest.raises(ConfigError, match="expected one or more"):
+        WindowDataset([], SHAPE)
+
+
+def test_refuses_groups_that_are_no_replay_buffers(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "empty.zarr", mode="w", zarr_format=2)
+    with pytest.raises(StoreError, match="without them"):
+        WindowDataset([tmp_path / "empty.zarr"], SHAPE)
+    rows = {"action": np.zeros((5, 2), np.float32), "img": episode(0, 5)["front_rgb"]}
+    short = write_replay_buffer(tmp_path / "short.zarr", rows, [4, 8])
+    with pytest.raises(StoreError, match="at least 8 rows"):
+        WindowDataset([short], SHAPE, state=())
+    dark = write_replay_buffer(
+        tmp_path / "dark.zarr", rows | {"img": rows["img"].astype(np.float32) - 300}, [5]
+    )
+    with pytest.raises(StoreError, match="expected images in"):
+        WindowDataset([dark], SHAPE, state=())
+
+
+def test_reading_is_much_faster_than_oindex(write_store: Callable[..., Path]) -> None:
+    path = write_store(lengths=(120, 120))
+    data = WindowDataset([path], SHAPE, image_size=SIDE, cache=default_cache_folder())
+    array = zarr.open_group(path, mode="r")["data"]["front_rgb"]
+    rng = np.random.default_rng(0)
+    chosen = [rng.integers(0, len(data), 16) for _ in range(6)]
+    index = data._parts[0].windows
+
+    def seconds(read: Callable[[np.ndarray], object]) -> float:
+        read(chosen[0])
+        started = time.perf_counter()
+        for windows in chosen:
+            read(windows)
+        return time.perf_counter() - started
+
+    slow = seconds(lambda w: [array.oindex[np.unique(rows)] for rows in index.rows(w, 2)])
+    fast = seconds(data.windows)
+    assert EpisodeStore.open(path).n_steps == 240
+    assert fast < slow / 10
