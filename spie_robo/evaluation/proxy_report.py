@@ -1,0 +1,113 @@
+"""Proxy fidelity for people: a table, a sentence for each comparison, and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from spie_robo.evaluation.proxy import Comparison, Interval, ProxyFidelity, SimulatorFidelity
+
+
+def format_fidelity(result: ProxyFidelity) -> str:
+    """The table as aligned text: a line a simulator."""
+    percent = f"{100 * result.confidence:g} %"
+    lines = [["simulator", "policies", f"Pearson r [{percent}]", f"MMRV [{percent}]"]]
+    for one in result.simulators:
+        r = "undefined" if one.pearson is None else f"{one.pearson:.3f}"
+        lines.append(
+            [
+                one.name,
+                str(one.policies),
+                f"{r}{_bracket(one.pearson_interval)}",
+                f"{one.mmrv:.3f}{_bracket(one.mmrv_interval)}",
+            ]
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rows = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    ]
+    return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:]])
+
+
+def notes(result: ProxyFidelity) -> tuple[str, ...]:
+    """What a reader of the table must know: where r is undefined, and what was resampled."""
+    found = [note for one in result.simulators if (note := _undefined(one, result)) is not None]
+    resampled = ", ".join(result.resampled_episodes)
+    also = f"; episodes are, of {resampled}" if resampled else "; episodes are not"
+    found.append(
+        f"Intervals: {result.resamples} bootstrap resamples of the policies{also}; seed "
+        f"{result.seed}."
+    )
+    return tuple(found)
+
+
+def _undefined(one: SimulatorFidelity, result: ProxyFidelity) -> str | None:
+    if one.pearson is None:
+        return (
+            f"{one.name}: all {one.policies} policies have the same rate, so Pearson r is "
+            "undefined; this simulator does not tell them apart."
+        )
+    if one.pearson_interval is None:
+        return (
+            f"{one.name}: r is undefined in {one.undefined} of {result.resamples} resamples, too "
+            "many for an interval; more policies are needed."
+        )
+    return None
+
+
+def verdict(comparison: Comparison) -> str:
+    """One sentence: which of two simulators predicts better, and whether that is more than chance.
+
+    A simulator predicts better if its r is higher and its MMRV no higher, or the other way round.
+    """
+    name, baseline = comparison.name, comparison.baseline
+    details = f"r {_gain(comparison.pearson_gain, comparison.pearson_interval, 'higher', 'lower')}"
+    violation = _gain(comparison.mmrv_gain, comparison.mmrv_interval, "lower", "higher")
+    details += f", MMRV {violation}"
+    gains = [comparison.mmrv_gain]
+    if comparison.pearson_gain is not None:
+        gains.append(comparison.pearson_gain)
+    if any(gain > 0 for gain in gains) and any(gain < 0 for gain in gains):
+        return f"{name} and {baseline} are each better by one measure: {details} for {name}."
+    if not any(gains):
+        return f"{name} and {baseline} predict equally well: {details}."
+    better, worse = (name, baseline) if sum(gains) > 0 else (baseline, name)
+    shown = [comparison.pearson_interval, comparison.mmrv_interval]
+    sure = any(interval is not None and _excludes_zero(interval) for interval in shown)
+    hedge = "" if sure else ", but these policies are too few or too alike to be sure"
+    return f"{better} predicts better than {worse}{hedge}: {details} for {name}."
+
+
+def _gain(gain: float | None, interval: Interval | None, better: str, worse: str) -> str:
+    if gain is None:
+        return "cannot be compared"
+    words = f"{abs(gain):.3f} {better if gain >= 0 else worse}"
+    if interval is None:
+        return f"{words} (no interval)"
+    low, high = interval
+    zero = "excludes" if _excludes_zero(interval) else "includes"
+    return f"{words} (gain {low:+.3f} to {high:+.3f}, {zero} zero)"
+
+
+def _excludes_zero(interval: Interval) -> bool:
+    return interval[0] > 0 or interval[1] < 0
+
+
+def _bracket(interval: Interval | None) -> str:
+    return "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def fidelity_as_json(result: ProxyFidelity, source: str) -> dict[str, Any]:
+    """The result as plain JSON values; what is undefined is null.
+
+    Args:
+        result: What was measured.
+        source: The file that the rates came from.
+    """
+    return {
+        "source": source,
+        **asdict(result),
+        "verdicts": [verdict(comparison) for comparison in result.comparisons],
+        "notes": list(notes(result)),
+    }
