@@ -37,7 +37,7 @@ from spie_robo.feedback.judges.patches import load_patch_judge
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.feedback.semantic import SemanticScore
 from spie_robo.training.checkpoint import Position, Row
-from spie_robo.training.config import TrainConfig
+from spie_robo.training.config import TrainConfig, default_config
 from spie_robo.training.inputs import TrainingData
 from spie_robo.training.preview import deployed_edits, grid
 from spie_robo.training.run import TrainingRun, build_trainer, prepare, write_adapter
@@ -70,29 +70,47 @@ def changed(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
     return apply
 
 
+def ranking(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
+    """A variant of the settings for objectives that learn from rankings."""
+    return lambda _: changed(**changes)(default_config("nft"))
+
+
+WIDE = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "proj_in",
+    "proj_out",
+)
+
 VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "default": changed(),
-    "spie": changed(objective="spie"),
-    "four-steps": changed(rollout__steps=4, rollout__eta=1.0, nft__timesteps=(0.2, 1.0)),
-    "explore": changed(rollout__exploration=1.0),
-    "no-pull": changed(nft__pull=0.0),
-    "equal-weights-no-pull": changed(nft__pull=0.0, feedback__structural_weight=1.0),
-    "four-updates": changed(optimizer__updates=4),
     "semantic-only": changed(feedback__structural_weight=0.0),
     "structural-only": changed(feedback__semantic_weight=0.0),
+    "structure-weight-1": changed(feedback__structural_weight=1.0),
     "monocular": changed(feedback__structure="monocular"),
     "paper-semantics": changed(feedback__semantic="paper"),
+    "one-layer": changed(feedback__patch_judge="embedded"),
     "table-region": changed(feedback__region="names", feedback__region_names=("table",)),
     "table-region-no-reconstruction": changed(
         feedback__region="names", feedback__region_names=("table",), feedback__rec_lambda=0.0
     ),
     "one-photo": changed(),
     "no-visual-prompt": changed(use_references=False),
-    "learning-rate-3e-5": changed(optimizer__learning_rate=3e-5),
-    "learning-rate-x3": changed(),
-    "edits-2": changed(rollout__edits=2),
-    "same-noise": changed(rollout__same_noise=True),
-    "batch-z-scores": changed(group_advantages=False),
+    "wide-adapter": changed(adapter__targets=WIDE),
+    "pull": changed(draft__pull=0.3),
+    "nft": ranking(),
+    "spie": ranking(objective="spie"),
+    "nft-four-steps": ranking(rollout__steps=4, rollout__eta=1.0, nft__timesteps=(0.2, 1.0)),
+    "nft-explore": ranking(rollout__exploration=1.0),
+    "nft-no-pull": ranking(nft__pull=0.0),
+    "nft-equal-weights-no-pull": ranking(nft__pull=0.0, feedback__structural_weight=1.0),
+    "nft-four-updates": ranking(optimizer__updates=4),
+    "nft-learning-rate-x3": ranking(optimizer__learning_rate=3e-3),
 }
 
 
@@ -155,9 +173,6 @@ def color_histogram(images: Sequence[RGB]) -> NDArray[np.float64]:
 def variant_config(name: str, base: TrainConfig, seed: int, epochs: int) -> TrainConfig:
     """The settings of a variant."""
     config = VARIANTS[name](base)
-    if name == "learning-rate-x3":
-        rate = 3 * base.optimizer.learning_rate
-        config = changed(optimizer__learning_rate=rate)(config)
     return dataclasses.replace(config, seed=seed, epochs=epochs, preview=TEST_FRAMES)
 
 

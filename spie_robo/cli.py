@@ -77,11 +77,12 @@ def _parse(words: list[str]) -> tuple[str, Any]:
         SystemExit: From tyro, after help (0) or a wrong flag (2).
     """
     words, file = _take_config(words)
-    words = words or ["--help"]
+    words, group = _join_words(words or ["--help"])
     name = words[0]
-    if not name.startswith("-") and name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(COMMANDS)}."
+    known = {key: command for key, command in COMMANDS.items() if key.startswith(group)}
+    if not name.startswith("-") and name not in known:
+        close = difflib.get_close_matches(name, [*known, *_groups()], n=1)
+        advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
         raise ConfigError(f"{name!r} is no command. {advice}")
     values: dict[str, Any] = {}
     if file is not None and name in COMMANDS:
@@ -98,7 +99,7 @@ def _parse(words: list[str]) -> tuple[str, Any]:
                 description=command.summary,
             ),
         ]
-        for key, command in COMMANDS.items()
+        for key, command in known.items()
     )
     options: Any = tyro.cli(
         cast("Any", Union[choices]),  # noqa: UP007 - the members are only known here
@@ -108,6 +109,21 @@ def _parse(words: list[str]) -> tuple[str, Any]:
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     return name, options
+
+
+def _groups() -> set[str]:
+    """First words of the commands of two words."""
+    return {key.split()[0] for key in COMMANDS if " " in key}
+
+
+def _join_words(words: list[str]) -> tuple[list[str], str]:
+    """``words`` with a command of two words as one, and how the commands to choose from begin."""
+    if words[0] not in _groups():
+        return words, ""
+    group, rest = words[0], words[1:] or ["--help"]
+    if rest[0].startswith("-"):
+        return rest, f"{group} "
+    return [f"{group} {rest[0]}", *rest[1:]], f"{group} "
 
 
 def _take_config(words: list[str]) -> tuple[list[str], Path | None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from spie_robo import config, config_files
+from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
 
 
 @final
@@ -61,20 +62,31 @@ def record(options: config.RecordConfig) -> int:
 
 def convert(options: config.ConvertConfig) -> int:
     """Edit the cameras of recorded episodes."""
-    from spie_robo.converting import convert
+    from spie_robo.converting import convert, plan
 
+    if options.dry_run:
+        print(plan(options))
+        print("Nothing was written. Next: the same command without --dry-run")
+        return 0
     print(f"{convert(options)}.")
-    page = options.out.with_suffix(".html")
-    print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
+    if options.to == "zarr":
+        page = options.out.with_suffix(".html")
+        print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
+    else:
+        back = _quote(options.out.with_name(f"{options.out.name}.zarr"))
+        print(f"Next: spie-robo convert {_quote(options.out)} {back} --editor none --dry-run")
     return 0
 
 
 def train(options: config.TrainOptions) -> int:
     """Post-train an editor on photos of a lab."""
-    from spie_robo.training.config import TrainConfig
+    from spie_robo.training.config import TrainConfig, default_config
 
     file = options.config
-    settings = TrainConfig() if file is None else config_files.load_config(TrainConfig, file)
+    if file is None:
+        settings = default_config(options.objective or "draft")
+    else:
+        settings = config_files.load_config(TrainConfig, file)
     given = {name: getattr(options, name) for name in ("editor", "epochs", "objective", "seed")}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.no_references:
@@ -115,6 +127,53 @@ def evaluate(options: config.EvaluateConfig) -> int:
     return 0
 
 
+def evaluate_proxy(options: config.ProxyConfig) -> int:
+    """Say how well simulators predict success in reality."""
+    from spie_robo.evaluation.proxy import proxy_fidelity
+    from spie_robo.evaluation.proxy_csv import read_proxy_table
+    from spie_robo.evaluation.proxy_report import fidelity_as_json, format_fidelity, notes, verdict
+    from spie_robo.output_files import require_place, write_json
+
+    if options.json is not None:
+        require_place(options.json)
+    table = read_proxy_table(options.file)
+    result = proxy_fidelity(
+        table.real, table.simulators, seed=options.seed, resamples=options.resamples
+    )
+    print(format_fidelity(result))
+    for line in (*notes(result), *map(verdict, result.comparisons)):
+        print(line)
+    if options.json is not None:
+        write_json(options.json, fidelity_as_json(result, str(options.file)))
+        print(f"Written: {options.json}.")
+    return 0
+
+
+def policy_train(options: PolicyTrainConfig) -> int:
+    """Train a policy on episodes."""
+    from spie_robo.policies.training import train_policy
+
+    summary = train_policy(options)
+    print(f"{summary}.")
+    env = shlex.quote(summary.env_id) if summary.env_id else "ID"
+    command = f"spie-robo policy evaluate {_quote(options.out)} --env {env} --episodes 50"
+    print(f"Next: {command}")
+    return 0
+
+
+def policy_evaluate(options: PolicyEvaluateConfig) -> int:
+    """Say how often a policy solves its task."""
+    from spie_robo.policies.evaluating import run_policy_evaluation
+
+    result = run_policy_evaluation(options)
+    written = "" if options.json is None else f" Written: {options.json}."
+    print(f"{options.policy} in {options.env}: {result}.{written}")
+    out = options.policy.with_suffix(".zarr")
+    command = f"spie-robo record --env {shlex.quote(options.env)} --episodes 5"
+    print(f"Next: {command} --policy {_quote(options.policy)} --out {_quote(out)}")
+    return 0
+
+
 def info(options: config.InfoConfig) -> int:
     """Say what is in a store."""
     from spie_robo.data import describe_store
@@ -139,6 +198,24 @@ def report(options: config.ReportConfig) -> int:
     size = write_report(options.store, options.out, frames=options.frames).stat().st_size
     print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
     return 0
+
+
+def doctor(options: config.DoctorConfig) -> int:
+    """Check this machine and installation; a failure gives exit code 1."""
+    from spie_robo.doctor import diagnose
+    from spie_robo.doctor_report import checks_as_json, format_checks, healthy, summary
+    from spie_robo.doctor_self_test import run_self_test
+    from spie_robo.output_files import require_place, write_json
+
+    if options.json is not None:
+        require_place(options.json)
+    results = diagnose(None if options.no_self_test else run_self_test)
+    print(format_checks(results))
+    if options.json is not None:
+        write_json(options.json, checks_as_json(results))
+        print(f"Written: {options.json}.")
+    print(summary(results))
+    return 0 if healthy(results) else 1
 
 
 def pretrain(options: config.PretrainOptions) -> int:
@@ -181,7 +258,7 @@ COMMANDS = {
     "convert": Command(
         config.ConvertConfig,
         convert,
-        "Edit the cameras of recorded episodes; copy the rest byte for byte.",
+        "Edit recorded episodes of any format; copy the rest byte for byte.",
         lambda o: f"finished episodes are in {o.out}; run the same command again to go on.",
     ),
     "train": Command(
@@ -196,10 +273,31 @@ COMMANDS = {
         "Compare editors on the same frames: SPIE's table, JSON and a page.",
         _nothing,
     ),
+    "evaluate-proxy": Command(
+        config.ProxyConfig,
+        evaluate_proxy,
+        "Does success in a simulator predict success in reality? Pearson and MMRV.",
+        _nothing,
+    ),
+    "policy train": Command(
+        PolicyTrainConfig,
+        policy_train,
+        "Train a policy on episodes: behaviour cloning or Diffusion Policy.",
+        lambda o: f"checkpoints are in {o.out}; run it again with --resume to go on.",
+    ),
+    "policy evaluate": Command(
+        PolicyEvaluateConfig, policy_evaluate, "Say how often a policy solves its task.", _nothing
+    ),
     "info": Command(config.InfoConfig, info, "Say what is in a store.", _nothing),
     "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _nothing),
     "report": Command(
         config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _nothing
+    ),
+    "doctor": Command(
+        config.DoctorConfig,
+        doctor,
+        "Check this machine and installation, with a self-test of the editor.",
+        _nothing,
     ),
     "pretrain": Command(
         config.PretrainOptions,

@@ -23,6 +23,9 @@ OptionalPath: TypeAlias = Annotated[Path | None, conf.arg(metavar="PATH")]
 OptionalCount: TypeAlias = Annotated[int | None, conf.arg(metavar="N")]
 Count: TypeAlias = Annotated[int, conf.arg(metavar="N")]
 Names: TypeAlias = Annotated[tuple[str, ...], conf.arg(metavar="NAME ...")]
+DataFormat: TypeAlias = Literal[
+    "zarr", "diffusion-policy", "diffusion-policy-zip", "umi", "lerobot", "robomimic", "minari"
+]
 Store: TypeAlias = Annotated[Path, conf.arg(metavar="STORE"), conf.Positional]
 
 
@@ -99,7 +102,7 @@ class RecordConfig:
     out: Path
     """The store to write; must not exist yet."""
     policy: Text = "expert"
-    """What acts: "expert" (of the SpieRobo environments) or "random"."""
+    """What acts: "expert" (of SpieRobo's tasks), "random", or a policy's folder."""
     max_steps: OptionalCount = None
     """Steps of an episode at most; unset: the environment's limit."""
     image_size: OptionalCount = None
@@ -113,8 +116,10 @@ class RecordConfig:
         """Check the ranges."""
         _not_empty("env", self.env)
         _at_least("episodes", self.episodes, 1)
-        if self.policy not in ("expert", "random"):
-            raise ConfigError(f"policy: expected 'expert' or 'random', got {self.policy!r}.")
+        if self.policy not in ("expert", "random") and not Path(self.policy).is_dir():
+            raise ConfigError(
+                f"policy: expected 'expert', 'random' or a policy's folder, got {self.policy!r}."
+            )
         if self.max_steps is not None:
             _at_least("max_steps", self.max_steps, 1)
         if self.image_size is not None:
@@ -127,21 +132,27 @@ class ConvertConfig:
     """Settings of ``spie-robo convert``."""
 
     source: Annotated[Path, conf.arg(metavar="IN"), conf.Positional]
-    """The store to read."""
+    """What to read: a store, or a data set in a format of --to."""
     out: Annotated[Path, conf.arg(metavar="OUT"), conf.Positional]
-    """The store to write; a conversion that was cut off goes on."""
-    to: Literal["zarr"] = "zarr"
-    """Format to write."""
+    """What to write; a conversion that was cut off goes on."""
+    to: Annotated[DataFormat, conf.arg(metavar="FORMAT")] = "zarr"
+    """zarr (our store), diffusion-policy[-zip], umi, lerobot, robomimic or minari."""
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
     batch_size: Count = 8
     """Frames edited at once; it does not change the result."""
+    fps: OptionalCount = None
+    """Steps a second, for lerobot, where IN does not say."""
+    dry_run: bool = False
+    """Print what would be done, how long it takes and how large it gets."""
     edit: EditConfig = field(default_factory=EditConfig)
-    """How frames are edited."""
+    """How frames are edited; --editor none changes the format alone."""
 
     def __post_init__(self) -> None:
         """Check the ranges, and that the two stores differ."""
         _at_least("batch_size", self.batch_size, 1)
+        if self.fps is not None:
+            _at_least("fps", self.fps, 1)
         if self.source.resolve() == self.out.resolve():
             raise ConfigError(
                 f"out: expected another path than the source, got {self.out} twice. "
@@ -221,7 +232,7 @@ class TrainOptions:
     """The base: preset, pipeline folder or Hub id; unset: the file's."""
     epochs: OptionalCount = None
     """Epochs (the paper's training steps); unset: the file's."""
-    objective: Literal["spie", "nft"] | None = None
+    objective: Literal["spie", "nft", "draft"] | None = None
     """What the update maximises; unset: the file's."""
     seed: OptionalCount = None
     """Of everything that is random; unset: the file's."""
@@ -270,6 +281,37 @@ class ReportConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         _at_least("frames", self.frames, 2)
+
+
+@final
+@dataclass(frozen=True)
+class ProxyConfig:
+    """Settings of ``spie-robo evaluate-proxy``."""
+
+    file: Annotated[Path, conf.arg(metavar="FILE.csv"), conf.Positional]
+    """Columns policy, real, sim and further simulators, success in 0..1."""
+    json: OptionalPath = None
+    """JSON file to write."""
+    seed: Count = 0
+    """Seed of the bootstrap."""
+    resamples: Count = 10_000
+    """Resamples of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _at_least("seed", self.seed, 0)
+        _at_least("resamples", self.resamples, 100)
+
+
+@final
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Settings of ``spie-robo doctor``."""
+
+    json: OptionalPath = None
+    """JSON file to write."""
+    no_self_test: bool = False
+    """Do not edit a frame, which takes about ten seconds."""
 
 
 @final

@@ -143,10 +143,18 @@ def make_policy(name: str, env: gym.Env[Any, Any]) -> PolicyLike:
     """The policy that ``--policy`` names.
 
     Raises:
-        EnvError: If the environment has no scripted expert.
+        EnvError: If the environment has no scripted expert, or the policy is of another one.
+        ConfigError: If there is no policy in that folder.
+        TrainingError: If the policy's files are damaged.
     """
     if name == "random":
         return RandomPolicy(env.action_space)
+    if name != "expert":
+        from spie_robo.policies.policy import load_policy
+
+        learned = load_policy(name)
+        learned.check_env(env)
+        return learned
     from spie_robo.envs.experts import make_expert
 
     expert: PolicyLike = make_expert(env)

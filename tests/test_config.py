@@ -81,7 +81,7 @@ def test_missing_settings_and_files_are_named(tmp_path: Path) -> None:
         (
             RecordConfig,
             {"env": "A", "episodes": 1, "out": Path("o"), "policy": "best"},
-            "policy: expected 'expert' or 'random', got 'best'",
+            "policy: expected 'expert', 'random' or a policy's folder, got 'best'",
         ),
         (
             RecordConfig,

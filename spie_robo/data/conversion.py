@@ -56,7 +56,7 @@ class ConvertOptions:
 def identify(
     source_name: str,
     source_fingerprint: str,
-    editor: ImageEditor,
+    editor: ImageEditor | None,
     guard: Guard | None,
     options: ConvertOptions,
 ) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def identify(
     return {
         "source": source_name,
         "source_fingerprint": source_fingerprint,
-        "editor": editor.id,
+        "editor": None if editor is None else editor.id,
         "guard": None if guard is None else str(getattr(guard, "id", type(guard).__name__)),
         "cameras": sorted(options.cameras),
         "steps": options.steps,

@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
+from spie_robo.data.formats.registry import open_source
 from spie_robo.data.frames import camera_frames
+from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
 from spie_robo.data.seeds import episode_seed
@@ -68,42 +70,43 @@ class ConvertSummary:
 def convert_store(
     source: str | Path,
     out: str | Path,
-    editor: ImageEditor,
+    editor: ImageEditor | None,
     guard: Guard | None = None,
     options: ConvertOptions | None = None,
     *,
     progress: bool = True,
 ) -> ConvertSummary:
-    """Edit the frames of a store into a new store; everything else is kept byte for byte.
+    """Edit the frames of a data set into a new store; everything else is kept byte for byte.
 
     A camera that was edited before is edited again from its raw frames. The source is only read.
 
     Args:
-        source: The store to read.
+        source: The store to read, or a data set in a foreign format, which is found by looking.
         out: Where to write; a path where nothing is, or where this very conversion was cut short.
-        editor: Makes the edits.
+        editor: Makes the edits; None copies every frame as it is.
         guard: Judges them; None accepts all.
         options: What to do; None is the defaults.
         progress: Show a progress bar.
 
     Raises:
-        StoreError: If there is no store at ``source``, ``out`` holds something else, or the disk
-            is full. What was committed by then is resumed by the same call.
+        StoreError: If there is no data set at ``source``, ``out`` holds something else, or the
+            disk is full. What was committed by then is resumed by the same call.
+        MissingExtraError: If the format of the source needs a package that is not installed.
         StoreCorruptError: If the source is damaged, or the output does not read back as written.
         EditorError: If the editor fails.
     """
     options = options or ConvertOptions()
-    store = EpisodeStore.open(source)
-    target = Path(out).absolute()
-    _require_apart(store.path, target)
-    cameras = _cameras(store, options)
-    identity = identify(store.path.name, store.fingerprint(), editor, guard, options)
-    guarded = GuardedEditor(editor, guard, options.references, options.instruction, options.retries)
+    store = open_source(source)
+    target, path = Path(out).absolute(), Path(source).absolute()
+    _require_apart(path, target)
+    cameras = () if editor is None else _cameras(store, options)
+    identity = identify(path.name, store.fingerprint(), editor, guard, options)
+    guarded = None if editor is None else _guarded(editor, guard, options)
     with _open_output(store, target, editor, identity, options) as writer:
         resumed_at = writer.n_episodes
         if not writer.complete:
             convert_episodes(store, writer, guarded, cameras, options, progress=progress)
-            _check(store, writer.path, cameras, progress)
+            _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
     return ConvertSummary(target, len(store), frames, accepted, resumed_at)
@@ -112,7 +115,7 @@ def convert_store(
 def convert_episodes(
     source: EpisodeSource,
     sink: EpisodeSink,
-    guarded: GuardedEditor,
+    guarded: GuardedEditor | None,
     cameras: tuple[str, ...],
     options: ConvertOptions,
     *,
@@ -126,20 +129,25 @@ def convert_episodes(
     Args:
         source: Episodes to edit.
         sink: Takes the edited ones, in order.
-        guarded: Makes and judges the edits.
+        guarded: Makes and judges the edits; None copies the frames.
         cameras: Cameras to edit.
         options: ``batch_size`` and ``seed`` are used here.
         progress: Show a progress bar.
     """
     todo = range(sink.n_episodes, len(source))
-    total = sum(source.episode_length(i) for i in todo) * len(cameras)
+    steps = sum(source.episode_length(i) for i in todo)
+    total, unit = (steps, "step") if guarded is None else (steps * len(cameras), "frame")
     tried = accepted = 0
-    with tqdm(total=total, desc="convert", unit="frame", disable=not progress) as bar:
+    with tqdm(total=total, desc="convert", unit=unit, disable=not progress) as bar:
         for i in todo:
             seed = int(source.seeds[i])
             sink.begin_episode(None if seed < 0 else seed)
             for start, stop in _blocks(source.episode_length(i), options.batch_size):
                 rows = source.read_rows(i, start, stop)
+                if guarded is None:
+                    sink.extend(rows)
+                    bar.update(stop - start)
+                    continue
                 edits = _edit_rows(source.metadata, rows, guarded, cameras, i, options)
                 sink.extend(_edited_rows(rows, edits))
                 results = [edit for of_camera in edits.values() for edit in of_camera]
@@ -196,6 +204,10 @@ def _cameras(source: EpisodeSource, options: ConvertOptions) -> tuple[str, ...]:
     return tuple(c for c in present if not options.cameras or c in options.cameras)
 
 
+def _guarded(editor: ImageEditor, guard: Guard | None, options: ConvertOptions) -> GuardedEditor:
+    return GuardedEditor(editor, guard, options.references, options.instruction, options.retries)
+
+
 def _require_apart(source: Path, out: Path) -> None:
     first, second = source.resolve(), out.resolve()
     if first == second or first in second.parents or second in first.parents:
@@ -203,9 +215,9 @@ def _require_apart(source: Path, out: Path) -> None:
 
 
 def _open_output(
-    store: EpisodeStore,
+    store: EpisodeSource,
     out: Path,
-    editor: ImageEditor,
+    editor: ImageEditor | None,
     identity: dict[str, Any],
     options: ConvertOptions,
 ) -> EpisodeWriter:
@@ -217,26 +229,34 @@ def _open_output(
             writer.close()
             raise
         return writer
-    metadata = replace(
-        store.metadata,
-        editor_id=editor.id,
-        instruction=options.instruction or str(getattr(editor, "instruction", None) or ""),
-        provenance={**store.metadata.provenance, "conversion": identity},
-    )
-    zarr_format = options.zarr_format or store.zarr_format
+    provenance = {**store.metadata.provenance, "conversion": identity}
+    if "source" in store.metadata.provenance:
+        provenance["geometry"] = {
+            camera: geometry_origin(store.metadata, store.keys, camera)
+            for camera in fields.cameras_of(store.keys)
+        }
+    metadata = replace(store.metadata, provenance=provenance)
+    if editor is not None:
+        instruction = options.instruction or str(getattr(editor, "instruction", None) or "")
+        metadata = replace(metadata, editor_id=editor.id, instruction=instruction)
+    native = store.zarr_format if isinstance(store, EpisodeStore) else 3
+    zarr_format = options.zarr_format or native
     return EpisodeWriter.create(out, metadata, zarr_format=zarr_format, complete=False)
 
 
-def _check(source: EpisodeStore, out: Path, cameras: tuple[str, ...], progress: bool) -> None:
+def _check(
+    source: EpisodeSource, path: Path, out: Path, cameras: tuple[str, ...], progress: bool
+) -> None:
     """Read the output back: every chunk as written, everything kept equal to the source."""
     result = EpisodeStore.open(out, allow_unfinished=True)
     made = {fields.rgb_key(c) for c in cameras} | {fields.raw_key(c) for c in cameras}
     made |= {key for c in cameras for key in fields.realism_keys(c)}
     kept = [key for key in source.keys if key not in made]
-    same = len(result) == len(source) and (result.episode_ends == source.episode_ends).all()
+    lengths = [source.episode_length(i) for i in range(len(source))]
+    same = [result.episode_length(i) for i in range(len(result))] == lengths
     if not same or not np.array_equal(result.seeds, source.seeds):
-        raise StoreCorruptError(f"{out}: its episodes are not those of {source.path}.")
-    with tqdm(total=source.n_steps, desc="check", unit="step", disable=not progress) as bar:
+        raise StoreCorruptError(f"{out}: its episodes are not those of {path}.")
+    with tqdm(total=sum(lengths), desc="check", unit="step", disable=not progress) as bar:
         for i in range(len(source)):
             for start, stop in _blocks(source.episode_length(i), CHECK_ROWS):
                 before, after = source.read_rows(i, start, stop), result.read_rows(i, start, stop)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import fields
+from spie_robo.data.geometry import fitted, metres
 from spie_robo.data.metadata import CameraMetadata, StoreMetadata
 from spie_robo.data.store import EpisodeStore
 from spie_robo.errors import ConfigError, FrameError, StoreError
@@ -82,6 +83,8 @@ def camera_frames(
 
     Returns:
         One frame a step; its geometry is None where there is neither depth nor segmentation.
+        Depth in whole numbers is taken as millimetres; depth and segmentation of another size are
+        brought to the image's.
     """
     raw = rows.get(fields.raw_key(camera))
     raw = rows[fields.rgb_key(camera)] if raw is None else raw
@@ -91,14 +94,17 @@ def camera_frames(
     extrinsics = rows.get(fields.extrinsics_key(camera))
     frames = []
     for t, rgb in enumerate(raw):
+        size = rgb.shape[:2]
+        depth_map = None if depth is None else fitted(metres(depth[t]), size)
+        ids = None if segmentation is None else fitted(segmentation[t], size)
         geometry = Geometry(
-            depth=None if depth is None else depth[t],
-            segmentation=None if segmentation is None else segmentation[t],
+            depth=depth_map,
+            segmentation=ids,
             names=known.names,
             intrinsics=known.intrinsics_array(),
             extrinsics=None if extrinsics is None else extrinsics[t].astype(np.float64),
         )
-        nothing = depth is None and segmentation is None
+        nothing = depth_map is None and ids is None
         frames.append(Frame(rgb, camera, None if nothing else geometry))
     return frames
 

@@ -34,8 +34,8 @@ class RolloutConfig:
         batch_size: Edits in one forward pass.
     """
 
-    inputs: int = 16
-    edits: int = 6
+    inputs: int = 8
+    edits: int = 2
     steps: int | None = None
     sampler: Literal["ddim", "euler_ancestral"] | None = None
     eta: float | None = None
@@ -163,7 +163,7 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, one step an epoch.
+    """AdamW.
 
     Attributes:
         learning_rate: The paper uses 3e-5, with InstructPix2Pix and 256 edits a step.
@@ -174,10 +174,10 @@ class OptimizerConfig:
         max_skipped: So many non-finite steps in a row end the run.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.0
     clip: float = 1.0
-    updates: int = 1
+    updates: int = 6
     batch_size: int = 32
     max_skipped: int = 3
 
@@ -193,6 +193,10 @@ class OptimizerConfig:
                 "optimizer: expected updates, batch_size and max_skipped >= 1, got "
                 f"{self.updates}, {self.batch_size}, {self.max_skipped}."
             )
+
+
+def _balanced() -> FeedbackConfig:
+    return FeedbackConfig(structural_weight=0.25, patch_judge="embedded:stride2+stride16")
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ class TrainConfig:
     instruction: str | None = None
     epochs: int = 10
     seed: int = 0
-    objective: ObjectiveName = "nft"
+    objective: ObjectiveName = "draft"
     group_advantages: bool = True
     frames: int = 64
     preview: int = 8
@@ -240,7 +244,7 @@ class TrainConfig:
     precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    feedback: FeedbackConfig = field(default_factory=lambda: FeedbackConfig(structural_weight=0.5))
+    feedback: FeedbackConfig = field(default_factory=_balanced)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     nft: NftConfig = field(default_factory=NftConfig)
     draft: DraftConfig = field(default_factory=DraftConfig)
@@ -275,3 +279,18 @@ class TrainConfig:
                 "objective 'spie' needs the log-probabilities of noisy steps: set rollout.eta > 0 "
                 "or rollout.sampler: euler_ancestral."
             )
+
+
+def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
+    """The settings of an objective for the embedded editor.
+
+    Those that learn from rankings need more edits to choose from, and take one careful step.
+    """
+    if objective == "draft":
+        return TrainConfig()
+    return TrainConfig(
+        objective=objective,
+        rollout=RolloutConfig(inputs=16, edits=6),
+        feedback=FeedbackConfig(structural_weight=0.5),
+        optimizer=OptimizerConfig(learning_rate=1e-3, updates=1),
+    )

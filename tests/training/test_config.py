@@ -15,6 +15,7 @@ from spie_robo.training.config import (
     PreferenceConfig,
     RolloutConfig,
     TrainConfig,
+    default_config,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -27,6 +28,7 @@ def test_shipped_files_are_valid(file):
 
 def test_the_embedded_file_spells_out_the_defaults():
     assert load_config(TrainConfig, CONFIGS / "embedded.yaml") == TrainConfig()
+    assert load_config(TrainConfig, CONFIGS / "embedded_nft.yaml") == default_config("nft")
 
 
 def test_the_instruct_pix2pix_file_holds_the_paper_s_values():

@@ -48,9 +48,8 @@ class EmbeddedPatches:
     """EfficientNet-Lite0 (ImageNet), one feature for each ``stride`` x ``stride`` pixels.
 
     Stride 16 (112 channels) sees shapes and materials, and hardly any colour; finer strides see
-    colour and grain. Several strides together: unit features of each, the coarser ones
-    interpolated to the finest grid, joined and scaled, so that a cosine distance is the mean of
-    theirs.
+    colour and grain. Several strides together: the finer ones averaged to the coarsest grid, unit
+    features of each joined and scaled, so that a cosine distance is the mean of theirs.
     """
 
     def __init__(self, strides: int | Sequence[int] = 16, device: str = "cpu") -> None:
@@ -62,7 +61,7 @@ class EmbeddedPatches:
 
     @torch.no_grad()
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """Features, float32 (H / stride, W / stride, C) an image, of the finest stride.
+        """Features, float32 (H / stride, W / stride, C) an image, of the coarsest stride.
 
         Raises:
             FrameError: If something is not a uint8 image of at least 32x32 pixels.
@@ -77,16 +76,11 @@ class EmbeddedPatches:
         found = self._encoder.levels_with_gradient(pixels, max(self._levels) + 1)
         chosen = [found[level] for level in self._levels]
         if len(chosen) > 1:
-            size, scale = chosen[0].shape[-2:], 1 / math.sqrt(len(chosen))
-            units = [functional.normalize(features, dim=1) * scale for features in chosen]
-            chosen = [torch.cat([_resized(features, size) for features in units], dim=1)]
+            size, scale = chosen[-1].shape[-2:], 1 / math.sqrt(len(chosen))
+            pooled = [functional.adaptive_avg_pool2d(features, size) for features in chosen]
+            units = [functional.normalize(features, dim=1) * scale for features in pooled]
+            chosen = [torch.cat(units, dim=1)]
         return chosen[0].permute(0, 2, 3, 1)
-
-
-def _resized(features: Tensor, size: Sequence[int]) -> Tensor:
-    if features.shape[-2:] == size:
-        return features
-    return functional.interpolate(features, tuple(size), mode="bilinear")
 
 
 @final

@@ -30,7 +30,7 @@ from spie_robo.types import Frame
         ("embedded:stride4", (16, 24, 24)),
         ("embedded:stride8", (8, 12, 40)),
         ("embedded:stride32", (2, 3, 320)),
-        ("embedded:stride8+stride16", (8, 12, 40 + 112)),
+        ("embedded:stride8+stride16", (4, 6, 40 + 112)),
     ],
 )
 def test_layers_of_the_embedded_judge(noise, name: str, shape: tuple[int, ...]) -> None:

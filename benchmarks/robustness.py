@@ -1,0 +1,276 @@
+"""What editing training frames buys a policy, and what it costs: NVIDIA's Isaac Lab Mimic table.
+
+Policies learn from the same demonstrations, seen in six ways (the columns), and act under changes
+of look that none of them has seen (the rows), the last of which is the photoreal twin of a lab that
+no training saw. Five twin photos of that lab are what histogram matching and the editors get.
+
+    python benchmarks/robustness.py --tasks Push Reach --seeds 0 1 2
+    python benchmarks/robustness.py --table       # only read what is there, draw table and plot
+
+Every cell is one JSON file in ``runs/robustness``: started again, finished ones are kept; several
+processes can share the work by seeds (``--seeds 0``, ``--seeds 1``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from harness import ROOT, report
+from PIL import Image
+from robustness_table import draw, robustness_table
+
+from spie_robo.config import RecordConfig
+from spie_robo.config_files import load_config
+from spie_robo.data import ConvertOptions, EpisodeWriter, StoreMetadata, record_episodes
+from spie_robo.data.convert import convert_store
+from spie_robo.editor import Editor
+from spie_robo.editor.references import load_references
+from spie_robo.envs.experts import make_expert
+from spie_robo.envs.perturbations import PERTURBATIONS, PerturbationWrapper
+from spie_robo.envs.randomization import DomainRandomizationWrapper
+from spie_robo.envs.tabletop_env import tabletop
+from spie_robo.envs.twin import TwinWrapper
+from spie_robo.evaluation.baselines import HistogramEditor
+from spie_robo.guard import GeometryGuard
+from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
+from spie_robo.policies.policy import ActingPolicy
+from spie_robo.recording import record
+from spie_robo.training.config import TrainConfig
+from spie_robo.training.run import train
+from spie_robo.types import ImageEditor, References
+from spie_robo.wrappers import RealismWrapper
+
+COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", "twin")
+TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
+ROWS = ("vanilla", *PERTURBATIONS, TWIN)
+PROXY_ROWS = (EDITED_SIM, POST_TRAINED_SIM)
+CAMERA = "front"
+DEMONSTRATIONS = 100
+STEPS_AT_MOST = {"Reach": 20, "Push": 60, "PickPlace": 80}
+FIRST_TEST_SEED = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """One task in one lab.
+
+    Attributes:
+        task: Reach, Push or PickPlace.
+        lab: Name of a twin style that no training saw.
+        out: Folder of everything.
+        steps: Optimiser steps of a policy.
+        episodes: Test episodes of a cell.
+    """
+
+    task: str
+    lab: str
+    out: Path
+    steps: int
+    episodes: int
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium's."""
+        return f"SpieRobo/{self.task}-v0"
+
+    def store(self, column: str) -> Path:
+        """Demonstrations as a column sees them."""
+        return self.out / self.task / f"{column}.zarr"
+
+    def photos(self) -> Path:
+        """The five references."""
+        return self.out / f"{self.lab}_photos"
+
+    def adapter(self) -> Path:
+        """The post-trained editor."""
+        return self.out / self.task / f"{self.lab}_adapter"
+
+    def policy(self, column: str, seed: int) -> Path:
+        """A trained policy."""
+        return self.out / self.task / "policies" / f"{column}_{seed}"
+
+    def cell(self, column: str, seed: int, row: str) -> Path:
+        """The result of a policy in a row."""
+        return self.out / self.task / "cells" / f"{column}_{seed}_{row}.json"
+
+
+def photograph(study: Study) -> None:
+    """Five twin photos of the lab, of Push scenes that no demonstration has."""
+    folder = study.photos()
+    if len(list(folder.glob("*.png"))) == 5:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    inner = gymnasium.make("SpieRobo/Push-v0", width=256, height=256, distractors=3)
+    env = TwinWrapper(inner, study.lab, cameras=(CAMERA,), samples=16)
+    for number in range(5):
+        observation, _ = env.reset(seed=2_000_000 + number)
+        for _ in range(3 * number):
+            tabletop(env).advance(env.action_space.sample())
+        observation = env.step(np.zeros(4, np.float32))[0]
+        Image.fromarray(observation[CAMERA]).save(folder / f"photo_{number}.png")
+    env.close()
+
+
+def demonstrate(study: Study, column: str) -> None:
+    """The store of a column: the same demonstrations, seen in its way."""
+    path = study.store(column)
+    if path.exists():
+        return
+    if column == "raw":
+        record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
+    elif column == "randomized":
+        _record_wrapped(study, path, DomainRandomizationWrapper)
+    elif column == "twin":
+        _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab, cameras=(CAMERA,)))
+    else:
+        editor, references = column_editor(study, column)
+        guard = None if column == "matched" else GeometryGuard()
+        convert_store(
+            study.store("raw"), path, editor, guard,
+            ConvertOptions(cameras=(CAMERA,), references=references),
+        )  # fmt: skip
+
+
+def _record_wrapped(
+    study: Study, path: Path, wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]]
+) -> None:
+    staged = path.with_suffix(".partial")
+    env = wrap(gymnasium.make(study.env_id))
+    metadata = StoreMetadata(provenance={"benchmark": "robustness"})
+    with EpisodeWriter.create(staged, metadata) as writer:
+        record_episodes(env, make_expert(env), DEMONSTRATIONS, 0, writer)
+    env.close()
+    staged.rename(path)
+
+
+def column_editor(study: Study, column: str) -> tuple[ImageEditor, References]:
+    """What edits the frames of a column, and its references."""
+    if column == "matched":
+        return HistogramEditor(), list(load_references(study.photos()).images)
+    name = "embedded" if column == "edited" else str(study.adapter())
+    return Editor.from_pretrained(name), study.photos()
+
+
+def post_train(study: Study) -> None:
+    """Post-train the editor on the five photos and the raw demonstrations."""
+    if (study.adapter() / "adapter_config.json").exists():
+        return
+    config = load_config(TrainConfig, ROOT / "configs" / "train" / "embedded.yaml")
+    config = dataclasses.replace(config, cameras=(CAMERA,))
+    print(train(study.photos(), study.store("raw"), study.adapter(), config, resume=True))
+
+
+def learn(study: Study, column: str, seed: int) -> ActingPolicy:
+    """The policy of a column and a training seed."""
+    folder = study.policy(column, seed)
+    if not (folder / "config.json").exists():
+        config = PolicyTrainConfig(
+            stores=(study.store(column),), out=folder, camera=(CAMERA,), steps=study.steps,
+            seed=seed, resume=folder.exists(), threads=torch.get_num_threads(), cache="memory",
+        )  # fmt: skip
+        print(train_policy(config, progress=False), flush=True)
+    return load_policy(folder)
+
+
+def make_row(study: Study, row: str) -> gymnasium.Env[Any, Any]:
+    """The environment of a row."""
+    env = gymnasium.make(study.env_id)
+    if row in PERTURBATIONS:
+        return PerturbationWrapper(env, row)
+    if row == TWIN:
+        return TwinWrapper(env, study.lab, cameras=(CAMERA,))
+    if row in PROXY_ROWS:
+        column = "edited" if row == EDITED_SIM else "post-trained"
+        editor, references = column_editor(study, column)
+        return RealismWrapper(
+            env, editor, cameras=(CAMERA,), references=references, guard=GeometryGuard()
+        )
+    return env
+
+
+def run_episode(
+    env: gymnasium.Env[Any, Any], policy: ActingPolicy, seed: int, steps_at_most: int
+) -> bool:
+    """Whether the policy solves the episode; what it would not look at is not rendered."""
+    observation, _ = env.reset(seed=seed)
+    policy.reset(seed=seed)
+    task = tabletop(env)
+    for _ in range(steps_at_most):
+        action = policy.act(observation)
+        if policy.needs_observation:
+            observation = env.step(action)[0]
+        else:
+            task.advance(action)
+        if task.success():
+            return True
+    return False
+
+
+def evaluate(study: Study, column: str, seed: int, rows: Sequence[str]) -> None:
+    """Fill the cells of a policy."""
+    missing = [row for row in rows if not study.cell(column, seed, row).exists()]
+    if not missing:
+        return
+    policy = learn(study, column, seed)
+    for row in missing:
+        env, started = make_row(study, row), time.perf_counter()
+        seeds = range(FIRST_TEST_SEED, FIRST_TEST_SEED + study.episodes)
+        limit = STEPS_AT_MOST[study.task]
+        solved = [run_episode(env, policy, one, limit) for one in seeds]
+        env.close()
+        cell = {
+            **{name: getattr(study, name) for name in ("task", "lab", "steps", "episodes")},
+            "column": column, "row": row, "seed": seed, "successes": sum(solved),
+            "solved": solved, "seconds": time.perf_counter() - started,
+        }  # fmt: skip
+        path = study.cell(column, seed, row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_suffix(".partial")
+        staged.write_text(json.dumps(cell))
+        staged.replace(path)
+        print(study.task, column, seed, row, f"{sum(solved)}/{len(solved)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=["Push", "Reach", "PickPlace"])
+    parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
+    parser.add_argument("--rows", nargs="+", default=[*ROWS, *PROXY_ROWS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--lab", default="evening-desk")
+    parser.add_argument("--steps", type=int, default=2000, help="of a policy's training")
+    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "robustness")
+    parser.add_argument("--data-only", action="store_true", help="stop when the stores are there")
+    parser.add_argument("--table", action="store_true", help="compute nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for task in options.tasks if not options.table else []:
+        study = Study(task, options.lab, options.out, options.steps, options.episodes)
+        photograph(study)
+        for column in options.columns:
+            if column == "post-trained":
+                post_train(study)
+            demonstrate(study, column)
+        for seed in options.seeds if not options.data_only else []:
+            for column in options.columns:
+                evaluate(study, column, seed, options.rows)
+    if options.data_only:
+        return
+    cells = [json.loads(path.read_text()) for path in sorted(options.out.glob("*/cells/*.json"))]
+    draw(cells, COLUMNS, ROWS, ROOT / "docs" / "images" / "robustness.png")
+    report("robustness", 0, {"cells": cells}, robustness_table(cells, COLUMNS, ROWS))
+
+
+if __name__ == "__main__":
+    main()

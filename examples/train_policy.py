@@ -1,0 +1,79 @@
+"""From demonstrations to a policy: record, convert, train, evaluate.
+
+    python examples/train_policy.py --out policy_run --episodes 50 --steps 2000
+
+The policy sees raw and edited frames half and half, so that it works in both looks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from spie_robo.config import ConvertConfig, EditConfig, RecordConfig
+from spie_robo.converting import convert
+from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
+from spie_robo.policies.evaluating import run_policy_evaluation
+from spie_robo.policies.training import train_policy
+from spie_robo.recording import record
+
+
+def main(
+    out: Path = Path("policy_run"),
+    env_id: str = "SpieRobo/Reach-v0",
+    algorithm: Literal["bc", "diffusion"] = "bc",
+    episodes: int = 50,
+    steps: int = 2000,
+    batch_size: int = 64,
+    trials: int = 50,
+    max_steps: int | None = None,
+) -> None:
+    """Train a policy on raw and edited frames, and evaluate it on both.
+
+    Args:
+        out: Folder for the stores, the policy and the results.
+        env_id: An environment with a scripted expert.
+        algorithm: Behaviour cloning or Diffusion Policy.
+        episodes: Demonstrations.
+        steps: Optimiser steps.
+        batch_size: Windows of a step.
+        trials: Episodes to evaluate on, in each look.
+        max_steps: Length of all episodes at most.
+    """
+    raw, edited, policy = out / "raw.zarr", out / "edited.zarr", out / "policy"
+    look = EditConfig(editor="embedded")  # or the folder that train_on_lab_photos.py writes
+
+    # 1. Demonstrations of the scripted expert, as the simulator shows them.
+    print(f"{record(RecordConfig(env=env_id, episodes=episodes, out=raw, max_steps=max_steps))}.")
+
+    # 2. The same demonstrations in the look of a lab.
+    print(f"{convert(ConvertConfig(source=raw, out=edited, edit=look))}.")
+
+    # 3. A policy that sees both, half and half.
+    settings = PolicyTrainConfig(
+        stores=(raw, edited),
+        weights=(0.5, 0.5),
+        out=policy,
+        algorithm=algorithm,
+        steps=steps,
+        batch_size=batch_size,
+    )
+    print(f"{train_policy(settings)}.")
+
+    # 4. How often does it solve the task, in episodes that nobody demonstrated?
+    for name, edit in (("raw", EditConfig(editor=None)), ("edited", look)):
+        trial = PolicyEvaluateConfig(
+            policy=policy,
+            env=env_id,
+            episodes=trials,
+            max_steps=max_steps,
+            edit=EditConfig(editor=edit.editor, seed=10_000),
+            json=out / f"{name}.json",
+        )
+        print(f"{name} frames: {run_policy_evaluation(trial)}.")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

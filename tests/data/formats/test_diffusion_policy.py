@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from zarr.storage import LocalStore, ZipStore
+
+from spie_robo.data.convert import convert_store
+from spie_robo.data.formats import detect_format, export_episodes, open_source
+from spie_robo.data.store import EpisodeStore
+from spie_robo.errors import MissingExtraError, StoreError
+
+NAMES = ("diffusion-policy", "diffusion-policy-zip")
+
+
+def replay_buffer(store, arrays: dict[str, np.ndarray], ends=(3, 8), codec=None) -> None:
+    """A replay buffer as Diffusion Policy's own code writes it, made without our writer."""
+    root = zarr.create_group(store, zarr_format=2, attributes={"lab": "north"})
+    data, meta = root.create_group("data"), root.create_group("meta")
+    codec = codec or numcodecs.Blosc("lz4", clevel=5, shuffle=2)
+    for key, rows in arrays.items():
+        chunks = (min(2, len(rows)), *rows.shape[1:])
+        data.create_array(
+            key, shape=rows.shape, dtype=rows.dtype, chunks=chunks, compressors=codec
+        )[...] = rows
+    meta.create_array("episode_ends", data=np.array(ends, np.int64))
+    meta.create_array("robot_number", data=np.array([4, 5], np.int32))
+
+
+def pusht(rng: np.random.Generator, steps: int = 8) -> dict[str, np.ndarray]:
+    """The arrays of the paper's ``pusht_cchi_v7_replay.zarr``: float images, 0 to 255."""
+    return {
+        "action": rng.normal(size=(steps, 2)).astype(np.float32),
+        "img": rng.integers(0, 256, (steps, 96, 96, 3)).astype(np.float32),
+        "keypoint": rng.normal(size=(steps, 9, 2)).astype(np.float32),
+        "n_contacts": np.ones((steps, 1), np.float32),
+        "state": rng.normal(size=(steps, 5)).astype(np.float32),
+    }
+
+
+def umi(rng: np.random.Generator, steps: int = 8) -> dict[str, np.ndarray]:
+    return {
+        "camera0_rgb": rng.integers(0, 256, (steps, 48, 48, 3), np.uint8),
+        "robot0_eef_pos": rng.normal(size=(steps, 3)).astype(np.float32),
+        "robot0_eef_rot_axis_angle": rng.normal(size=(steps, 3)).astype(np.float32),
+        "robot0_gripper_width": rng.random((steps, 1)).astype(np.float32),
+        "robot0_demo_start_pose": rng.normal(size=(steps, 6)).astype(np.float64),
+    }
+
+
+@pytest.mark.parametrize("name", [*NAMES, "umi"])
+def test_every_array_survives_bit_by_bit(store, tmp_path, name, same_episodes):
+    report = export_episodes(store, tmp_path / "out", name, progress=False)
+    assert (report.losses, report.dropped) == ((), {})
+    with open_source(tmp_path / "out", name) as source:
+        same_episodes(source, store)
+        assert source.seeds.tolist() == [40, -1, 42]
+        assert source.metadata == store.metadata
+    back = tmp_path / "back.zarr"
+    convert_store(tmp_path / "out", back, None, progress=False)
+    same_episodes(EpisodeStore.open(back), store)
+    assert EpisodeStore.open(back).seeds.tolist() == [40, -1, 42]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_others_are_read_and_written_back_under_their_own_names(
+    tmp_path, name, same_episodes
+):
+    arrays = pusht(np.random.default_rng(0))
+    path = tmp_path / "x.bin"
+    inner = LocalStore(path) if name == "diffusion-policy" else ZipStore(path, mode="w")
+    replay_buffer(inner, arrays)
+    inner.close()
+    assert detect_format(path) == name
+    with open_source(path) as source:
+        assert source.keys == ("action", "img_rgb", "keypoint", "n_contacts", "state")
+        assert [source.episode_length(i) for i in range(2)] == [3, 5]
+        rows = source.read_rows(1, 1, 3)
+        np.testing.assert_array_equal(rows["state"], arrays["state"][4:6])
+        assert rows["img_rgb"].dtype == np.uint8
+        np.testing.assert_array_equal(rows["img_rgb"], arrays["img"][4:6])
+    convert_store(path, tmp_path / "store.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "store.zarr")
+    export_episodes(store, tmp_path / "again", name, progress=False)
+    with open_source(tmp_path / "again") as source:
+        same_episodes(source, store)
+    opened = LocalStore(tmp_path / "again") if name == "diffusion-policy" else None
+    root = zarr.open_group(opened or ZipStore(tmp_path / "again", mode="r"), mode="r")
+    assert sorted(root["data"].array_keys()) == sorted(arrays)
+    assert root.attrs["lab"] == "north"
+    assert root["meta/robot_number"][:].tolist() == [4, 5]
+    for key, rows in arrays.items():
+        np.testing.assert_array_equal(root[f"data/{key}"][:], rows)
+
+
+def test_umi_is_told_from_other_zips_and_has_one_frame_a_chunk(tmp_path):
+    arrays = umi(np.random.default_rng(0))
+    with ZipStore(tmp_path / "dataset", mode="w") as inner:
+        replay_buffer(inner, arrays)
+    assert detect_format(tmp_path / "dataset") == "umi"
+    with open_source(tmp_path / "dataset") as source:
+        assert "camera0_rgb" in source.keys
+        export_episodes(source, tmp_path / "out.zarr.zip", "umi", progress=False)
+    root = zarr.open_group(ZipStore(tmp_path / "out.zarr.zip", mode="r"), mode="r")
+    assert root["data/camera0_rgb"].chunks == (1, 48, 48, 3)
+    for key, rows in arrays.items():
+        np.testing.assert_array_equal(root[f"data/{key}"][:], rows)
+
+
+def test_the_same_episodes_give_the_same_bytes(store, tmp_path):
+    for name in ("a.zip", "b.zip"):
+        export_episodes(store, tmp_path / name, "diffusion-policy-zip", progress=False)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_nothing_is_overwritten_and_nothing_half_done_is_left(store, tmp_path, monkeypatch):
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(StoreError, match="already exists"):
+        export_episodes(store, tmp_path / "there", "diffusion-policy", progress=False)
+    assert (tmp_path / "there").read_text() == "mine"
+    before = sorted(p.name for p in tmp_path.iterdir())
+
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spie_robo.data.formats.diffusion_policy._pack_zip", full)
+    with pytest.raises(StoreError, match=r"No space left.*Nothing is left"):
+        export_episodes(store, tmp_path / "new.zip", "diffusion-policy-zip", progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def edit_header(path: Path, **changes) -> None:
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [8, 2**20, 2**20, 3]}, "claims .* bytes of a step, at most"),
+        ({"shape": [2**40, 5]}, "claims .* steps, at most"),
+        ({"chunks": [2**40, 5]}, "claims .* bytes of a chunk, at most"),
+        ({"chunks": [0, 5]}, "do not cut"),
+        ({"dtype": "|O"}, "Objects and texts are not read"),
+        ({"filters": [{"id": "pickle"}]}, "pickle would run code"),
+        ({"compressor": {"id": "pickle"}}, "codec 'pickle' is not accepted"),
+        ({"shape": "x"}, "header of the array is damaged"),
+    ],
+)
+def test_headers_that_ask_for_too_much_are_refused(tmp_path, changes, message):
+    replay_buffer(LocalStore(tmp_path / "x"), pusht(np.random.default_rng(0)))
+    edit_header(tmp_path / "x/data/state/.zarray", **changes)
+    with pytest.raises(StoreError, match=message):
+        open_source(tmp_path / "x")
+
+
+CODECS = [
+    numcodecs.Blosc("zstd"),
+    numcodecs.LZ4(),
+    numcodecs.Zstd(),
+    numcodecs.Zlib(),
+    numcodecs.GZip(),
+    numcodecs.BZ2(),
+    numcodecs.LZMA(),
+]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.codec_id)
+def test_a_chunk_that_unpacks_to_more_is_refused(tmp_path, codec):
+    arrays = pusht(np.random.default_rng(0))
+    replay_buffer(LocalStore(tmp_path / "x"), arrays, codec=codec)
+    with open_source(tmp_path / "x") as source:
+        np.testing.assert_array_equal(source.read_rows(0, 0, 3)["state"], arrays["state"][:3])
+    chunk = tmp_path / "x/data/state/0.0"
+    chunk.write_bytes(codec.encode(np.zeros(2**24, np.uint8)))
+    with open_source(tmp_path / "x") as source, pytest.raises(StoreError, match="unpacks to more"):
+        source.read_rows(0, 0, 2)
+
+
+def test_links_and_members_that_lead_out_are_refused(tmp_path):
+    replay_buffer(LocalStore(tmp_path / "x"), pusht(np.random.default_rng(0)))
+    chunk = tmp_path / "x/data/state/0.0"
+    chunk.replace(tmp_path / "secret")
+    chunk.symlink_to(tmp_path / "secret")
+    with open_source(tmp_path / "x") as source, pytest.raises(StoreError, match="leads out of"):
+        source.read_rows(0, 0, 2)
+    for member in ("../evil", "/etc/evil", "data/../../evil", "data\\..\\evil"):
+        path = tmp_path / "evil.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("meta/episode_ends/.zarray", "{}")
+            archive.writestr(member, "x")
+        with pytest.raises(StoreError, match="climbs out"):
+            detect_format(path)
+    assert not (tmp_path.parent / "evil").exists()
+
+
+def test_damage_is_an_error_not_other_numbers(tmp_path):
+    replay_buffer(LocalStore(tmp_path / "x"), pusht(np.random.default_rng(0)))
+    chunk = tmp_path / "x/data/state/0.0"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    with open_source(tmp_path / "x") as source, pytest.raises(StoreError):
+        source.read_rows(0, 0, 2)
+    edit_header(tmp_path / "x/data/action/.zarray", shape=[7, 2])
+    with pytest.raises(StoreError, match="one row a step"):
+        open_source(tmp_path / "x")
+
+
+@pytest.mark.parametrize("ends", [(0, 8), (5, 3), (8, 8)])
+def test_episode_ends_must_grow(tmp_path, ends):
+    replay_buffer(LocalStore(tmp_path / "x"), pusht(np.random.default_rng(0)), ends=ends)
+    with pytest.raises(StoreError, match="does not grow"):
+        open_source(tmp_path / "x")
+
+
+def test_images_with_fractions_are_not_rounded_silently(tmp_path):
+    arrays = pusht(np.random.default_rng(0))
+    arrays["img"] /= 255
+    replay_buffer(LocalStore(tmp_path / "x"), arrays)
+    with open_source(tmp_path / "x") as source, pytest.raises(StoreError, match="fractions"):
+        source.read_rows(0, 0, 2)
+
+
+def test_jpeg_xl_names_the_package_that_reads_it(tmp_path, monkeypatch):
+    replay_buffer(LocalStore(tmp_path / "x"), umi(np.random.default_rng(0)))
+    header = tmp_path / "x/data/camera0_rgb/.zarray"
+    edit_header(header, compressor={"id": "imagecodecs_jpegxl", "level": 99})
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(MissingExtraError, match="pip install imagecodecs"):
+        open_source(tmp_path / "x")

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from spie_robo.data.convert import convert_store
+from spie_robo.data.formats import detect_format, export_episodes, open_source
+from spie_robo.data.formats.about import SourceRecord
+from spie_robo.data.geometry import geometry_origin
+from spie_robo.data.store import EpisodeStore
+from spie_robo.errors import StoreError
+
+
+def lift(path: Path, demos: int = 11) -> Path:
+    """A file as robomimic's ``dataset_states_to_obs.py`` writes it, made without our writer."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {}})
+        for i in range(demos):
+            rng = np.random.default_rng(i)
+            steps = 3 + i % 3
+            demo = data.create_group(f"demo_{i}")
+            demo.attrs["num_samples"] = steps
+            demo.attrs["model_file"] = f"<mujoco model='{i}'/>"
+            demo.attrs["ep_meta"] = json.dumps({"lang": f"lift cube {i % 2}", "layout_id": i})
+            demo["actions"] = rng.normal(size=(steps, 7))
+            demo["rewards"] = rng.random(steps)
+            demo["dones"] = np.arange(steps) == steps - 1
+            demo["states"] = rng.normal(size=(steps, 20))
+            image = rng.integers(0, 256, (steps, 24, 24, 3), np.uint8)
+            demo["obs/agentview_image"] = image
+            demo["next_obs/agentview_image"] = image
+            demo["obs/agentview_depth"] = rng.random((steps, 24, 24, 1)).astype(np.float32)
+            segmentation = rng.integers(0, 5, (steps, 24, 24, 1), np.uint8)
+            demo["obs/agentview_segmentation_instance"] = segmentation
+            demo["obs/robot0_eef_pos"] = rng.normal(size=(steps, 3))
+        data.attrs["total"] = sum(3 + i % 3 for i in range(demos))
+        file["mask/train"] = np.array([b"demo_0", b"demo_1"])
+    return path
+
+
+def test_every_array_survives_bit_by_bit(store, tmp_path, same_episodes):
+    report = export_episodes(store, tmp_path / "out", "robomimic", progress=False)
+    assert (report.losses, report.dropped) == ((), {})
+    with open_source(tmp_path / "out") as source:
+        same_episodes(source, store)
+        assert source.seeds.tolist() == [40, -1, 42]
+        assert source.metadata == store.metadata
+    with h5py.File(tmp_path / "out") as file:
+        demo = file["data/demo_1"]
+        assert demo["obs/front_image"].shape[1:] == (32, 32, 3)
+        assert demo["obs/front_depth"].shape[1:] == (32, 32, 1)
+        assert json.loads(demo.attrs["ep_meta"]) == {"lang": "push the green cube"}
+        assert demo["dones"][-1] == 1
+        assert demo.attrs["num_samples"] == len(demo["actions"])
+        assert file["data"].attrs["total"] == store.n_steps
+
+
+def test_files_of_others_are_read_and_written_back_under_their_own_names(tmp_path, same_episodes):
+    path = lift(tmp_path / "low_dim.bin")
+    assert detect_format(path) == "robomimic"
+    with open_source(path) as source:
+        assert len(source) == 11
+        assert source.episode_length(10) == 3 + 10 % 3  # demo_10 is the last, not the second
+        rows = source.read_rows(2, 0, 2)
+        with h5py.File(path) as file:
+            demo = file["data/demo_2"]
+            np.testing.assert_array_equal(rows["agentview_rgb"], demo["obs/agentview_image"][:2])
+            depth = demo["obs/agentview_depth"][:2, ..., 0]
+            np.testing.assert_array_equal(rows["agentview_depth"], depth)
+            ids = demo["obs/agentview_segmentation_instance"][:2, ..., 0]
+            np.testing.assert_array_equal(rows["agentview_segmentation"], ids)
+        assert rows["agentview_segmentation"].dtype == np.int32
+        assert geometry_origin(source.metadata, source.keys, "agentview") == "recorded"
+        record = SourceRecord.of(source.metadata)
+        assert record.tasks == ("lift cube 0", "lift cube 1")
+        assert rows["task_index"].tolist() == [0, 0]
+        assert "next_obs" in record.notes[0]
+    convert_store(path, tmp_path / "store.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "store.zarr")
+    assert store.metadata.provenance["geometry"] == {"agentview": "recorded"}
+    export_episodes(store, tmp_path / "again", "robomimic", progress=False)
+    with open_source(tmp_path / "again") as source:
+        same_episodes(source, store)
+    with h5py.File(path) as before, h5py.File(tmp_path / "again") as after:
+        for i in range(11):
+            a, b = before[f"data/demo_{i}"], after[f"data/demo_{i}"]
+            assert b.attrs["model_file"] == a.attrs["model_file"]
+            assert json.loads(b.attrs["ep_meta"]) == json.loads(a.attrs["ep_meta"])
+            for name in ("actions", "dones", "obs/agentview_depth", "obs/robot0_eef_pos"):
+                assert b[name].dtype == a[name].dtype
+                np.testing.assert_array_equal(b[name][()], a[name][()])
+            name = "obs/agentview_segmentation_instance"
+            assert b[name].dtype == np.uint8
+            np.testing.assert_array_equal(b[name][()], a[name][()])
+        assert after["data"].attrs["env_args"] == before["data"].attrs["env_args"]
+        assert after["mask/train"][()].tolist() == [b"demo_0", b"demo_1"]
+
+
+def test_demos_must_agree(tmp_path):
+    path = lift(tmp_path / "x", 2)
+    with h5py.File(path, "a") as file:
+        file["data/demo_1/extra"] = np.zeros(4)
+    with pytest.raises(StoreError, match="demo_1 has other arrays than demo_0"):
+        open_source(path)
+    with h5py.File(path, "a") as file:
+        file["data/demo_0/extra"] = np.zeros(7)
+    with pytest.raises(StoreError, match="one row a step"):
+        open_source(path)
+
+
+def absurd_shape(demo):
+    demo.create_dataset("huge", shape=(3, 2**20, 2**20), dtype="f8", chunks=(1, 1024, 1024))
+
+
+def absurd_chunk(demo):
+    chunks = {"chunks": (64, 2**21), "maxshape": (None, 2**23)}
+    demo.create_dataset("huge", shape=(3, 2**23), dtype="f4", **chunks)
+
+
+def objects(demo):
+    demo.create_dataset("huge", data=["a", "b", "c"], dtype=h5py.string_dtype())
+
+
+def link_out(demo):
+    demo["huge"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def elsewhere(demo):
+    demo.create_dataset("huge", shape=(3,), dtype="u1", external=[("/etc/passwd", 0, 3)])
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (absurd_shape, "claims .* bytes of a step, at most"),
+        (absurd_chunk, "claims .* bytes of a chunk, at most"),
+        (objects, "Objects and texts are not read"),
+        (link_out, "link to another place"),
+        (elsewhere, "lie in other files"),
+    ],
+)
+def test_hostile_files_are_refused_before_anything_is_allocated(tmp_path, harm, message):
+    path = lift(tmp_path / "x", 2)
+    with h5py.File(path, "a") as file:
+        harm(file["data/demo_0"])
+    with pytest.raises(StoreError, match=message):
+        open_source(path)
+
+
+def test_a_chunk_that_unpacks_to_more_is_refused(tmp_path):
+    path = lift(tmp_path / "x", 1)
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_0"]
+        bomb = demo.create_dataset("bomb", (3, 4), "u1", chunks=(1, 4), compression="gzip")
+        bomb[...] = 7
+        bomb.id.write_direct_chunk((1, 0), zlib.compress(bytes(2**24)))
+    with open_source(path) as source:
+        assert (source.read_rows(0, 0, 1)["bomb"] == 7).all()
+        with pytest.raises(StoreError, match="unpacks to more"):
+            source.read_rows(0, 0, 3)
+
+
+def test_a_link_in_place_of_the_data_is_not_followed(tmp_path):
+    lift(tmp_path / "other", 1)
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["data"] = h5py.ExternalLink(str(tmp_path / "other"), "/data")
+    with pytest.raises(StoreError, match="of no known format"):
+        detect_format(tmp_path / "x")

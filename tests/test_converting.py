@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spie_robo import cli, converting
+from spie_robo.config import ConvertConfig, EditConfig
+from spie_robo.data import EpisodeStore, EpisodeWriter
+from spie_robo.data.formats import detect_format, open_source
+from spie_robo.errors import ConfigError, EditorError, MissingExtraError, StoreError
+from spie_robo.recording import EditSetup
+
+shared = runpy.run_path(str(Path(__file__).parent / "data" / "nursery.py"))
+SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard", "episode"))
+
+
+class Failing(SwapEditor):
+    """Fails after some calls."""
+
+    calls = 10**9
+
+    def edit(self, *arguments, **named):
+        Failing.calls -= 1
+        if Failing.calls < 0:
+            raise RuntimeError("out of memory")
+        return super().edit(*arguments, **named)
+
+
+@pytest.fixture(autouse=True)
+def disguised(monkeypatch):
+    """The editor's weights are not what is tested; the disk need not keep anything."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(Failing, "calls", 10**9)
+
+    def load(edit):
+        return (
+            EditSetup(None, None, edit)
+            if edit.editor is None
+            else EditSetup(Failing(), EvenGuard(), edit)
+        )
+
+    monkeypatch.setattr(converting, "load_edit_setup", load)
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "sim.zarr"
+    with EpisodeWriter.create(path) as writer:
+        for i in range(3):
+            writer.add_episode(episode(i), seed=i)
+    return path
+
+
+def digest(path: Path) -> str:
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        total.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    return total.hexdigest()
+
+
+def whole(path: Path) -> dict[str, np.ndarray]:
+    source = open_source(path)
+    return {key: np.concatenate([e[key] for e in source]) for key in source.keys}
+
+
+def run(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+@pytest.mark.parametrize("name", ["diffusion-policy-zip", "robomimic"])
+def test_a_store_is_edited_into_another_format(tmp_path, name, capsys):
+    store = tmp_path / "one.zarr"
+    with EpisodeWriter.create(store) as writer:
+        writer.add_episode(episode(2), seed=2)
+    assert run("convert", store, tmp_path / "plain.zarr", "--batch-size", 3) == 0
+    assert run("convert", store, tmp_path / "out", "--to", name, "--batch-size", 3) == 0
+    assert detect_format(tmp_path / "out") == name
+    edited, found = whole(tmp_path / "plain.zarr"), whole(tmp_path / "out")
+    assert edited.keys() == found.keys()
+    for key, rows in edited.items():
+        assert found[key].dtype == rows.dtype
+        np.testing.assert_array_equal(found[key], rows, err_msg=key)
+    left = {p.name for p in tmp_path.iterdir() if "staging" in p.name or "building" in p.name}
+    assert left == set()
+    printed = capsys.readouterr().out
+    assert "1 episodes" in printed
+    assert "Next: spie-robo convert" in printed
+    assert run("convert", store, tmp_path / "out", "--to", name) == 2
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_another_format_is_edited_into_a_store(store, tmp_path):
+    assert (
+        run(
+            "convert",
+            store,
+            tmp_path / "dp.zip",
+            "--to",
+            "diffusion-policy-zip",
+            "--editor",
+            "none",
+        )
+        == 0
+    )
+    assert run("convert", tmp_path / "dp.zip", tmp_path / "edited.zarr") == 0
+    assert run("convert", store, tmp_path / "direct.zarr") == 0
+    a, b = whole(tmp_path / "edited.zarr"), whole(tmp_path / "direct.zarr")
+    assert a.keys() == b.keys()
+    assert all(np.array_equal(a[key], b[key], equal_nan=a[key].dtype.kind == "f") for key in a)
+    assert EpisodeStore.open(tmp_path / "edited.zarr").metadata.editor_id == "swap@1"
+
+
+@pytest.mark.parametrize("word", ["none", "None", "NONE"])
+def test_without_an_editor_only_the_format_changes(store, tmp_path, word, capsys):
+    assert run("convert", store, tmp_path / "out.zarr", "--editor", word) == 0
+    before, after = whole(store), whole(tmp_path / "out.zarr")
+    assert before.keys() == after.keys()
+    assert all(before[key].tobytes() == after[key].tobytes() for key in before)
+    assert run("convert", store, tmp_path / "x", "--editor", word, "--cameras", "front") == 2
+    assert "expected an editor for them" in capsys.readouterr().err
+
+
+def test_a_conversion_that_was_cut_off_goes_on_to_the_same_bytes(store, tmp_path):
+    config = ConvertConfig(store, tmp_path / "out", to="diffusion-policy", batch_size=2)
+    Failing.calls = 13
+    with pytest.raises(EditorError, match="out of memory"):
+        converting.convert(config, progress=False)
+    assert not (tmp_path / "out").exists()
+    Failing.calls = 10**9
+    summary = converting.convert(config, progress=False)
+    assert summary.edits.resumed_at >= 1
+    other = ConvertConfig(store, tmp_path / "whole", to="diffusion-policy", batch_size=2)
+    converting.convert(other, progress=False)
+    assert digest(tmp_path / "out") == digest(tmp_path / "whole")
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(store, tmp_path, capsys):
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert run("convert", store, tmp_path / "out", "--to", "robomimic", "--dry-run") == 0
+    text = capsys.readouterr().out
+    steps = EpisodeStore.open(store).n_steps
+    assert f"3 episodes, {steps} steps, {steps} frames to edit" in text
+    assert "camera front: 16x16, geometry simulator" in text
+    assert "(zarr) ->" in text
+    assert "(robomimic)" in text
+    assert "Nothing was written" in text
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_the_plan_is_near_what_comes_out(tmp_path):
+    path = tmp_path / "sim.zarr"
+    rng = np.random.default_rng(0)
+    with EpisodeWriter.create(path) as writer:
+        for _ in range(3):
+            frames = rng.integers(0, 64, (40, 48, 48, 3), np.uint8)
+            writer.add_episode({"front_rgb": frames, "action": rng.random((40, 3))})
+    config = ConvertConfig(path, tmp_path / "out", to="diffusion-policy")
+    plan = converting.plan(config)
+    assert (plan.frames, plan.episodes, plan.steps) == (120, 3, 120)
+    assert plan.cameras[0].geometry == "estimated"
+    assert 0 < plan.seconds < 60
+    converting.convert(config, progress=False)
+    size = sum(f.stat().st_size for f in (tmp_path / "out").rglob("*") if f.is_file())
+    assert 0.7 < plan.out_bytes / size < 1.4
+
+
+def test_a_missing_package_is_named(store, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    config = ConvertConfig(store, tmp_path / "out", to="robomimic", edit=EditConfig(editor="none"))
+    with pytest.raises(MissingExtraError, match=r"h5py.*spie-robo\[formats\]"):
+        converting.convert(config, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_data_set_is_said_before_an_editor_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, "load_edit_setup", lambda edit: pytest.fail("loaded"))
+    (tmp_path / "x").mkdir()
+    with pytest.raises(StoreError, match="of no known format"):
+        converting.convert(ConvertConfig(tmp_path / "x", tmp_path / "out"))
+    with pytest.raises(ConfigError, match="fps"):
+        ConvertConfig(tmp_path / "x", tmp_path / "out", fps=0)
+
+
+def test_verdicts_say_what_they_were_judged_against(store, tmp_path, monkeypatch):
+    """Recorded depth goes to the guard; where a file has none, the judge reads the raw frame."""
+    seen = []
+
+    class Watching(EvenGuard):
+        def judge_batch(self, frames, edits):
+            seen.extend(frame.geometry is not None for frame in frames)
+            return super().judge_batch(frames, edits)
+
+    monkeypatch.setattr(
+        converting, "load_edit_setup", lambda edit: EditSetup(SwapEditor(), Watching(), edit)
+    )
+    import h5py
+
+    with h5py.File(tmp_path / "lab.hdf5", "w") as file:
+        rng = np.random.default_rng(0)
+        demo = file.create_group("data/demo_0")
+        demo["actions"] = np.zeros((4, 2))
+        for camera in ("depthless", "front"):
+            demo[f"obs/{camera}_image"] = rng.integers(0, 256, (4, 16, 16, 3), np.uint8)
+        demo["obs/front_depth"] = rng.integers(500, 2000, (4, 8, 8, 1), np.uint16)
+    assert run("convert", tmp_path / "lab.hdf5", tmp_path / "out.zarr") == 0
+    out = EpisodeStore.open(tmp_path / "out.zarr")
+    assert out.metadata.provenance["geometry"] == {"depthless": "estimated", "front": "recorded"}
+    assert sorted(set(seen)) == [False, True]
+    depth = out[0]["realism_front_depth_error"]  # the disguised guard measures depth[0, 0]
+    with h5py.File(tmp_path / "lab.hdf5") as file:
+        expected = file["data/demo_0/obs/front_depth"][:, 0, 0, 0] / 1000
+    np.testing.assert_allclose(depth, expected, rtol=1e-6)
