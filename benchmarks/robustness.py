@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from spie_robo.data import ConvertOptions, EpisodeWriter, StoreMetadata, record_
 from spie_robo.data.convert import convert_store
 from spie_robo.editor import Editor
 from spie_robo.editor.references import load_references
+from spie_robo.envs.appearance import RandomizationConfig
 from spie_robo.envs.experts import make_expert
 from spie_robo.envs.perturbations import PERTURBATIONS, PerturbationWrapper
 from spie_robo.envs.randomization import DomainRandomizationWrapper
@@ -57,6 +59,8 @@ CAMERA = "front"
 DEMONSTRATIONS = 100
 STEPS_AT_MOST = {"Reach": 20, "Push": 60, "PickPlace": 80}
 FIRST_TEST_SEED = 1_000_000
+LOOKS = RandomizationConfig(front_camera=0.0, wrist_camera=0.0)
+"""No row moves a camera, and a store holds one lens a camera."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +132,7 @@ def demonstrate(study: Study, column: str) -> None:
     if column == "raw":
         record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
     elif column == "randomized":
-        _record_wrapped(study, path, DomainRandomizationWrapper)
+        _record_wrapped(study, path, lambda env: DomainRandomizationWrapper(env, LOOKS))
     elif column == "twin":
         _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab, cameras=(CAMERA,)))
     else:
@@ -144,6 +148,7 @@ def _record_wrapped(
     study: Study, path: Path, wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]]
 ) -> None:
     staged = path.with_suffix(".partial")
+    shutil.rmtree(staged, ignore_errors=True)
     env = wrap(gymnasium.make(study.env_id))
     metadata = StoreMetadata(provenance={"benchmark": "robustness"})
     with EpisodeWriter.create(staged, metadata) as writer:
