@@ -76,8 +76,9 @@ class EmbeddedPatches:
         found = self._encoder.levels_with_gradient(pixels, max(self._levels) + 1)
         chosen = [found[level] for level in self._levels]
         if len(chosen) > 1:
-            size, scale = chosen[-1].shape[-2:], 1 / math.sqrt(len(chosen))
-            pooled = [functional.adaptive_avg_pool2d(features, size) for features in chosen]
+            height, width = chosen[-1].shape[-2:]
+            scale = 1 / math.sqrt(len(chosen))
+            pooled = [functional.adaptive_avg_pool2d(features, (height, width)) for features in chosen]
             units = [functional.normalize(features, dim=1) * scale for features in pooled]
             chosen = [torch.cat(units, dim=1)]
         return chosen[0].permute(0, 2, 3, 1)
