@@ -25,8 +25,12 @@ RGB: TypeAlias = NDArray[np.uint8]
 References: TypeAlias = str | Path | Sequence[RGB]
 """Reference photos: a folder, a file, or the images themselves."""
 
-GeometrySource = Literal["simulator", "estimate", "none"]
-"""Where the geometry that an edit was judged against came from."""
+GeometryOrigin = Literal["simulator", "recorded"]
+"""Who says what is where: a simulator, or a file that did not come from this package."""
+
+GeometrySource = Literal["simulator", "recorded", "estimate", "none"]
+"""Where the geometry that an edit was judged against came from: ``estimate`` was read off the raw
+frame by the guard's judge."""
 
 
 def _equal_values(one: object, other: object) -> bool:
@@ -63,6 +67,7 @@ class Geometry:
         intrinsics: float64, (3, 3): pinhole matrix in pixels; the centre of the top-left
             pixel is at (0.5, 0.5).
         extrinsics: float64, (4, 4): world to camera; x right, y down, z forward (OpenCV).
+        origin: Who says so.
     """
 
     depth: NDArray[np.float32] | None = None
@@ -70,6 +75,7 @@ class Geometry:
     names: Mapping[int, str] = field(default_factory=dict)
     intrinsics: NDArray[np.float64] | None = None
     extrinsics: NDArray[np.float64] | None = None
+    origin: GeometryOrigin = "simulator"
 
     def __eq__(self, other: object) -> bool:
         """By value: Gymnasium's checker compares the infos that carry this record."""

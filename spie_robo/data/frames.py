@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import fields
-from spie_robo.data.geometry import fitted, metres
+from spie_robo.data.geometry import fitted, metres, recorder
 from spie_robo.data.metadata import CameraMetadata, StoreMetadata
 from spie_robo.data.store import EpisodeStore
 from spie_robo.errors import ConfigError, FrameError, StoreError
@@ -103,6 +103,7 @@ def camera_frames(
             names=known.names,
             intrinsics=known.intrinsics_array(),
             extrinsics=None if extrinsics is None else extrinsics[t].astype(np.float64),
+            origin=recorder(metadata),
         )
         nothing = depth_map is None and ids is None
         frames.append(Frame(rgb, camera, None if nothing else geometry))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data import fields
 from spie_robo.data.metadata import StoreMetadata
+from spie_robo.types import GeometryOrigin
 
 Origin = Literal["simulator", "recorded", "estimated"]
 """Of the geometry: this package's own recording, a file from elsewhere, the judge's reading."""
@@ -34,6 +35,11 @@ def geometry_origin(metadata: StoreMetadata, keys: Iterable[str], camera: str) -
     present = set(keys)
     if not present & {fields.depth_key(camera), fields.segmentation_key(camera)}:
         return "estimated"
+    return recorder(metadata)
+
+
+def recorder(metadata: StoreMetadata) -> GeometryOrigin:
+    """Whether depth and segmentation are this package's own recording, or a foreign file's."""
     return "recorded" if "source" in metadata.provenance else "simulator"
 
 

@@ -160,7 +160,7 @@ def _source(frame: Frame) -> GeometrySource:
     geometry = frame.geometry
     if geometry is None or (geometry.depth is None and geometry.segmentation is None):
         return "estimate"
-    return "simulator"
+    return geometry.origin
 
 
 def _truth(frame: Frame, baseline: GeometryEstimate) -> _Truth:

@@ -42,3 +42,13 @@ def test_a_plane_of_another_shape_is_not_guessed_at():
     frame = camera_frames(StoreMetadata(), rows, "a")[0]
     assert frame.geometry.depth is None
     assert frame.geometry.segmentation.shape == (16, 20)
+
+
+def test_frames_say_who_recorded_their_geometry():
+    rows = {
+        "a_rgb": np.zeros((1, 16, 20, 3), np.uint8),
+        "a_depth": np.ones((1, 16, 20), np.float32),
+    }
+    foreign = with_source(StoreMetadata(), SourceRecord("robomimic"))
+    found = [camera_frames(m, rows, "a")[0].geometry.origin for m in (StoreMetadata(), foreign)]
+    assert found == ["simulator", "recorded"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,16 @@ def test_without_geometry_the_raw_frame_is_read(
     assert same.accepted and same.source == "estimate"
     assert not moved.accepted
     assert math.isnan(same.value("chroma_drift"))
+
+
+def test_the_verdict_says_whose_geometry_it_was(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    frame = frame_of(scene)
+    assert frame.geometry is not None
+    recorded = replace(frame, geometry=replace(frame.geometry, origin="recorded"))
+    verdicts = [guard.judge(each, edit_of(scene.rgb)) for each in (frame, recorded)]
+    assert [verdict.source for verdict in verdicts] == ["simulator", "recorded"]
 
 
 def test_mistakes_on_the_raw_frame_are_not_blamed_on_the_edit(
