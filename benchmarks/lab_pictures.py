@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("labs", type=Path, nargs="*", default=lab_folders())
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "post_training")
     parser.add_argument("--variant", default="default")
+    parser.add_argument("--seed", type=int, default=1, help="which run of the variant")
     parser.add_argument("--out", type=Path, default=PICTURE)
     options = parser.parse_args()
     if not options.labs:
@@ -40,7 +41,7 @@ def main() -> None:
     blocks = []
     for lab in options.labs:
         photos = check_photos(lab / "references").images
-        folder = options.runs / lab.name / options.variant / "seed_0" / "adapter"
+        folder = options.runs / lab.name / options.variant / f"seed_{options.seed}" / "adapter"
         trained = Editor.from_pretrained(folder)
         rows = []
         for index, frame in enumerate(frames):

@@ -99,6 +99,9 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "table-region-no-reconstruction": changed(
         feedback__region="names", feedback__region_names=("table",), feedback__rec_lambda=0.0
     ),
+    "surroundings": changed(
+        feedback__region="names", feedback__region_names=("table", "wall", "floor")
+    ),
     "one-photo": changed(),
     "no-visual-prompt": changed(use_references=False),
     "wide-adapter": changed(adapter__targets=WIDE),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -55,9 +56,9 @@ COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", "twin")
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)
 PROXY_ROWS = (EDITED_SIM, POST_TRAINED_SIM)
-CAMERA = "front"
 DEMONSTRATIONS = 100
-STEPS_AT_MOST = {"Reach": 20, "Push": 60, "PickPlace": 80}
+ACTION_STEPS = {"Reach": 2, "Push": 4, "PickPlace": 4}
+STEPS_AT_MOST = {"Reach": 12, "Push": 60, "PickPlace": 80}
 FIRST_TEST_SEED = 1_000_000
 LOOKS = RandomizationConfig(front_camera=0.0, wrist_camera=0.0)
 """No row moves a camera, and a store holds one lens a camera."""
@@ -114,13 +115,13 @@ def photograph(study: Study) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     inner = gymnasium.make("SpieRobo/Push-v0", width=256, height=256, distractors=3)
-    env = TwinWrapper(inner, study.lab, cameras=(CAMERA,), samples=16)
+    env = TwinWrapper(inner, study.lab, cameras=("front",), samples=16)
     for number in range(5):
         observation, _ = env.reset(seed=2_000_000 + number)
         for _ in range(3 * number):
             tabletop(env).advance(env.action_space.sample())
         observation = env.step(np.zeros(4, np.float32))[0]
-        Image.fromarray(observation[CAMERA]).save(folder / f"photo_{number}.png")
+        Image.fromarray(observation["front"]).save(folder / f"photo_{number}.png")
     env.close()
 
 
@@ -134,13 +135,13 @@ def demonstrate(study: Study, column: str) -> None:
     elif column == "randomized":
         _record_wrapped(study, path, lambda env: DomainRandomizationWrapper(env, LOOKS))
     elif column == "twin":
-        _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab, cameras=(CAMERA,)))
+        _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab))
     else:
         editor, references = column_editor(study, column)
         guard = None if column == "matched" else GeometryGuard()
         convert_store(
             study.store("raw"), path, editor, guard,
-            ConvertOptions(cameras=(CAMERA,), references=references),
+            ConvertOptions(references=references),
         )  # fmt: skip
 
 
@@ -170,7 +171,6 @@ def post_train(study: Study) -> None:
     if (study.adapter() / "adapter_config.json").exists():
         return
     config = load_config(TrainConfig, ROOT / "configs" / "train" / "embedded.yaml")
-    config = dataclasses.replace(config, cameras=(CAMERA,))
     print(train(study.photos(), study.store("raw"), study.adapter(), config, resume=True))
 
 
@@ -179,8 +179,9 @@ def learn(study: Study, column: str, seed: int) -> ActingPolicy:
     folder = study.policy(column, seed)
     if not (folder / "config.json").exists():
         config = PolicyTrainConfig(
-            stores=(study.store(column),), out=folder, camera=(CAMERA,), steps=study.steps,
-            seed=seed, resume=folder.exists(), threads=torch.get_num_threads(), cache="memory",
+            stores=(study.store(column),), out=folder, steps=study.steps,
+            action_steps=ACTION_STEPS[study.task], seed=seed, resume=folder.exists(),
+            threads=torch.get_num_threads(), cache="memory",
         )  # fmt: skip
         print(train_policy(config, progress=False), flush=True)
     return load_policy(folder)
@@ -192,13 +193,11 @@ def make_row(study: Study, row: str) -> gymnasium.Env[Any, Any]:
     if row in PERTURBATIONS:
         return PerturbationWrapper(env, row)
     if row == TWIN:
-        return TwinWrapper(env, study.lab, cameras=(CAMERA,))
+        return TwinWrapper(env, study.lab)
     if row in PROXY_ROWS:
         column = "edited" if row == EDITED_SIM else "post-trained"
         editor, references = column_editor(study, column)
-        return RealismWrapper(
-            env, editor, cameras=(CAMERA,), references=references, guard=GeometryGuard()
-        )
+        return RealismWrapper(env, editor, references=references)
     return env
 
 
@@ -245,9 +244,19 @@ def evaluate(study: Study, column: str, seed: int, rows: Sequence[str]) -> None:
         print(study.task, column, seed, row, f"{sum(solved)}/{len(solved)}", flush=True)
 
 
+def limit_threads(count: int) -> None:
+    """Share the cores with other processes; renderers that take all of them only wait."""
+    torch.set_num_threads(count)
+    os.environ["OIDN_NUM_THREADS"] = str(count)
+    os.environ["OIDN_SET_AFFINITY"] = "0"
+    import drjit
+
+    drjit.set_thread_count(count)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="+", default=["Push", "Reach", "PickPlace"])
+    parser.add_argument("--tasks", nargs="+", default=["Reach", "Push", "PickPlace"])
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument("--rows", nargs="+", default=[*ROWS, *PROXY_ROWS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -259,7 +268,7 @@ def main() -> None:
     parser.add_argument("--data-only", action="store_true", help="stop when the stores are there")
     parser.add_argument("--table", action="store_true", help="compute nothing")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    limit_threads(options.threads)
     for task in options.tasks if not options.table else []:
         study = Study(task, options.lab, options.out, options.steps, options.episodes)
         photograph(study)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from harness import ROOT, report
 from post_training import color_histogram
-from robustness import CAMERA
 from robustness_table import LABELS
 
 from spie_robo.data import EpisodeStore
@@ -26,8 +25,8 @@ COLUMNS = ("raw", "matched", "edited", "post-trained")
 
 
 def frames(store: Path, numbers: list[int]) -> list[RGB]:
-    """Camera frames by their number over all episodes."""
-    array = EpisodeStore.open(store).array(f"{CAMERA}_rgb")
+    """Frames of the front camera by their number over all episodes."""
+    array = EpisodeStore.open(store).array("front_rgb")
     return [array.read(number, number + 1)[0] for number in numbers]
 
 

@@ -163,6 +163,7 @@ def with_env(metadata: StoreMetadata, env: gym.Env[Any, Any]) -> StoreMetadata:
         "kwargs": kwargs,
         "max_episode_steps": spec.max_episode_steps,
         "wrappers": wrappers,
+        "steps_per_second": env.metadata.get("render_fps"),
     }
     return replace(metadata, env_id=spec.id, env_spec=env_spec)
 

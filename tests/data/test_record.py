@@ -154,6 +154,7 @@ def test_a_registered_env_names_itself_and_no_other_may_follow(tmp_path):
     assert store.n_steps == 3
     assert store.metadata.env_spec["kwargs"] == {"length": 9}
     assert store.metadata.env_spec["max_episode_steps"] == 3
+    assert store.metadata.env_spec["steps_per_second"] == TwoCameras.metadata.get("render_fps")
 
 
 def test_a_policy_that_fails_discards_its_episode(tmp_path):

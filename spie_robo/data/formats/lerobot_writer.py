@@ -297,6 +297,8 @@ def _rate(source: EpisodeSource, fps: float | None) -> tuple[int, tuple[str, ...
         step = float(np.median(np.diff(times.astype(np.float64).ravel()))) if len(times) > 1 else 0
         fps = 1 / step if step > 0 else None
     if fps is None:
+        fps = source.metadata.env_spec.get("steps_per_second")
+    if fps is None:
         note = f"the episodes do not say how fast they are: {_DEFAULT_FPS} steps a second assumed"
         return _DEFAULT_FPS, (f"{note} (--fps)",)
     whole = max(1, round(fps))
