@@ -60,6 +60,7 @@ DEMONSTRATIONS = 100
 ACTION_STEPS = {"Reach": 2, "Push": 4, "PickPlace": 4}
 STEPS_AT_MOST = {"Reach": 12, "Push": 60, "PickPlace": 80}
 FIRST_TEST_SEED = 1_000_000
+TWIN_SIZE = 64
 LOOKS = RandomizationConfig(front_camera=0.0, wrist_camera=0.0)
 """No row moves a camera, and a store holds one lens a camera."""
 
@@ -189,11 +190,12 @@ def learn(study: Study, column: str, seed: int) -> ActingPolicy:
 
 def make_row(study: Study, row: str) -> gymnasium.Env[Any, Any]:
     """The environment of a row."""
+    if row == TWIN:  # at the size that policies see: path-tracing is most of the time
+        size = {"width": TWIN_SIZE, "height": TWIN_SIZE}
+        return TwinWrapper(gymnasium.make(study.env_id, **size), study.lab)
     env = gymnasium.make(study.env_id)
     if row in PERTURBATIONS:
         return PerturbationWrapper(env, row)
-    if row == TWIN:
-        return TwinWrapper(env, study.lab)
     if row in PROXY_ROWS:
         column = "edited" if row == EDITED_SIM else "post-trained"
         editor, references = column_editor(study, column)

@@ -1,0 +1,454 @@
+"""Files made to do harm: refused by a named error, within a memory cap, nothing run or touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import faults_jobs as jobs
+import numcodecs
+import numpy as np
+from faults_jobs import Outcome
+from PIL import Image
+from safetensors import safe_open
+
+from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
+from spie_robo.data.checksums import crc32
+from spie_robo.data.commit import _canonical
+from spie_robo.data.formats import export_episodes, open_source
+from spie_robo.data.frames import sample_frames
+from spie_robo.editor.photo_check import check_photos
+from spie_robo.editor.presets import load_editor
+from spie_robo.errors import SpieRoboError
+
+CAP_MIB = 1024
+"""Memory that a hostile file may cost, beyond what the process had."""
+
+Case = Callable[[Path], Callable[[], Any]]
+"""Makes a hostile file in a folder, and returns what opens it."""
+
+
+def hostile(folder: Path, seed: int, trials: int) -> Outcome:
+    """Each case in a child of its own: an error by name, the cap kept, the canary alive."""
+    kept, worst, failures = 0, 0.0, []
+    for name, case in CASES.items():
+        if (only := os.environ.get("SPIE_ROBO_FAULT_CASE")) and name not in only.split(","):
+            continue
+        place = folder / name.replace(" ", "_")
+        place.mkdir()
+        answer = jobs.ask(_attempt, case, place)
+        refused, peak, what = answer if answer else (False, 0.0, "the child died")
+        worst = max(worst, peak)
+        kept += refused and peak < CAP_MIB
+        failures += [] if refused and peak < CAP_MIB else [f"{name}: {what}, +{peak:.0f} MiB"]
+    detail = "; ".join(failures) or f"largest +{worst:.0f} MiB of {CAP_MIB} allowed"
+    return Outcome(len(CASES), kept, detail)
+
+
+def _attempt(case: Case, place: Path) -> tuple[bool, float, str]:
+    outside = place / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    inside = place / "inside"
+    inside.mkdir()
+    work = case(inside)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    there = jobs.files(outside)
+    refused, what = False, "it was accepted"
+    try:
+        work()
+    except SpieRoboError as error:
+        refused, what = True, type(error).__name__
+    except Exception as error:
+        what = f"{error!r:.100}"
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if jobs.files(outside) != there or (place / "ran").exists():
+        refused, what = False, "something was run or written"
+    return refused, peak, what
+
+
+class _Payload:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.mark,)
+
+
+def _store(folder: Path, zarr_format: int = 3) -> Path:
+    path = folder / "s.zarr"
+    EpisodeWriter.create(path, zarr_format=zarr_format).close()  # type: ignore[arg-type]
+    jobs.record(path, 2)
+    return path
+
+
+def _read(path: Path) -> Callable[[], Any]:
+    """Verify, read and append: all three must refuse; the error of the first is raised last."""
+
+    def work() -> None:
+        errors = []
+        for action in (lambda: list(EpisodeStore.open(path)), lambda: jobs.record(path, 3)):
+            try:
+                action()
+            except SpieRoboError as error:
+                errors.append(error)
+        assert not verify_store(path).ok, "verify finds nothing"
+        if len(errors) == 2:
+            raise errors[0]
+
+    return work
+
+
+def _edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+
+
+def _forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the commit record and give it a checksum that fits: anybody can compute one."""
+    file = path / "zarr.json" if (path / "zarr.json").exists() else path / ".zattrs"
+
+    def forged(document: dict[str, Any]) -> None:
+        attributes = document.get("attributes", document)
+        record = dict(attributes["commit"])
+        record.pop("crc32")
+        change(record)
+        attributes["commit"] = {
+            **record,
+            "crc32": crc32(_canonical(record, attributes["metadata"])),
+        }
+
+    _edit(file, forged)
+
+
+def pickle_filter(folder: Path) -> Callable[[], Any]:
+    path = _store(folder, 2)
+    array = path / "data/action"
+    _edit(array / ".zarray", lambda d: d.update(compressor=None, filters=[{"id": "pickle"}]))
+    payload = pickle.dumps(_Payload(folder.parent / "ran"))
+    for chunk in array.glob("[0-9]*"):
+        chunk.write_bytes(payload)
+    return _read(path)
+
+
+def pickle_compressor(folder: Path) -> Callable[[], Any]:
+    path = _store(folder, 2)
+    array = path / "data/action"
+    _edit(array / ".zarray", lambda d: d.update(compressor={"id": "pickle"}))
+    payload = pickle.dumps(_Payload(folder.parent / "ran"))
+    for chunk in array.glob("[0-9]*"):
+        chunk.write_bytes(payload)
+    return _read(path)
+
+
+def strange_codec(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+
+    def change(document: dict[str, Any]) -> None:
+        document["codecs"][0]["configuration"]["codecs"] = [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "gzip", "configuration": {"level": 1}},
+        ]
+
+    _edit(path / "data/front_rgb/zarr.json", change)
+    return _read(path)
+
+
+def absurd_chunk(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+    rows = 2**36
+
+    def change(document: dict[str, Any]) -> None:
+        document["chunk_grid"]["configuration"]["chunk_shape"][0] = rows
+        document["codecs"][0]["configuration"]["chunk_shape"][0] = rows
+
+    _edit(path / "data/front_rgb/zarr.json", change)
+    _forge(path, lambda record: record["arrays"]["front_rgb"].update(chunk_rows=rows))
+    return _read(path)
+
+
+def absurd_steps(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+    steps = 2**40
+    for array in [*(path / "data").iterdir(), *(path / "meta").iterdir()]:
+        if array.is_dir():
+            _edit(array / "zarr.json", lambda d: d["shape"].__setitem__(0, steps))
+    _forge(path, lambda record: record.update(steps=steps, checksums=steps))
+    return _read(path)
+
+
+def absurd_row(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+    shape = [10**6, 10**6, 3]
+
+    def change(document: dict[str, Any]) -> None:
+        document["shape"][1:] = shape
+        document["chunk_grid"]["configuration"]["chunk_shape"][1:] = shape
+        document["codecs"][0]["configuration"]["chunk_shape"][1:] = shape
+
+    _edit(path / "data/front_rgb/zarr.json", change)
+    _forge(path, lambda record: record["arrays"]["front_rgb"].update(shape=shape))
+    return _read(path)
+
+
+def chunk_bomb(folder: Path) -> Callable[[], Any]:
+    """A chunk of some kilobytes that unpacks to two gigabytes."""
+    path = _store(folder, 2)
+    part = numcodecs.Blosc("zstd", clevel=1, blocksize=2**20).encode(np.zeros(2**28, np.uint8))
+    bomb = bytearray(part)
+    bomb[4:8] = struct.pack("<I", 2**31 - 2**16)
+    for chunk in (path / "data/front_rgb").glob("[0-9]*"):
+        chunk.write_bytes(bomb)
+    for chunk in (path / "data/action").glob("[0-9]*"):
+        chunk.write_bytes(part)
+    return _read(path)
+
+
+def huge_file(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+    for file in (path / "data").rglob("c/*/*"):
+        if file.is_file():
+            os.truncate(file, 2**40)
+    for file in (path / "data/front_rgb").rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            os.truncate(file, 2**40)
+    return _read(path)
+
+
+def huge_header(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+    os.truncate(path / "data/front_rgb/zarr.json", 2**36)
+    return _read(path)
+
+
+def linked_array(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+    other = folder.parent / "outside" / "front_rgb"
+    (path / "data/front_rgb").rename(other)
+    (path / "data/front_rgb").symlink_to(other)
+    return _read(path)
+
+
+def linked_chunk(folder: Path) -> Callable[[], Any]:
+    path = _store(folder, 2)
+    chunk = sorted((path / "data/front_rgb").glob("[0-9]*"))[0]
+    other = folder.parent / "outside" / "chunk"
+    chunk.rename(other)
+    chunk.symlink_to(other)
+    return _read(path)
+
+
+def climbing_key(folder: Path) -> Callable[[], Any]:
+    path = _store(folder)
+
+    def change(record: dict[str, Any]) -> None:
+        record["arrays"]["../../outside"] = record["arrays"].pop("front_rgb")
+
+    _forge(path, change)
+    return _read(path)
+
+
+def _zip(folder: Path) -> Path:
+    store = _store(folder)
+    path = folder / "d.zarr.zip"
+    export_episodes(EpisodeStore.open(store), path, "diffusion-policy-zip", progress=False)
+    return path
+
+
+def climbing_member(folder: Path) -> Callable[[], Any]:
+    path = _zip(folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../../outside/secret", "overwritten")
+    return lambda: list(open_source(path))
+
+
+def zip_bomb(folder: Path) -> Callable[[], Any]:
+    path = _zip(folder)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with archive.open("data/front_rgb/99.0.0.0", "w", force_zip64=True) as member:
+            for _ in range(64):
+                member.write(bytes(16 * 2**20))
+    return lambda: list(open_source(path))
+
+
+def _replay(folder: Path, **changes: Any) -> Callable[[], Any]:
+    store = _store(folder)
+    path = folder / "d.zarr"
+    export_episodes(EpisodeStore.open(store), path, "diffusion-policy", progress=False)
+    _edit(path / "data/front_rgb/.zarray", lambda d: d.update(changes))
+    return lambda: list(open_source(path))
+
+
+def foreign_pickle(folder: Path) -> Callable[[], Any]:
+    return _replay(folder, filters=[{"id": "pickle"}], dtype="|O")
+
+
+def foreign_chunk(folder: Path) -> Callable[[], Any]:
+    return _replay(folder, chunks=[2**40, 16, 16, 3])
+
+
+def foreign_shape(folder: Path) -> Callable[[], Any]:
+    return _replay(folder, shape=[2**50, 16, 16, 3])
+
+
+def hdf5_shape(folder: Path) -> Callable[[], Any]:
+    import h5py
+
+    path = folder / "demo.hdf5"
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo.attrs["num_samples"] = 2**40
+        demo.create_dataset("actions", (2**40, 7), "f4", chunks=(1024, 7), compression="gzip")
+        demo.create_dataset("obs/front_image", (2**40, 8192, 8192, 3), "u1", chunks=(1, 64, 64, 3))
+    return lambda: list(open_source(path))
+
+
+def hdf5_link(folder: Path) -> Callable[[], Any]:
+    import h5py
+
+    other, path = folder.parent / "outside" / "other.hdf5", folder / "demo.hdf5"
+    with h5py.File(other, "w") as file:
+        file["actions"] = np.zeros((3, 2), np.float32)
+    (other.parent / "raw").write_bytes(bytes(24))
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"] = h5py.ExternalLink(str(other), "/actions")
+        external = [(str(other.parent / "raw"), 0, 24)]
+        demo.create_dataset("rewards", (3,), "f8", external=external)
+    return lambda: list(open_source(path))
+
+
+def _png(width: int, height: int, pixels: bytes = b"") -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = pixels or zlib.compress(b"")
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def _bomb(side: int) -> bytes:
+    """A PNG of one colour, written line by line."""
+    packer = zlib.compressobj(9)
+    line = bytes(3 * side + 1)
+    parts = [packer.compress(line) for _ in range(side)]
+    return _png(side, side, b"".join([*parts, packer.flush()]))
+
+
+def _photo(folder: Path, data: bytes, suffix: str = ".png") -> Callable[[], Any]:
+    (folder / f"photo{suffix}").write_bytes(data)
+    return lambda: check_photos(folder)
+
+
+def photo_bomb(folder: Path) -> Callable[[], Any]:
+    return _photo(folder, _bomb(13_000))
+
+
+def photo_claim(folder: Path) -> Callable[[], Any]:
+    return _photo(folder, _png(100_000, 100_000))
+
+
+def photo_lie(folder: Path) -> Callable[[], Any]:
+    return _photo(folder, _png(4000, 4000))
+
+
+def jpeg_claim(folder: Path) -> Callable[[], Any]:
+    Image.new("RGB", (64, 64)).save(folder / "photo.jpg")
+    data = bytearray((folder / "photo.jpg").read_bytes())
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">HH", 65_000, 65_000)
+    return _photo(folder, bytes(data), ".jpg")
+
+
+def frame_bomb(folder: Path) -> Callable[[], Any]:
+    (folder / "a.png").write_bytes(_bomb(13_000))
+    return lambda: sample_frames(folder, 1)
+
+
+def frame_claim(folder: Path) -> Callable[[], Any]:
+    ok, data = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))
+    assert ok
+    (folder / "a.png").write_bytes(_png(100_000, 100_000))
+    (folder / "b.png").write_bytes(data.tobytes())
+    return lambda: sample_frames(folder, 2)
+
+
+def adapter_base(folder: Path) -> Callable[[], Any]:
+    base = str(folder.parent / "outside")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    return lambda: load_editor(str(folder))
+
+
+def adapter_climbing_base(folder: Path) -> Callable[[], Any]:
+    config = {"base_model_name_or_path": "../outside"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return lambda: load_editor(str(folder))
+
+
+def _adapter(folder: Path, part: str) -> Path:
+    """A copy of the embedded pipeline as the base of an adapter, without ``part``'s weights."""
+    import shutil
+
+    from spie_robo.editor.presets import PRESETS
+
+    base = folder / "base"
+    shutil.copytree(PRESETS["embedded"], base)
+    weights = next((base / part).glob("*.safetensors"))
+    weights.rename(folder.parent / "outside" / weights.name)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "base"}))
+    return weights
+
+
+def adapter_index(folder: Path) -> Callable[[], Any]:
+    """A shard index that points outside the folder, read by diffusers."""
+    return _index(folder, "unet")
+
+
+def adapter_text_index(folder: Path) -> Callable[[], Any]:
+    """The same, read by transformers."""
+    return _index(folder, "text_encoder")
+
+
+def _index(folder: Path, part: str) -> Callable[[], Any]:
+    weights = _adapter(folder, part)
+    target = f"../../../outside/{weights.name}"
+    with safe_open(folder.parent / "outside" / weights.name, "np") as tensors:
+        names = list(tensors.keys())
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, target)}
+    weights.with_name(f"{weights.name}.index.json").write_text(json.dumps(index))
+    return lambda: load_editor(str(folder / "base"))
+
+
+def adapter_pickle(folder: Path) -> Callable[[], Any]:
+    """Weights as a pickle, which diffusers would load if it were allowed to."""
+    weights = _adapter(folder, "unet")
+    payload = pickle.dumps(_Payload(folder.parent / "ran"))
+    weights.with_name("diffusion_pytorch_model.bin").write_bytes(payload)
+    return lambda: load_editor(str(folder / "base"))
+
+
+CASES: dict[str, Case] = {
+    case.__name__: case
+    for case in (
+        pickle_filter, pickle_compressor, strange_codec, absurd_chunk, absurd_steps, absurd_row,
+        chunk_bomb, huge_file, huge_header, linked_array, linked_chunk, climbing_key,
+        climbing_member, zip_bomb, foreign_pickle, foreign_chunk, foreign_shape,
+        hdf5_shape, hdf5_link, photo_bomb, photo_claim, photo_lie, jpeg_claim, frame_bomb,
+        frame_claim, adapter_base, adapter_climbing_base, adapter_index,
+        adapter_text_index, adapter_pickle,
+    )
+}  # fmt: skip
