@@ -2,7 +2,7 @@
 
 ``python benchmarks/faults.py [--only NAME ...] [--scale 0.1] [--seed 0]``. Each fault that is over
 is kept in ``benchmarks/results/faults.json``; ``--resume`` skips those that are there with at least
-as many trials. Linux; full disks need the right to mount.
+as many trials, ``--docs`` puts the table into the page. Linux; full disks need the right to mount.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import faults_hostile
 import faults_jobs
 import faults_kill
 from faults_jobs import Outcome
-from harness import RESULTS, report
+from harness import RESULTS, ROOT, report
+
+PAGE = ROOT / "docs" / "reliability.md"
 
 Fault = Callable[[Path, int, int], Outcome]
 
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="skip what is done already")
+    parser.add_argument("--docs", action="store_true", help="put the table into the page")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     faults_jobs.prepare()
@@ -67,7 +70,10 @@ def main() -> None:
             outcome = fault(Path(folder), options.seed, trials)
         seconds = round(time.monotonic() - began, 1)
         results[name] = {**dataclasses.asdict(outcome), "asked": trials, "seconds": seconds}
+        results = {key: results[key] for key in FAULTS if key in results}
         report("faults", options.seed, results, _table(results))
+        if options.docs:
+            _write_page(results)
 
 
 def _known() -> dict[str, dict[str, object]]:
@@ -79,10 +85,17 @@ def _known() -> dict[str, dict[str, object]]:
     return {}
 
 
+def _write_page(results: dict[str, dict[str, object]]) -> None:
+    """Replace the table of ``docs/reliability.md``."""
+    before, start, rest = PAGE.read_text().partition("<!-- table -->\n")
+    _, end, after = rest.partition("<!-- end of table -->\n")
+    PAGE.write_text(f"{before}{start}{_table(results)}\n{end}{after}")
+
+
 def _table(results: dict[str, dict[str, object]]) -> str:
-    lines = ["| fault | trials | kept | seconds | detail |", "|---|---|---|---|---|"]
+    lines = ["| fault | trials | kept | asked | detail |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {name} | {r['trials']} | {r['kept']} | {r['seconds']} | {r['detail']} |"
+        f"| `{name}` | {r['trials']} | {r['kept']} | {r['asked']} | {r['detail']} |"
         for name, r in results.items()
     ]
     return "\n".join(lines)

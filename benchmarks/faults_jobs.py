@@ -42,7 +42,7 @@ from spie_robo.types import Deviation, EditResult, GuardVerdict
 
 SIZE = 16
 EPISODES = 3
-EPOCHS = 6
+EPOCHS = 30
 ENV = "SpieRoboFaults/Fake-v0"
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Union, cast
 
@@ -23,6 +26,7 @@ from spie_robo.errors import ConfigError, SpieRoboError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 DESCRIPTION = (
@@ -39,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``spie-robo``; None takes them from ``sys.argv``.
 
     Returns:
-        The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C.
+        The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C, 143
+        after SIGTERM.
     """
     # Its advice about optional packages is for developers, and would bury our one-line messages.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -54,12 +59,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, debug)
     command = COMMANDS[name]
     try:
-        return command.run(options)
+        with _termination_interrupts():
+            return command.run(options)
     except SpieRoboError as error:
         return _complain(error, debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"\nspie-robo {name}: interrupted; {command.kept(options)}", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers send: a command cleans up after it as after Ctrl-C."""
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """While a command runs, let SIGTERM end it as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(error: SpieRoboError, debug: bool) -> int:

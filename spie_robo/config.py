@@ -132,19 +132,23 @@ class ConvertConfig:
     """Settings of ``spie-robo convert``."""
 
     source: Annotated[Path, conf.arg(metavar="IN"), conf.Positional]
-    """What to read: a store, or a data set in a format of --to."""
+    """A store, or a data set in a format of --to; s3://BUCKET/KEY too."""
     out: Annotated[Path, conf.arg(metavar="OUT"), conf.Positional]
-    """What to write; a conversion that was cut off goes on."""
+    """What to write, s3:// too; what was cut off goes on."""
     to: Annotated[DataFormat, conf.arg(metavar="FORMAT")] = "zarr"
     """zarr (our store), diffusion-policy[-zip], umi, lerobot, robomimic or minari."""
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
     batch_size: Count = 8
-    """Frames edited at once; it does not change the result."""
+    """Frames edited at once; the result stays."""
     fps: OptionalCount = None
-    """Steps a second, for lerobot, where IN does not say."""
+    """Steps a second for lerobot, if IN has none."""
+    engine: Literal["local", "ray"] = "local"
+    """This process, or workers of Ray."""
+    workers: OptionalCount = None
+    """For ray; unset: one a GPU or core."""
     dry_run: bool = False
-    """Print what would be done, how long it takes and how large it gets."""
+    """Print plan, time and size only."""
     edit: EditConfig = field(default_factory=EditConfig)
     """How frames are edited; --editor none changes the format alone."""
 
@@ -153,6 +157,10 @@ class ConvertConfig:
         _at_least("batch_size", self.batch_size, 1)
         if self.fps is not None:
             _at_least("fps", self.fps, 1)
+        if self.workers is not None:
+            _at_least("workers", self.workers, 1)
+            if self.engine != "ray":
+                raise ConfigError("workers: expected --engine ray, got --engine local.")
         if self.source.resolve() == self.out.resolve():
             raise ConfigError(
                 f"out: expected another path than the source, got {self.out} twice. "

@@ -4,23 +4,37 @@
 
 An output in a foreign format is made from a store beside it, ``.OUT.staging``, so that a conversion
 that is cut short goes on where it was; the staging goes when the output is there. Where nothing is
-edited, episodes go straight from reader to writer.
+edited, episodes go straight from reader to writer. Data in object storage is copied to this machine
+before, and from it after (:mod:`spie_robo.data.object_storage`).
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from spie_robo.config import ConvertConfig
-from spie_robo.data import ConvertOptions, ConvertSummary, EpisodeStore, convert_store
+from spie_robo.config import ConvertConfig, EditConfig
+from spie_robo.data import (
+    ConvertOptions,
+    ConvertSummary,
+    EpisodeStore,
+    convert_store,
+    object_storage,
+)
+from spie_robo.data.engine import EditEngine
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
 from spie_robo.data.formats.reading import ForeignSource
+from spie_robo.data.local_engine import LocalEngine
+from spie_robo.data.object_storage import Location
 from spie_robo.data.plan import ConvertPlan, plan_conversion
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.recording import EditSetup, load_edit_setup
+from spie_robo.types import Guard, ImageEditor
 
 
 @dataclass(frozen=True)
@@ -47,33 +61,97 @@ class ExportSummary:
         return "\n".join([*lines, *(f"  note: {note.rstrip('.')}" for note in report.notes)])
 
 
-def convert(config: ConvertConfig, *, progress: bool = True) -> ConvertSummary | ExportSummary:
+@dataclass(frozen=True)
+class UploadSummary:
+    """What a conversion into object storage left behind.
+
+    Attributes:
+        out: The output.
+        objects: Its objects.
+        size: Bytes of them.
+        made: What was sent; None if an earlier run had made it.
+    """
+
+    out: Location
+    objects: int
+    size: int
+    made: ConvertSummary | ExportSummary | None
+
+    def __str__(self) -> str:
+        """A line for people, and what was made."""
+        line = f"{self.out}: {self.objects} objects, {self.size / 1e6:.1f} MB sent and checked"
+        return line if self.made is None else f"{line}\n  made as {self.made}"
+
+
+def convert(
+    config: ConvertConfig, *, progress: bool = True
+) -> ConvertSummary | ExportSummary | UploadSummary:
     """Edit a data set as ``config`` says; resumes a conversion that was cut short.
 
     Raises:
         ConfigError: If the settings contradict each other.
         EditorError: If there is no such editor, or it fails.
         StoreError: If a data set cannot be read or written.
-        MissingExtraError: If a format needs a package that is not installed.
+        MissingExtraError: If a format or an engine needs a package that is not installed.
     """
-    _open(config)  # a wrong path is told before seconds go into loading weights
-    setup = _load(config)
+    target = Location.of(config.out)
+    with _local_source(config, progress) as local:
+        _open(local)  # a wrong path is told before seconds go into loading weights
+        if target is None:
+            return _convert(local, progress)
+        return _convert_and_send(local, target, progress)
+
+
+def _convert(config: ConvertConfig, progress: bool) -> ConvertSummary | ExportSummary:
+    """Convert between two paths of this machine."""
     if config.to == "zarr":
-        return _to_store(config, config.out, setup, progress)
+        return _to_store(config, config.out, progress)
     if config.out.exists():
         raise StoreError(f"{config.out} already exists. Choose another output path, or delete it.")
-    if setup.editor is None:
+    if _edit(config).editor is None:
         with_report = export_episodes(
             open_source(config.source), config.out, config.to, fps=config.fps, progress=progress
         )
         return ExportSummary(with_report, None)
     staging = config.out.absolute().with_name(f".{config.out.name}.staging")
-    edits = _to_store(config, staging, setup, progress)
+    edits = _to_store(config, staging, progress)
     store = EpisodeStore.open(staging)
     report = export_episodes(store, config.out, config.to, fps=config.fps, progress=progress)
     shutil.rmtree(staging)
     staging.with_name(f".{staging.name}.lock").unlink(missing_ok=True)
     return ExportSummary(report, edits)
+
+
+def _convert_and_send(config: ConvertConfig, target: Location, progress: bool) -> UploadSummary:
+    """Convert into a staging folder and send what is there."""
+    # Settings that do not change the bytes must not change the folder: the next run goes on there.
+    settings = replace(config, out=Path(), batch_size=1, engine="local", workers=None)
+    content = open_source(config.source).fingerprint()
+    with object_storage.staging(target, settings, content) as folder:
+        out = folder / Path(target.key).name
+        if not out.exists():
+            object_storage.require_absent(target)
+        made = None
+        if config.to == "zarr" or not out.exists():
+            made = _convert(replace(config, out=out), progress)
+        objects, size = object_storage.send(out, target, progress=progress)
+        shutil.rmtree(folder)
+    return UploadSummary(target, objects, size, made)
+
+
+@contextmanager
+def _local_source(config: ConvertConfig, progress: bool) -> Iterator[ConvertConfig]:
+    """The settings with a source on this machine, a copy if need be, which goes at success."""
+    source, target = Location.of(config.source), Location.of(config.out)
+    if source is None:
+        yield config
+        return
+    if target is not None and source.overlaps(target):
+        raise StoreError(f"The output {target} overlaps the input {source}. Choose another output.")
+    with object_storage.staging("source", source) as folder:
+        local = object_storage.fetch(source, folder, progress=progress)
+        yield replace(config, source=local)
+        shutil.rmtree(folder)
 
 
 def plan(config: ConvertConfig) -> ConvertPlan:
@@ -82,23 +160,24 @@ def plan(config: ConvertConfig) -> ConvertPlan:
     Raises:
         As :func:`convert`.
     """
-    found = _open(config)
-    setup = _load(config)
-    options = _options(config)
-    guarded = None
-    if setup.editor is not None:
-        guarded = GuardedEditor(
-            setup.editor, setup.guard, options.references, options.instruction, options.retries
+    with _local_source(config, progress=True) as local:
+        found = _open(local)
+        setup = load_edit_setup(_edit(config))
+        options = _options(config)
+        guarded = None
+        if setup.editor is not None:
+            guarded = GuardedEditor(
+                setup.editor, setup.guard, options.references, options.instruction, options.retries
+            )
+        return plan_conversion(
+            open_source(local.source),
+            config.source,
+            found,
+            config.out,
+            config.to,
+            guarded,
+            config.cameras,
         )
-    return plan_conversion(
-        open_source(config.source),
-        config.source,
-        found,
-        config.out,
-        config.to,
-        guarded,
-        config.cameras,
-    )
 
 
 def _open(config: ConvertConfig) -> str:
@@ -110,20 +189,42 @@ def _open(config: ConvertConfig) -> str:
     return found
 
 
-def _load(config: ConvertConfig) -> EditSetup:
-    """Editor and guard; ``--editor none`` in any case of letters means neither."""
+def _edit(config: ConvertConfig) -> EditConfig:
+    """How to edit; ``--editor none`` in any case of letters means not at all."""
     edit = config.edit
     if edit.editor is not None and edit.editor.lower() == "none":
         edit = replace(edit, editor=None)
     if edit.editor is None and config.cameras:
         raise ConfigError("cameras: expected an editor for them, got --editor none.")
-    return load_edit_setup(edit)
+    return edit
 
 
-def _to_store(config: ConvertConfig, out: Path, setup: EditSetup, progress: bool) -> ConvertSummary:
-    return convert_store(
-        config.source, out, setup.editor, setup.guard, _options(config), progress=progress
-    )
+def _to_store(config: ConvertConfig, out: Path, progress: bool) -> ConvertSummary:
+    with ExitStack() as stack:
+        engine = _engine(config, stack)
+        return convert_store(
+            config.source, out, None, None, _options(config), engine=engine, progress=progress
+        )
+
+
+def _engine(config: ConvertConfig, stack: ExitStack) -> EditEngine | None:
+    """What makes the edits, until the stack is left; None edits nothing."""
+    edit = _edit(config)
+    if edit.editor is None:
+        return None
+    if config.engine == "ray":
+        from spie_robo.data.ray_engine import RayEngine
+
+        return stack.enter_context(RayEngine(partial(_load_pair, edit), config.workers))
+    return LocalEngine(*_load_pair(edit))
+
+
+def _load_pair(edit: EditConfig) -> tuple[ImageEditor, Guard | None]:
+    """Editor and guard; a worker of Ray calls it too."""
+    setup: EditSetup = load_edit_setup(edit)
+    if setup.editor is None:
+        raise ConfigError("editor: expected one, got none.")
+    return setup.editor, setup.guard
 
 
 def _options(config: ConvertConfig) -> ConvertOptions:

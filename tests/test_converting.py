@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from spie_robo import cli, converting
 from spie_robo.config import ConvertConfig, EditConfig
-from spie_robo.data import EpisodeStore, EpisodeWriter
+from spie_robo.data import EpisodeStore, EpisodeWriter, ray_engine
 from spie_robo.data.formats import detect_format, open_source
+from spie_robo.data.local_engine import LocalEngine
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, StoreError
 from spie_robo.recording import EditSetup
 
@@ -217,3 +219,32 @@ def test_verdicts_say_what_they_were_judged_against(store, tmp_path, monkeypatch
     with h5py.File(tmp_path / "lab.hdf5") as file:
         expected = file["data/demo_0/obs/front_depth"][:, 0, 0, 0] / 1000
     np.testing.assert_allclose(depth, expected, rtol=1e-6)
+
+
+def test_ray_is_used_when_asked_for_and_its_absence_is_told(store, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="workers: expected --engine ray"):
+        ConvertConfig(store, tmp_path / "out.zarr", workers=2)
+    config = ConvertConfig(store, tmp_path / "out.zarr", engine="ray", workers=2)
+    asked = []
+
+    class Stub(LocalEngine):
+        def __init__(self, load, workers):
+            asked.append(workers)
+            super().__init__(*load())
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            asked.append("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_engine, "RayEngine", Stub)
+        assert converting.convert(config, progress=False).episodes == 3
+    assert asked == [2, "stopped"]
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'spie-robo\[ray\]'"):
+        converting.convert(config, progress=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'spie-robo\[cloud\]'"):
+        converting.convert(ConvertConfig(store, Path("s3://lab/out.zarr")), progress=False)

@@ -18,9 +18,14 @@ from zarr.storage import LocalStore
 from spie_robo.data.checksums import crc32, extend_checksums
 from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
 from spie_robo.data.durable import DurableStore, remove_partial_files, write_failure
+from spie_robo.data.headers import require_ours
 from spie_robo.data.layout import create_array, open_array
 from spie_robo.data.metadata import StoreMetadata
-from spie_robo.errors import StoreCorruptError
+from spie_robo.data.reading import read_meta
+from spie_robo.errors import StoreCorruptError, StoreError
+
+_MOST_UNCOMMITTED = 2**24
+"""Rows of one episode; beyond them zarr would look for every chunk that a header claims."""
 
 
 @dataclass
@@ -62,6 +67,8 @@ class StoreOnDisk:
             self._root = zarr.open_group(self._durable, mode="r+", zarr_format=self.zarr_format)
             self._data = self._group("data")
             self._meta = self._group("meta")
+            for name in self.commit.meta_crc32:
+                read_meta(self._root, path, name, self.commit)
             self._truncate()
         except OSError as error:
             raise write_failure(path, error) from error
@@ -87,9 +94,17 @@ class StoreOnDisk:
             before, new = episode.arrays[key], rows[key]
             if key not in self._data:
                 create_array(self._data, key, before.row, self.zarr_format)
-            array = open_array(self._data, key)
-            array.resize((start + len(new), *before.row.shape))
-            array[start:] = new
+            array = require_ours(open_array(self._data, key), self.path / "data" / key)
+            try:
+                array.resize((start + len(new), *before.row.shape))
+                array[start:] = new
+            except (OSError, StoreError):
+                raise
+            except Exception as error:  # it adds to a chunk, which a codec may not understand
+                raise StoreCorruptError(
+                    f"{self.path}/data/{key}, around step {start}: the chunk to add to cannot be "
+                    f"decoded ({error}). Run `spie-robo verify`; restore the store from a copy."
+                ) from error
             full, tail = extend_checksums(before.tail_crc32, start, new, before.chunk_rows)
             episode.full_chunks += [(number, chunk, checksum) for chunk, checksum in full]
             episode.arrays[key] = replace(before, tail_crc32=tail)
@@ -124,7 +139,7 @@ class StoreOnDisk:
     def _append_meta(self, name: str, start: int, values: Any) -> int:
         rows = np.asarray(values, np.int64)
         if len(rows):
-            array = open_array(self._meta, name)
+            array = require_ours(open_array(self._meta, name), self.path / "meta" / name)
             array.resize((start + len(rows), *array.shape[1:]))
             array[start:] = rows
         return crc32(rows, self.commit.meta_crc32[name])
@@ -141,11 +156,16 @@ class StoreOnDisk:
         lengths |= {"meta/episode_ends": commit.episodes, "meta/seeds": commit.episodes}
         lengths["meta/chunk_crc32"] = commit.checksums
         for name, length in lengths.items():
-            array = open_array(self._root, name)
+            array = require_ours(open_array(self._root, name), self.path / name)
             if array.shape[0] < length:
                 raise StoreCorruptError(
                     f"{self.path}/{name}: expected {length} committed rows, found "
                     f"{array.shape[0]}. Restore the store from a copy."
+                )
+            if array.shape[0] > length + _MOST_UNCOMMITTED:
+                raise StoreCorruptError(
+                    f"{self.path}/{name}: expected {length} committed rows, found "
+                    f"{array.shape[0]}: more than an episode beyond. Restore the store from a copy."
                 )
             if array.shape[0] > length:
                 array.resize((length, *array.shape[1:]))

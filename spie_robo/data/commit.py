@@ -17,6 +17,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from spie_robo.data.checksums import crc32
+from spie_robo.data.headers import InsideStore
 from spie_robo.data.layout import RowFormat, ZarrFormat
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
@@ -173,9 +174,9 @@ def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
             f"{path}: expected an episode store, found a folder without zarr.json or .zgroup."
         )
     try:
-        root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+        root = zarr.open_group(InsideStore(LocalStore(path, read_only=True)), mode="r")
         return dict(root.attrs), 2 if root.metadata.zarr_format == 2 else 3
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise StoreCorruptError(
             f"{path}: its zarr group cannot be read: {error}. Restore the store from a copy."
         ) from error

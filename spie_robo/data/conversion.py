@@ -13,7 +13,7 @@ import numpy as np
 from spie_robo import __version__
 from spie_robo.data.layout import ZarrFormat
 from spie_robo.errors import ConfigError, ReferencePhotoError, StoreError
-from spie_robo.types import Guard, ImageEditor, References
+from spie_robo.types import References
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,18 @@ class ConvertOptions:
 def identify(
     source_name: str,
     source_fingerprint: str,
-    editor: ImageEditor | None,
-    guard: Guard | None,
+    editor: str | None,
+    guard: str | None,
     options: ConvertOptions,
 ) -> dict[str, Any]:
     """Everything that the bytes of the output depend on, as plain JSON values.
+
+    Args:
+        source_name: Last part of the source's path.
+        source_fingerprint: Of its content.
+        editor: Id of the editor; None copies.
+        guard: Id of the guard; None accepts all.
+        options: What to do.
 
     Raises:
         ReferencePhotoError: If the reference photos cannot be read.
@@ -68,8 +75,8 @@ def identify(
     return {
         "source": source_name,
         "source_fingerprint": source_fingerprint,
-        "editor": None if editor is None else editor.id,
-        "guard": None if guard is None else str(getattr(guard, "id", type(guard).__name__)),
+        "editor": editor,
+        "guard": guard,
         "cameras": sorted(options.cameras),
         "steps": options.steps,
         "seed": options.seed,

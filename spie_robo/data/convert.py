@@ -1,6 +1,8 @@
 """Edit the frames of recorded episodes: streaming, batched, resumable, checked.
 
-``source store -> frames of an episode -> GuardedEditor -> rows -> output store -> read back``
+``source store -> blocks of rows -> EditEngine -> rows -> WriteBehind -> output store -> read back``
+
+Reading is ahead of editing and writing behind it, each by a few blocks.
 
 The output is committed episode by episode. Whoever is killed runs the same command again: the
 episodes that are committed stay, the next one is made from the start, and the folder ends up with
@@ -10,10 +12,11 @@ refuse it as unfinished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +24,18 @@ from tqdm import tqdm
 
 from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
+from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Maker, Rows
 from spie_robo.data.formats.registry import open_source
-from spie_robo.data.frames import camera_frames
 from spie_robo.data.geometry import geometry_origin
-from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
-from spie_robo.data.seeds import episode_seed
 from spie_robo.data.store import EpisodeStore
+from spie_robo.data.write_behind import WriteBehind
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
-from spie_robo.guarded_editor import GuardedEditor
-from spie_robo.types import Guard, GuardedEdit, ImageEditor
+from spie_robo.types import Guard, ImageEditor
 
 __all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
-
-Rows: TypeAlias = dict[str, NDArray[Any]]
 
 CHECK_ROWS = 64
 """Steps that are read back at a time."""
@@ -74,6 +74,7 @@ def convert_store(
     guard: Guard | None = None,
     options: ConvertOptions | None = None,
     *,
+    engine: EditEngine | None = None,
     progress: bool = True,
 ) -> ConvertSummary:
     """Edit the frames of a data set into a new store; everything else is kept byte for byte.
@@ -83,9 +84,10 @@ def convert_store(
     Args:
         source: The store to read, or a data set in a foreign format, which is found by looking.
         out: Where to write; a path where nothing is, or where this very conversion was cut short.
-        editor: Makes the edits; None copies every frame as it is.
+        editor: Makes the edits; without editor and engine every frame is copied as it is.
         guard: Judges them; None accepts all.
         options: What to do; None is the defaults.
+        engine: Makes the edits elsewhere, with an editor and a guard of its own.
         progress: Show a progress bar.
 
     Raises:
@@ -96,16 +98,21 @@ def convert_store(
         EditorError: If the editor fails.
     """
     options = options or ConvertOptions()
+    if editor is not None:
+        if engine is not None:
+            raise ConfigError("engine: expected an editor or an engine, which has its own.")
+        engine = LocalEngine(editor, guard)
     store = open_source(source)
     target, path = Path(out).absolute(), Path(source).absolute()
     _require_apart(path, target)
-    cameras = () if editor is None else _cameras(store, options)
-    identity = identify(path.name, store.fingerprint(), editor, guard, options)
-    guarded = None if editor is None else _guarded(editor, guard, options)
-    with _open_output(store, target, editor, identity, options) as writer:
+    cameras = () if engine is None else _cameras(store, options)
+    maker = None if engine is None else engine.maker
+    editor_id, guard_id = (None, None) if maker is None else (maker.editor, maker.guard)
+    identity = identify(path.name, store.fingerprint(), editor_id, guard_id, options)
+    with _open_output(store, target, maker, identity, options) as writer:
         resumed_at = writer.n_episodes
         if not writer.complete:
-            convert_episodes(store, writer, guarded, cameras, options, progress=progress)
+            convert_episodes(store, writer, engine, cameras, options, progress=progress)
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
@@ -115,7 +122,7 @@ def convert_store(
 def convert_episodes(
     source: EpisodeSource,
     sink: EpisodeSink,
-    guarded: GuardedEditor | None,
+    engine: EditEngine | None,
     cameras: tuple[str, ...],
     options: ConvertOptions,
     *,
@@ -123,59 +130,59 @@ def convert_episodes(
 ) -> None:
     """Edit every episode that the sink does not have yet.
 
-    Memory holds ``batch_size`` steps, whatever the length of an episode, beside what the sink
-    buffers.
+    Memory holds a few times ``batch_size`` steps, whatever the length of an episode, beside what
+    the sink buffers.
 
     Args:
         source: Episodes to edit.
         sink: Takes the edited ones, in order.
-        guarded: Makes and judges the edits; None copies the frames.
+        engine: Makes and judges the edits; None copies the frames.
         cameras: Cameras to edit.
-        options: ``batch_size`` and ``seed`` are used here.
+        options: ``batch_size`` and what the engine uses.
         progress: Show a progress bar.
     """
-    todo = range(sink.n_episodes, len(source))
-    steps = sum(source.episode_length(i) for i in todo)
-    total, unit = (steps, "step") if guarded is None else (steps * len(cameras), "frame")
+    first = sink.n_episodes
+    steps = sum(source.episode_length(i) for i in range(first, len(source)))
+    total, unit = (steps, "step") if engine is None else (steps * len(cameras), "frame")
+    edited = _edit(source, engine, EditTask(source.metadata, cameras, options), first)
     tried = accepted = 0
-    with tqdm(total=total, desc="convert", unit=unit, disable=not progress) as bar:
-        for i in todo:
-            seed = int(source.seeds[i])
-            sink.begin_episode(None if seed < 0 else seed)
-            for start, stop in _blocks(source.episode_length(i), options.batch_size):
-                rows = source.read_rows(i, start, stop)
-                if guarded is None:
-                    sink.extend(rows)
-                    bar.update(stop - start)
-                    continue
-                edits = _edit_rows(source.metadata, rows, guarded, cameras, i, options)
-                sink.extend(_edited_rows(rows, edits))
-                results = [edit for of_camera in edits.values() for edit in of_camera]
-                tried += len(results)
-                accepted += sum(edit.edited for edit in results)
+    bar = tqdm(total=total, desc="convert", unit=unit, disable=not progress)
+    with bar, WriteBehind(sink) as writing, closing(edited):
+        for block, edits in edited:
+            if block.start == 0:
+                seed = int(source.seeds[block.episode])
+                writing.begin_episode(None if seed < 0 else seed)
+            writing.extend(_edited_rows(dict(block.rows), edits))
+            if block.last:
+                writing.end_episode()
+            results = [edit for of_camera in edits.values() for edit in of_camera]
+            tried += len(results)
+            accepted += sum(edit.edited for edit in results)
+            if engine is not None:
                 bar.set_postfix(accepted=f"{accepted / max(1, tried):.0%}", refresh=False)
-                bar.update(len(results))
-            sink.end_episode()
+            bar.update(block.steps if engine is None else len(results))
 
 
-def _edit_rows(
-    metadata: StoreMetadata,
-    rows: Rows,
-    guarded: GuardedEditor,
-    cameras: tuple[str, ...],
-    episode: int,
-    options: ConvertOptions,
-) -> dict[str, list[GuardedEdit]]:
-    frames = [frame for camera in cameras for frame in camera_frames(metadata, rows, camera)]
-    seed = episode_seed(options.seed, episode)
-    edits: list[GuardedEdit] = []
-    for start, stop in _blocks(len(frames), options.batch_size):
-        edits += guarded.edit(frames[start:stop], [seed] * (stop - start))
-    steps = len(frames) // max(1, len(cameras))
-    return {c: edits[n * steps : (n + 1) * steps] for n, c in enumerate(cameras)}
+def _edit(
+    source: EpisodeSource, engine: EditEngine | None, task: EditTask, first: int
+) -> Generator[tuple[Block, Edits], None, None]:
+    blocks = _read(source, first, task.options.batch_size)
+    if engine is None:
+        yield from ((block, {}) for block in blocks)
+        return
+    edited = engine.edit(task, blocks)
+    with closing(cast("Generator[tuple[Block, Edits], None, None]", edited)):
+        yield from edited
 
 
-def _edited_rows(rows: Rows, edits: dict[str, list[GuardedEdit]]) -> Rows:
+def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:
+    for i in range(first, len(source)):
+        length = source.episode_length(i)
+        for start, stop in _blocks(length, size):
+            yield Block(i, start, source.read_rows(i, start, stop), last=stop == length)
+
+
+def _edited_rows(rows: Rows, edits: Edits) -> Rows:
     """The rows with new frames and verdicts; every other array is the very same."""
     result = dict(rows)
     for camera, of_camera in edits.items():
@@ -204,10 +211,6 @@ def _cameras(source: EpisodeSource, options: ConvertOptions) -> tuple[str, ...]:
     return tuple(c for c in present if not options.cameras or c in options.cameras)
 
 
-def _guarded(editor: ImageEditor, guard: Guard | None, options: ConvertOptions) -> GuardedEditor:
-    return GuardedEditor(editor, guard, options.references, options.instruction, options.retries)
-
-
 def _require_apart(source: Path, out: Path) -> None:
     first, second = source.resolve(), out.resolve()
     if first == second or first in second.parents or second in first.parents:
@@ -217,7 +220,7 @@ def _require_apart(source: Path, out: Path) -> None:
 def _open_output(
     store: EpisodeSource,
     out: Path,
-    editor: ImageEditor | None,
+    maker: Maker | None,
     identity: dict[str, Any],
     options: ConvertOptions,
 ) -> EpisodeWriter:
@@ -236,9 +239,9 @@ def _open_output(
             for camera in fields.cameras_of(store.keys)
         }
     metadata = replace(store.metadata, provenance=provenance)
-    if editor is not None:
-        instruction = options.instruction or str(getattr(editor, "instruction", None) or "")
-        metadata = replace(metadata, editor_id=editor.id, instruction=instruction)
+    if maker is not None:
+        instruction = options.instruction or maker.instruction
+        metadata = replace(metadata, editor_id=maker.editor, instruction=instruction)
     native = store.zarr_format if isinstance(store, EpisodeStore) else 3
     zarr_format = options.zarr_format or native
     return EpisodeWriter.create(out, metadata, zarr_format=zarr_format, complete=False)

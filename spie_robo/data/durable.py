@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
+from spie_robo.data.headers import is_readable, require_inside
 from spie_robo.errors import StoreError
 
 PARTIAL_SUFFIX = ".partial"
+
+Result = TypeVar("Result")
 
 
 def write_synced(path: Path, data: Any) -> None:
@@ -54,6 +59,17 @@ def write_failure(path: Path, error: OSError) -> StoreError:
     )
 
 
+def to_the_end(work: Callable[[], Result]) -> Result:
+    """Do ``work`` to its end even if Ctrl-C comes meanwhile, which is raised afterwards.
+
+    Zarr writes in threads of its own, and an exception here does not stop them: a clean-up that
+    begins while they are still writing would remove rows that are about to be committed. A second
+    Ctrl-C does not wait.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
 def sync_directory(path: Path) -> None:
     """Make the renames inside a directory survive a power cut.
 
@@ -71,10 +87,19 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_partial_files(root: Path) -> None:
-    """Delete what writes that were cut short left under ``root``."""
-    for partial in root.rglob(f".*{PARTIAL_SUFFIX}"):
-        with suppress(OSError):
-            partial.unlink()
+    """Delete what writes that were cut short left under ``root``, before it is written again.
+
+    Raises:
+        StoreCorruptError: If a link leads out of ``root``: a writer would change what is there.
+    """
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink():
+                require_inside(root, path)
+            elif name.startswith(".") and name.endswith(PARTIAL_SUFFIX):
+                with suppress(OSError):
+                    path.unlink()
 
 
 @final
@@ -92,6 +117,14 @@ class DurableStore(WrapperStore[LocalStore]):
 
     def _with_store(self, store: LocalStore) -> DurableStore:
         return DurableStore(store, self._touched)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes of one file inside the folder, or None if there is none."""
+        if not is_readable(str(self._store.root), key, set()):
+            return None
+        return await self._store.get(key, prototype, byte_range)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Replace the file of ``key``."""

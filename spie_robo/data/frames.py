@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import fields
+from spie_robo.data.formats import limits
+from spie_robo.data.formats.pictures import picture_size
 from spie_robo.data.geometry import fitted, metres, recorder
 from spie_robo.data.metadata import CameraMetadata, StoreMetadata
 from spie_robo.data.store import EpisodeStore
@@ -186,7 +188,15 @@ def _pictures(path: Path) -> list[Path]:
 
 
 def _read_picture(file: Path) -> Frame:
-    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    try:
+        limits.check_size(str(file), file.stat().st_size)
+        data = file.read_bytes()
+        picture_size(str(file), data)  # a small file can unpack to gigabytes
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except (StoreError, OSError, cv2.error) as error:
+        raise FrameError(
+            f"{file}: cannot be read as a PNG or JPEG picture ({error}). Take it out of the folder."
+        ) from error
     if bgr is None:
         raise FrameError(
             f"{file}: cannot be read as a PNG or JPEG picture. Take it out of the folder."

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from spie_robo.data.checksums import crc32
 from spie_robo.data.commit import ArrayCommit, Commit
+from spie_robo.data.headers import require_ours
 from spie_robo.data.layout import ZarrArray, row_format
 from spie_robo.errors import StoreCorruptError, StoreError
+
+_FREE_META_BYTES = 64 * 2**20
+_MAX_META_RATIO = 256  # checksums hardly compress, cumulative ends less than hundredfold
 
 
 @final
@@ -64,7 +68,8 @@ class CheckedArray:
     def _read_chunks(self, first: int, last: int) -> NDArray[Any]:
         size = self._committed.chunk_rows
         start, stop = first * size, min((last + 1) * size, self._steps)
-        for file in {self._file(chunk) for chunk in range(first, last + 1)}:
+        for number in range(self._file_number(first), self._file_number(last) + 1):
+            file = self._file(number)
             if not file.is_file():
                 raise self._corrupt(start, stop, f"{file} is missing")
         try:
@@ -75,7 +80,8 @@ class CheckedArray:
             begin = chunk * size - start
             if crc32(rows[begin : begin + size]) != self._checksum(chunk):
                 bounds = chunk * size, min((chunk + 1) * size, self._steps)
-                raise self._corrupt(*bounds, f"{self._file(chunk)} fails its checksum")
+                file = self._file(self._file_number(chunk))
+                raise self._corrupt(*bounds, f"{file} fails its checksum")
         return rows
 
     def _checksum(self, chunk: int) -> int:
@@ -83,9 +89,11 @@ class CheckedArray:
             return int(self._checksums[chunk])
         return self._committed.tail_crc32
 
-    def _file(self, chunk: int) -> Path:
+    def _file_number(self, chunk: int) -> int:
         rows_in_file = (self._array.shards or self._array.chunks)[0]
-        number = chunk * self._committed.chunk_rows // rows_in_file
+        return chunk * self._committed.chunk_rows // rows_in_file
+
+    def _file(self, number: int) -> Path:
         coordinates = (number, *(0 for _ in self._committed.row.shape))
         return self._folder / self._array.metadata.encode_chunk_key(coordinates)
 
@@ -130,7 +138,7 @@ def open_checked(root: zarr.Group, path: Path, name: str) -> ZarrArray:
         ) from error
     if not isinstance(array, zarr.Array):
         raise StoreCorruptError(f"{path / name}: expected an array, found a group.")
-    return array
+    return require_ours(array, path / name)
 
 
 def read_meta(root: zarr.Group, path: Path, name: str, commit: Commit) -> NDArray[np.int64]:
@@ -141,6 +149,7 @@ def read_meta(root: zarr.Group, path: Path, name: str, commit: Commit) -> NDArra
     """
     length = commit.checksums if name == "chunk_crc32" else commit.episodes
     array = open_checked(root, path, f"meta/{name}")
+    _require_backed(array, path / "meta" / name, length)
     try:
         rows = np.asarray(array[:length], np.int64)
     except Exception as error:  # codecs raise whatever they like on damaged bytes
@@ -150,3 +159,16 @@ def read_meta(root: zarr.Group, path: Path, name: str, commit: Commit) -> NDArra
             f"{path}/meta/{name}: it fails its checksum. Restore the store from a copy."
         )
     return rows
+
+
+def _require_backed(array: ZarrArray, folder: Path, length: int) -> None:
+    """Refuse a length that the files cannot hold: rows of no file would be filled with zeros."""
+    claimed = min(length, array.shape[0]) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
+    if claimed <= _FREE_META_BYTES:
+        return
+    on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if claimed > _MAX_META_RATIO * on_disk:
+        raise StoreCorruptError(
+            f"{folder}: the commit record claims {claimed} bytes, its files have {on_disk}. "
+            "Restore the store from a copy."
+        )

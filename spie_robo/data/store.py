@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from spie_robo.data.commit import Commit, read_commit
+from spie_robo.data.headers import InsideStore
 from spie_robo.data.layout import ZarrFormat
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.reading import CheckedArray, read_meta
@@ -224,8 +225,14 @@ class EpisodeStore:
         return self._arrays[key]
 
     def _open_root(self) -> zarr.Group:
-        store = LocalStore(self._path, read_only=True)
-        return zarr.open_group(store, mode="r", zarr_format=self._zarr_format)
+        store = InsideStore(LocalStore(self._path, read_only=True))
+        try:
+            return zarr.open_group(store, mode="r", zarr_format=self._zarr_format)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise StoreCorruptError(
+                f"{self._path}: its zarr group cannot be read: {error}. Restore the store from a "
+                "copy."
+            ) from error
 
     def _choose(self, keys: Sequence[str] | None) -> tuple[str, ...]:
         present = tuple(sorted(self._commit.arrays))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         store = EpisodeStore.open(path, allow_unfinished=True)
     except StoreCorruptError as error:
         return VerifyReport(path, 0, 0, 0, (str(error),))
-    problems: list[str] = []
+    problems = [*_header_problems(path, store.zarr_format)]
     chunks = 0
     for key in tqdm(store.keys, desc="verify", unit="array", disable=not progress):
         try:
@@ -69,3 +71,27 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         problems += [problem for problem in found if problem is not None]
         chunks += array.n_chunks
     return VerifyReport(path, len(store), store.n_steps, chunks, tuple(problems))
+
+
+def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
+    """Headers that no read of rows needs, and that a writer or another reader does."""
+    group = ".zgroup" if zarr_format == 2 else "zarr.json"
+    for name in ("data", "meta"):
+        folder = path / name
+        if not (folder / group).is_file():
+            yield f"{folder / group}: the header of the group is missing."
+        for file in (*folder.glob("*.json"), *folder.glob(".z*"), *folder.glob("*/.zattrs")):
+            document = _json(file)
+            if not isinstance(document, dict):
+                yield f"{file}: it is not a JSON object."
+            elif file.name == group and document.get("zarr_format") != zarr_format:
+                yield f"{file}: expected zarr_format {zarr_format}, got {document}."
+            elif file.name == "zarr.json" and document.get("node_type") != "group":
+                yield f"{file}: expected the header of a group, got {document}."
+
+
+def _json(file: Path) -> object:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data.appending import StoreOnDisk, UncommittedEpisode
 from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
-from spie_robo.data.durable import write_failure
+from spie_robo.data.durable import to_the_end, write_failure
 from spie_robo.data.layout import RowFormat, ZarrFormat, chunk_rows, create_skeleton, row_format
 from spie_robo.data.lock import StoreLock
 from spie_robo.data.metadata import StoreMetadata
@@ -87,7 +87,7 @@ class EpisodeWriter:
         lock = StoreLock(path)
         try:
             first = attributes_of(Commit(complete=complete), metadata or StoreMetadata())
-            create_skeleton(path, zarr_format, first)
+            to_the_end(lambda: create_skeleton(path, zarr_format, first))
             return cls(path, lock)
         except BaseException:
             lock.release()
@@ -195,7 +195,7 @@ class EpisodeWriter:
             self._flush(episode)
             if episode.steps == self._disk.commit.steps:
                 raise StoreError("end_episode: expected at least one step, got none.")
-            self._disk.commit_episode(episode, self._metadata)
+            to_the_end(lambda: self._disk.commit_episode(episode, self._metadata))
         self._episode = None
 
     def discard_episode(self) -> None:
@@ -230,7 +230,8 @@ class EpisodeWriter:
         if self._dirty:
             self._reload()
         with self._discarding_on_failure():
-            self._disk.write_commit(replace(self._disk.commit, complete=True), self._metadata)
+            commit = replace(self._disk.commit, complete=True)
+            to_the_end(lambda: self._disk.write_commit(commit, self._metadata))
 
     def close(self) -> None:
         """Release the store; an open episode is discarded. Closing twice is fine."""
@@ -293,11 +294,11 @@ class EpisodeWriter:
         if self._buffer:
             rows = {key: np.concatenate(parts) for key, parts in self._buffer.items()}
             self._buffer = {}
-            self._disk.write_rows(episode, rows)
+            to_the_end(lambda: self._disk.write_rows(episode, rows))
 
     def _reload(self) -> None:
         """Go back to what the disk says is committed, and remove everything beyond it."""
-        self._disk = StoreOnDisk(self._path)
+        self._disk = to_the_end(lambda: StoreOnDisk(self._path))
         self._dirty = False
 
     @contextmanager

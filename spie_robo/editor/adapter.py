@@ -103,6 +103,28 @@ def base_name(folder: Path) -> str:
     return str(inside) if inside.is_dir() else base
 
 
+def require_own_weights(folder: Path) -> None:
+    """Refuse a folder of an editor whose index of shards names files that are not beside it.
+
+    Raises:
+        EditorError: Naming the index: a folder from elsewhere does not get to choose files of this
+            machine.
+    """
+    for index in sorted(folder.rglob("*.index.json")):
+        try:
+            names = set(json.loads(index.read_text())["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EditorError(
+                f"{index}: expected JSON with a weight_map, got {error!r}."
+            ) from error
+        strange = sorted(str(name) for name in names if Path(str(name)).name != name)
+        if strange:
+            raise EditorError(
+                f"{index}: expected names of files beside it, got {strange[0]!r}. Put the weights "
+                "into the folder."
+            )
+
+
 def load_adapter(folder: Path, pipeline: SpiePipeline) -> None:
     """Put an adapter on its base, in place; the LoRA stays apart and can be switched off.
 

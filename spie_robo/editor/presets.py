@@ -15,7 +15,13 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from spie_robo.editor.adapter import ADAPTER_CONFIG, base_name, load_adapter, merge_adapter
+from spie_robo.editor.adapter import (
+    ADAPTER_CONFIG,
+    base_name,
+    load_adapter,
+    merge_adapter,
+    require_own_weights,
+)
 from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline
 from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings
@@ -64,10 +70,12 @@ def load_editor(
         ConfigError: If its ``settings.json`` is invalid.
     """
     folder = find_folder(name)
+    require_own_weights(folder)
     settings, references = EditorSettings.load(folder), LatentReferences.load(folder)
     if not (folder / ADAPTER_CONFIG).is_file():
         return LoadedEditor(SpiePipeline.from_pretrained(folder, dtype), settings, references)
     base_folder = find_folder(base or base_name(folder))
+    require_own_weights(base_folder)
     if (base_folder / ADAPTER_CONFIG).is_file():
         raise EditorError(
             f"Adapter {folder}: its base {base_folder} is an adapter too. A base must be a "

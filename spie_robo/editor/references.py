@@ -29,6 +29,7 @@ REFERENCES_FILE = "references.safetensors"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_ENDS = (".mask", "_mask")
 _MAX_SIDE = 2048  # longer photos are shrunk while they are decoded: no editor works that large
+_MAX_PIXELS = 64_000_000  # of a PNG, or of a JPEG as it is decoded
 
 
 class ReferenceSet(ABC):
@@ -204,6 +205,7 @@ def read_photo(path: Path) -> RGB:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as opened:
             opened.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG decodes at 1/2, 1/4, 1/8 for free
+            _require_modest(path, opened.size)
             upright = ImageOps.exif_transpose(opened)
             flat = _flatten(upright)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -218,6 +220,15 @@ def read_photo(path: Path) -> RGB:
     except FrameError as error:
         raise ReferencePhotoError(str(error)) from error
     return image
+
+
+def _require_modest(path: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture that unpacks to gigabytes, by its header."""
+    if size[0] * size[1] > _MAX_PIXELS:
+        raise ReferencePhotoError(
+            f"{path}: expected a photo of at most {_MAX_PIXELS // 10**6} megapixels, its header "
+            f"claims {size[0]}x{size[1]}. Export it smaller, or take it out of the folder."
+        )
 
 
 def _flatten(image: Image.Image) -> Image.Image:

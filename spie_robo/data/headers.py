@@ -1,0 +1,223 @@
+"""What a store from elsewhere may ask of its reader: looked at before anything is decoded.
+
+A header can name a codec that runs code (numcodecs has one for pickles), or chunks of petabytes; a
+compressed chunk can claim to be larger than its array says; a link can lead to any file. Only what
+:func:`spie_robo.data.layout.create_array` writes is read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias, cast, final
+
+import numcodecs  # type: ignore[import-untyped]
+import zarr
+from zarr.abc.store import ByteRequest
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.core.array import AsyncArray
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, WrapperStore
+
+from spie_robo.errors import StoreCorruptError
+
+ZarrArray: TypeAlias = "zarr.Array[Any]"
+
+MAX_CHUNK_BYTES = 64 * 2**20
+"""Decoded size of a chunk; a 4K frame in float32 still fits. Zarr unpacks about ten at a time."""
+
+MAX_CHUNKS_PER_SHARD = 4096
+MAX_HEADER_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 512 * 2**20
+
+_HEADERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+_BLOSC_SIZE = slice(
+    4, 8
+)  # of the decoded data, in the 16 bytes that every blosc buffer begins with
+
+
+@final
+class InsideStore(WrapperStore[LocalStore]):
+    """A read-only zarr store in a local folder that reads nothing outside it.
+
+    Raises:
+        StoreCorruptError: When a file is asked for that a link leads out of, or that is larger
+            than any that a store holds.
+    """
+
+    def __init__(self, store: LocalStore, seen: set[str] | None = None) -> None:
+        """Wrap ``store``; ``seen`` holds the folders that were found inside it."""
+        super().__init__(store)
+        self._root = str(store.root)
+        self._seen: set[str] = set() if seen is None else seen
+
+    def _with_store(self, store: LocalStore) -> InsideStore:
+        return InsideStore(store, self._seen)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes of one file, or None if there is none."""
+        if not is_readable(self._root, key, self._seen):
+            return None
+        return await self._store.get(key, prototype, byte_range)
+
+
+def is_readable(root: str, key: str, seen: set[str]) -> bool:
+    """Whether there is a file of that key in a store, looked at before it is read.
+
+    Args:
+        root: Folder of the store.
+        key: Path of the file below it.
+        seen: Folders that were found inside the store; grows.
+
+    Raises:
+        StoreCorruptError: If a link leads out of the store, or the file is larger than any that a
+            store holds.
+    """
+    # Strings and one look at the file: this is on the way of every single frame.
+    path = f"{root}/{key}"
+    folder, _, name = path.rpartition("/")
+    if folder not in seen:
+        require_inside(Path(root), Path(folder))
+        seen.add(folder)
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            require_inside(Path(root), Path(path))
+            status = os.stat(path)
+    except OSError:
+        return False
+    limit = MAX_HEADER_BYTES if name in _HEADERS else MAX_FILE_BYTES
+    if status.st_size > limit:
+        raise StoreCorruptError(
+            f"{path}: expected at most {limit} bytes, found {status.st_size}. No store of "
+            "spie_robo holds such a file."
+        )
+    return True
+
+
+def require_inside(root: Path, path: Path) -> None:
+    """Refuse a path that a symbolic link leads out of a store.
+
+    Raises:
+        StoreCorruptError: If it is elsewhere.
+    """
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    if real != inside and not real.startswith(inside + os.sep):
+        raise StoreCorruptError(
+            f"{path} is a link out of the store, to {real}. Nothing outside a store is touched: "
+            "put the files themselves there."
+        )
+
+
+def require_ours(array: ZarrArray, where: Path) -> ZarrArray:
+    """Refuse an array whose header is not of the kind that this package writes.
+
+    Args:
+        array: Opened, but not read.
+        where: Its folder, for the message.
+
+    Returns:
+        The same array, which refuses chunks that claim to unpack to more than they should.
+
+    Raises:
+        StoreCorruptError: Naming the codec, type or size.
+    """
+    _require_sizes(array, where)
+    metadata, limit = array.metadata, _chunk_bytes(array)
+    if metadata.zarr_format == 2:
+        compressor = cast("Any", metadata.compressor)
+        name = getattr(compressor, "codec_id", None)
+        if metadata.filters or name != "blosc":
+            names = [getattr(f, "codec_id", f) for f in metadata.filters or ()]
+            raise _refused(where, f"compressor {name!r} and filters {names}")
+        checked: Any = replace(metadata, compressor=_CheckedBloscV2.like(compressor, limit))
+    else:
+        checked = replace(metadata, codecs=(_checked_sharding(metadata.codecs, where),))
+    inner = array.async_array
+    return zarr.Array(AsyncArray(checked, inner.store_path, inner.config))
+
+
+def _checked_sharding(codecs: tuple[Any, ...], where: Path) -> ShardingCodec:
+    kinds = [type(codec) for codec in codecs]
+    if kinds != [ShardingCodec]:
+        raise _refused(where, f"codecs {[kind.__name__ for kind in kinds]}")
+    sharding = cast("ShardingCodec", codecs[0])
+    chunk, index = sharding.codecs, sharding.index_codecs
+    kinds = [type(codec) for codec in (*chunk, *index)]
+    if kinds != [BytesCodec, BloscCodec, Crc32cCodec, BytesCodec, Crc32cCodec]:
+        raise _refused(where, f"codecs {[kind.__name__ for kind in kinds]}")
+    blosc = cast("BloscCodec", chunk[1])
+    strict = _CheckedBlosc(
+        typesize=blosc.typesize,
+        cname=blosc.cname,
+        clevel=blosc.clevel,
+        shuffle=blosc.shuffle,
+        blocksize=blosc.blocksize,
+    )
+    return ShardingCodec(
+        chunk_shape=sharding.chunk_shape,
+        codecs=(chunk[0], strict, chunk[2]),
+        index_codecs=index,
+        index_location=sharding.index_location,
+    )
+
+
+def _require_sizes(array: ZarrArray, where: Path) -> None:
+    if array.dtype.kind not in "biuf":
+        raise _refused(where, f"dtype {array.dtype}")
+    chunks, shards = array.chunks, array.shards or array.chunks
+    if not array.shape or chunks[1:] != array.shape[1:] or min(chunks) < 1:
+        raise _refused(where, f"shape {array.shape} in chunks of {chunks}")
+    if _chunk_bytes(array) > MAX_CHUNK_BYTES:
+        raise _refused(where, f"chunks of {_chunk_bytes(array)} bytes (limit {MAX_CHUNK_BYTES})")
+    if math.prod(shards) > MAX_CHUNKS_PER_SHARD * math.prod(chunks):
+        raise _refused(where, f"shards of {shards} for chunks of {chunks}")
+
+
+def _chunk_bytes(array: ZarrArray) -> int:
+    return math.prod(array.chunks) * int(array.dtype.itemsize)
+
+
+def _refused(where: Path, what: str) -> StoreCorruptError:
+    return StoreCorruptError(
+        f"{where}: it asks for {what}, which no store of spie_robo does: its header is damaged, or "
+        "the store is not to be trusted. Nothing of it was decoded."
+    )
+
+
+def _require_size(data: Any, limit: int) -> None:
+    claimed = int.from_bytes(bytes(memoryview(data).cast("B")[_BLOSC_SIZE]), "little")
+    if claimed > limit:
+        raise ValueError(f"it claims to unpack to {claimed} bytes, its chunk has {limit}")
+
+
+class _CheckedBlosc(BloscCodec):
+    """Zarr 3's Blosc, which trusts the size in the data; here it may not exceed the chunk's."""
+
+    def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
+        limit = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
+        _require_size(chunk_bytes.as_numpy_array(), limit)
+        return super()._decode_sync(chunk_bytes, chunk_spec)
+
+
+class _CheckedBloscV2(numcodecs.Blosc):  # type: ignore[misc]
+    """The same for zarr 2."""
+
+    _limit = 0  # private: numcodecs writes public attributes into headers
+
+    @classmethod
+    def like(cls, other: Any, limit: int) -> _CheckedBloscV2:
+        config = {key: value for key, value in other.get_config().items() if key != "id"}
+        codec: _CheckedBloscV2 = cls(**config)
+        codec._limit = limit
+        return codec
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        _require_size(buf, self._limit)
+        return super().decode(buf, out)

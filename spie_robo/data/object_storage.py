@@ -1,0 +1,362 @@
+"""Data sets in object storage: ``s3://BUCKET/KEY`` as input and output.
+
+``objects -> staging folder -> conversion on the local disk -> staging folder -> objects``
+
+A store is made durable by ``fsync`` and ``rename``, which object storage does not have. So a data
+set is copied to this machine, converted there, and its objects are sent when it is complete, the
+one that makes it readable last: a reader finds all of it or none. Whoever is cut off runs the same
+command again, and only what is missing is copied. The price is disk: the input once and the
+output once.
+
+The staging folder is ``SPIE_ROBO_STAGING``, or ``~/.cache/spie_robo/staging``. Credentials,
+region and endpoint come from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any, final
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from spie_robo.data.durable import atomic_write, write_failure
+from spie_robo.errors import ConfigError, MissingExtraError, StoreError, StoreLockedError
+
+PART_BYTES = 16 * 1024 * 1024
+"""Larger files are sent in parts of this size."""
+
+LAST = (".zattrs", ".zgroup", "zarr.json", "meta/info.json", "data/metadata.json", "metadata.json")
+"""What makes a data set readable, by format: these are sent last, in this order."""
+
+_URL = re.compile(r"s3:/+([^/]+)/(.+?)/*")
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
+_MANIFEST = "fetched.json"
+_RETRIES = 5
+
+
+@final
+@dataclass(frozen=True)
+class Location:
+    """A data set in a bucket.
+
+    Attributes:
+        bucket: Name of the bucket.
+        key: Name of the object, or what the names of its objects start with, before a slash.
+    """
+
+    bucket: str
+    key: str
+
+    @staticmethod
+    def of(path: str | Path) -> Location | None:
+        """The location that ``s3://BUCKET/KEY`` names; None for a path of this machine.
+
+        Raises:
+            ConfigError: If bucket or key is missing.
+        """
+        text = str(path)
+        if not text.startswith("s3:/"):
+            return None
+        match = _URL.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"{text}: expected s3://BUCKET/KEY.")
+        return Location(*match.groups())
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def overlaps(self, other: Location) -> bool:
+        """Whether one lies within the other."""
+        mine, theirs = PurePosixPath(self.key), PurePosixPath(other.key)
+        inside = mine == theirs or mine in theirs.parents or theirs in mine.parents
+        return self.bucket == other.bucket and inside
+
+
+@contextmanager
+def staging(*identity: object) -> Iterator[Path]:
+    """A folder of this machine for what ``identity`` names, and the right to use it.
+
+    Raises:
+        StoreLockedError: If another process uses it.
+        StoreError: If it cannot be made.
+    """
+    home = Path(os.environ.get("SPIE_ROBO_STAGING", Path.home() / ".cache/spie_robo/staging"))
+    folder = home / hashlib.sha256(repr(identity).encode()).hexdigest()[:20]
+    lock = FileLock(f"{folder}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreLockedError(
+            f"{folder}: another process copies or converts the same. Wait until it has finished."
+        ) from error
+    except OSError as error:
+        raise write_failure(folder, error) from error
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
+def fetch(source: Location, folder: Path, *, progress: bool = True) -> Path:
+    """Copy a data set here; files that are here already, unchanged, are not copied again.
+
+    Args:
+        source: What to copy.
+        folder: A staging folder.
+        progress: Show a progress bar.
+
+    Returns:
+        Its path: in ``folder``, under its own name.
+
+    Raises:
+        StoreError: If there is none, it cannot be read, or a file arrives damaged.
+        MissingExtraError: If obstore is not installed.
+    """
+    with _told(source, "read"):
+        bucket = _Bucket(source)
+        objects = bucket.objects()
+        if not objects:
+            raise StoreError(
+                f"{source}: expected a data set, found no object of that name or below it in "
+                f"bucket {source.bucket!r}. Check the key."
+            )
+        root = folder / PurePosixPath(source.key).name
+        manifest = folder / _MANIFEST
+        known = _manifest(manifest)
+        _remove_others(root, objects)
+        total = sum(int(entry["size"]) for entry in objects.values())
+        with tqdm(
+            total=total, desc="fetch", unit="B", unit_scale=True, disable=not progress
+        ) as bar:
+            try:
+                for name, entry in objects.items():
+                    target = _inside(root, name)
+                    label = [entry["size"], entry["e_tag"]]
+                    if known.get(name) != label or not target.is_file():
+                        known.pop(name, None)
+                        bucket.download(entry, target)
+                        known[name] = label
+                    bar.update(int(entry["size"]))
+            finally:
+                atomic_write(manifest, json.dumps(known).encode())
+    return root
+
+
+def require_absent(target: Location) -> None:
+    """Raise if there is a whole data set at ``target``, or no bucket.
+
+    Raises:
+        StoreError: Then.
+        MissingExtraError: If obstore is not installed.
+    """
+    with _told(target, "write"):
+        there = _Bucket(target).objects()
+    if any(name in there for name in ("", *LAST)):
+        raise StoreError(f"{target} already exists. Choose another key, or delete it.")
+
+
+def send(root: Path, target: Location, *, progress: bool = True) -> tuple[int, int]:
+    """Send a data set, and check every object; those that are there already are left.
+
+    Args:
+        root: Its folder or file.
+        target: Where to.
+        progress: Show a progress bar.
+
+    Returns:
+        Number of objects and of bytes.
+
+    Raises:
+        StoreError: If something else is there, the storage refuses, or an object does not read
+            back as it was sent.
+    """
+    files = _files(root)
+    with _told(target, "write"):
+        bucket = _Bucket(target)
+        there = bucket.objects()
+        foreign = sorted(set(there) - set(files))
+        if foreign:
+            raise StoreError(
+                f"{target}: something else is there ({foreign[0] or 'an object'}). Choose another "
+                "key, or delete it."
+            )
+        whole = any(name in there for name in ("", *LAST))
+        total = sum(file.stat().st_size for file in files.values())
+        with tqdm(total=total, desc="send", unit="B", unit_scale=True, disable=not progress) as bar:
+            for name, file in files.items():
+                entry = there.get(name)
+                if entry is None or not bucket.same(entry, file):
+                    if whole and entry is not None:
+                        raise StoreError(f"{target} holds other data. Choose another key.")
+                    bucket.upload(file, name)
+                bar.update(file.stat().st_size)
+    return len(files), total
+
+
+@final
+class _Bucket:
+    """The objects of one location."""
+
+    def __init__(self, location: Location) -> None:
+        self._obstore = _import_obstore()
+        self._at = location
+        endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+        self._store = self._obstore.store.S3Store(
+            location.bucket,
+            client_options={"allow_http": endpoint.startswith("http://")},
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=60)},
+        )
+
+    def objects(self) -> dict[str, Mapping[str, Any]]:
+        """Each object by its name below the key; of a single object it is empty."""
+        prefix = self._at.key + "/"
+        found: dict[str, Mapping[str, Any]] = {}
+        for batch in self._obstore.list(self._store, prefix=self._at.key):
+            found |= {entry["path"].removeprefix(prefix): entry for entry in batch}
+        with suppress(FileNotFoundError):
+            if not found:
+                found[""] = self._obstore.head(self._store, self._at.key)
+        return found
+
+    def download(self, entry: Mapping[str, Any], target: Path) -> None:
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                for piece in self._obstore.get(self._store, entry["path"]).stream():
+                    file.write(piece)
+            size = partial.stat().st_size
+            plain = re.fullmatch(r'"?[0-9a-f]{32}"?', entry["e_tag"] or "")
+            if size != entry["size"] or (plain and not self._tagged(entry, partial)):
+                # An MD5 that differs may also be a key of the server's encryption: compare again.
+                if size != entry["size"] or not self._reads_back(entry["path"], partial):
+                    raise StoreError(
+                        f"s3://{self._at.bucket}/{entry['path']}: it did not arrive whole "
+                        f"({size} of {entry['size']} bytes). Run the same command again."
+                    )
+            os.replace(partial, target)
+        except self._obstore.exceptions.BaseError:  # some are OSErrors too
+            raise
+        except OSError as error:
+            raise write_failure(target, error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def upload(self, file: Path, name: str) -> None:
+        key = f"{self._at.key}/{name}" if name else self._at.key
+        multipart = file.stat().st_size > PART_BYTES
+        self._obstore.put(self._store, key, file, use_multipart=multipart, chunk_size=PART_BYTES)
+        if not self.same(self._obstore.head(self._store, key), file):
+            raise StoreError(
+                f"s3://{self._at.bucket}/{key}: it does not read back as it was sent. Run the same "
+                "command again; if it comes back, check the storage."
+            )
+
+    def same(self, entry: Mapping[str, Any], file: Path) -> bool:
+        """Whether an object holds the bytes of a file: by its ETag, else by reading it."""
+        if entry["size"] != file.stat().st_size:
+            return False
+        return self._tagged(entry, file) or self._reads_back(entry["path"], file)
+
+    def _tagged(self, entry: Mapping[str, Any], file: Path) -> bool:
+        return (entry["e_tag"] or "").strip('"') == _etag(file)
+
+    def _reads_back(self, key: str, file: Path) -> bool:
+        with file.open("rb") as stream:
+            pieces = self._obstore.get(self._store, key).stream()
+            return all(stream.read(len(piece)) == bytes(piece) for piece in pieces)
+
+
+def _etag(file: Path) -> str:
+    """The ETag that S3 gives: MD5 of the bytes, or MD5 of the parts' MD5s and their number."""
+    parts = []
+    with file.open("rb") as stream:
+        while part := stream.read(PART_BYTES):
+            parts.append(hashlib.md5(part, usedforsecurity=False))
+    if len(parts) > 1:
+        joined = b"".join(part.digest() for part in parts)
+        return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
+    return (parts[0] if parts else hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Files to send by name, in the order of sending."""
+    if root.is_file():
+        return {"": root}
+    found = {str(f.relative_to(root)): f for f in sorted(root.rglob("*")) if f.is_file()}
+    last = [name for name in LAST if name in found]
+    return {name: found[name] for name in [*(n for n in found if n not in last), *last]}
+
+
+def _inside(root: Path, name: str) -> Path:
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/"):
+        raise StoreError(f"Object {name!r} leads out of its data set. It was not copied.")
+    return root.joinpath(*parts)
+
+
+def _remove_others(root: Path, objects: Iterable[str]) -> None:
+    """Delete what is no longer in the bucket."""
+    wanted = {_inside(root, name) for name in objects}
+    if root.is_file() and root not in wanted:
+        root.unlink()
+    elif root.is_dir() and root in wanted:
+        shutil.rmtree(root)
+    for file in list(root.rglob("*")):
+        if file.is_file() and file not in wanted:
+            file.unlink()
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _import_obstore() -> Any:
+    try:
+        import obstore
+        import obstore.store
+    except ImportError as error:
+        raise MissingExtraError(
+            "s3:// needs the package obstore, which is not installed. Install it: "
+            "pip install 'spie-robo[cloud]'"
+        ) from error
+    return obstore
+
+
+@contextmanager
+def _told(at: Location, verb: str) -> Iterator[None]:
+    """Turn the storage's errors into ours, which name bucket and key and no secret."""
+    exceptions = _import_obstore().exceptions
+    try:
+        yield
+    except (exceptions.BaseError, FileNotFoundError, PermissionError) as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        for name in _SECRETS:
+            if os.environ.get(name):
+                reason = reason.replace(os.environ[name], f"<{name}>")
+        if "NoSuchBucket" in reason or isinstance(error, FileNotFoundError):
+            raise StoreError(
+                f"{at}: there is no bucket {at.bucket!r}, or no such key in it. Check the name, "
+                "AWS_REGION and AWS_ENDPOINT_URL."
+            ) from None
+        raise StoreError(
+            f"Cannot {verb} {at} (bucket {at.bucket!r}, key {at.key!r}): {reason[:200]}. Check "
+            "the AWS_* variables of the environment (keys, region, AWS_ENDPOINT_URL) and the "
+            "rights on the bucket, then run the same command again: what is copied stays."
+        ) from None
