@@ -70,8 +70,8 @@ def _kill(
     expected = jobs.files(whole)
     fingerprint = jobs.ask(jobs.state, whole)["fingerprint"] if is_store else ""
     before = None if source is None else jobs.files(source)
-    kept = killed = nothing = 0
-    tries = 0
+    kept = killed = nothing = tries = 0
+    failures: list[str] = []
     while killed < trials and tries < 4 * trials + 20:
         tries += 1
         _clear(out)
@@ -83,14 +83,16 @@ def _kill(
         killed += 1
         nothing += not out.exists()
         duration = 0.98 * duration + 0.02 * _duration(work(out))  # resumes, and follows the load
-        same = jobs.files(out) == expected if out.exists() else False
+        found = jobs.files(out) if out.exists() else {}
+        same = found == expected
+        if not same:
+            failures.append(str(sorted(dict(found.items() ^ expected.items()))[:4]))
         if is_store and killed % 10 == 1:  # equal files have equal fingerprints: look at some
             same = same and jobs.ask(jobs.state, out)["fingerprint"] == fingerprint
         kept += same and (source is None or jobs.files(source) == before)
         duration = max(duration, 0.02)
-    return Outcome(
-        killed, kept, f"{nothing} before anything was there, {tries - killed} ended before the kill"
-    )
+    detail = f"{nothing} before anything was there, {tries - killed} ended before the kill"
+    return Outcome(killed, kept, "; ".join([detail, *failures[:3]]))
 
 
 def _duration(work: tuple[Any, ...]) -> float:

@@ -69,13 +69,21 @@ def convert(options: config.ConvertConfig) -> int:
         print("Nothing was written. Next: the same command without --dry-run")
         return 0
     print(f"{convert(options)}.")
-    if options.to == "zarr":
-        page = options.out.with_suffix(".html")
-        print(f"Next: spie-robo report {_quote(options.out)} --out {_quote(page)}")
-    else:
-        back = _quote(options.out.with_name(f"{options.out.name}.zarr"))
-        print(f"Next: spie-robo convert {_quote(options.out)} {back} --editor none --dry-run")
+    print(f"Next: {_after_conversion(options)}")
     return 0
+
+
+def _after_conversion(options: config.ConvertConfig) -> str:
+    """The next command: a report of a store of this machine, a look at anything else."""
+    from spie_robo.data.object_storage import Location
+
+    place = Location.of(options.out)
+    if options.to == "zarr" and place is None:
+        page = options.out.with_suffix(".html")
+        return f"spie-robo report {_quote(options.out)} --out {_quote(page)}"
+    out = _quote(options.out) if place is None else shlex.quote(str(place))
+    back = shlex.quote(f"{options.out.name.removesuffix('.zarr')}_back.zarr")
+    return f"spie-robo convert {out} {back} --editor none --dry-run"
 
 
 def train(options: config.TrainOptions) -> int:

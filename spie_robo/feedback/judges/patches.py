@@ -78,7 +78,9 @@ class EmbeddedPatches:
         if len(chosen) > 1:
             height, width = chosen[-1].shape[-2:]
             scale = 1 / math.sqrt(len(chosen))
-            pooled = [functional.adaptive_avg_pool2d(features, (height, width)) for features in chosen]
+            pooled = [
+                functional.adaptive_avg_pool2d(features, (height, width)) for features in chosen
+            ]
             units = [functional.normalize(features, dim=1) * scale for features in pooled]
             chosen = [torch.cat(units, dim=1)]
         return chosen[0].permute(0, 2, 3, 1)
