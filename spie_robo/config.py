@@ -45,9 +45,9 @@ class EditConfig:
     seed: Count = 0
     """Seed of the first episode and its edits; later episodes add one."""
     steps: OptionalCount = None
-    """Denoising steps; unset: the editor's own."""
+    """Denoising steps; unset: the editor's."""
     guard: bool = True
-    """Check each edit against the geometry; --no-guard accepts all."""
+    """Judge each edit; --no-guard accepts all."""
     retries: Count = 1
     """Further seeds to try after a rejection."""
     protect: Names = ()
@@ -142,7 +142,7 @@ class ConvertConfig:
     batch_size: Count = 8
     """Frames edited at once; the result stays."""
     fps: OptionalCount = None
-    """Steps a second for lerobot, if IN has none."""
+    """Steps a second, for lerobot."""
     engine: Literal["local", "ray"] = "local"
     """This process, or workers of Ray."""
     workers: OptionalCount = None
