@@ -3,10 +3,10 @@
 Reality is the photoreal twin of a lab that no training saw. The policies are those of
 ``benchmarks/robustness.py``, which must have run before: six kinds of training frames, several
 seeds, so that they differ in quality. Their success in the raw simulator, and in the simulator as
-the base editor and the post-trained one make it look, is compared with that in the twin.
+the base editor makes it look, is compared with that in the twin.
 
-    python benchmarks/robustness.py --tasks Push
-    python benchmarks/proxy_fidelity.py --task Push
+    python benchmarks/robustness.py --tasks Reach --steps 600
+    python benchmarks/proxy_fidelity.py --task Reach
 
 Writes the table as CSV too, for ``spie-robo evaluate-proxy``.
 """
@@ -19,14 +19,13 @@ import json
 from pathlib import Path
 
 from harness import RESULTS, ROOT, report
-from robustness import EDITED_SIM, POST_TRAINED_SIM, TWIN
+from robustness import EDITED_SIM, TWIN
 
 from spie_robo.evaluation.proxy import proxy_fidelity
 from spie_robo.evaluation.proxy_csv import read_proxy_table
 from spie_robo.evaluation.proxy_report import fidelity_as_json, format_fidelity, notes, verdict
 
-COLUMNS = {"real": TWIN, "sim": "vanilla", "sim_edited": EDITED_SIM,
-           "sim_post_trained": POST_TRAINED_SIM}  # fmt: skip
+COLUMNS = {"real": TWIN, "sim": "vanilla", "sim_edited": EDITED_SIM}
 
 
 def policies(cells: Path) -> list[dict[str, str]]:
@@ -51,7 +50,7 @@ def policies(cells: Path) -> list[dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", default="Push")
+    parser.add_argument("--task", default="Reach")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "robustness")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

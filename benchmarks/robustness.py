@@ -4,7 +4,7 @@ Policies learn from the same demonstrations, seen in six ways (the columns), and
 of look that none of them has seen (the rows), the last of which is the photoreal twin of a lab that
 no training saw. Five twin photos of that lab are what histogram matching and the editors get.
 
-    python benchmarks/robustness.py --tasks Push Reach --seeds 0 1 2
+    python benchmarks/robustness.py --tasks Reach --steps 600 --seeds 0 1 2
     python benchmarks/robustness.py --table       # only read what is there, draw table and plot
 
 Every cell is one JSON file in ``runs/robustness``: started again, finished ones are kept; several
