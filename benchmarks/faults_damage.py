@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from spie_robo.data.formats import export_episodes, open_source
 from spie_robo.errors import SpieRoboError, StoreError
 
 BLOCK = 4096
+KINDS = ("flipped", "deleted", "cut short")
 ROOM = 16 * 2**20
 
 
@@ -115,15 +117,16 @@ def damage(folder: Path, seed: int, trials: int) -> Outcome:
     answers = [jobs.ask(_damage, folder / f"v{v}", seed, trials // 2, v) for v in (2, 3)]
     if None in answers:
         return Outcome(trials, 0, "the reader died")
-    done, found, harmless, wrong = (sum(column) for column in zip(*answers, strict=True))
+    done, found, harmless, wrong = (sum(answer[i] for answer in answers) for i in range(4))
+    unseen = sum((Counter(answer[4]) for answer in answers), Counter[str]())
     detail = (
         f"verify found {found}; {harmless} changed nothing that is read (every array read back "
-        f"right); {wrong} wrong"
+        f"right: {', '.join(f'{n} {what}' for what, n in unseen.most_common())}); {wrong} wrong"
     )
     return Outcome(done, found + harmless, detail)
 
 
-def _damage(path: Path, seed: int, trials: int, zarr_format: int) -> tuple[int, int, int, int]:
+def _damage(path: Path, seed: int, trials: int, zarr_format: int) -> tuple[Any, ...]:
     rng = np.random.default_rng([seed, zarr_format])
     EpisodeWriter.create(path, zarr_format=zarr_format).close()  # type: ignore[arg-type]
     jobs.record(path, 5)
@@ -131,6 +134,7 @@ def _damage(path: Path, seed: int, trials: int, zarr_format: int) -> tuple[int, 
     fingerprint = EpisodeStore.open(path).fingerprint()
     names = sorted(jobs.files(path))
     found = harmless = wrong = 0
+    unseen: Counter[str] = Counter()
     for trial in range(trials):
         file = path / names[int(rng.integers(len(names)))]
         intact = file.read_bytes()
@@ -143,13 +147,12 @@ def _damage(path: Path, seed: int, trials: int, zarr_format: int) -> tuple[int, 
             found += 1
         elif right is True:
             harmless += 1
-            if os.environ.get("SPIE_ROBO_FAULT_CASE"):
-                print(zarr_format, trial % 3, file.relative_to(path), flush=True)
+            unseen[f"{KINDS[trial % 3]} {file.name}"] += 1
         else:
             wrong += 1  # a read was refused that verify did not warn of
         file.write_bytes(intact)
     assert verify_store(path).ok
-    return trials, found, harmless, wrong
+    return trials, found, harmless, wrong, dict(unseen)
 
 
 def mutate(file: Path, intact: bytes, kind: int, rng: np.random.Generator) -> None:

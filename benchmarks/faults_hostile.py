@@ -8,26 +8,20 @@ import pickle
 import resource
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import faults_jobs as jobs
 import numcodecs
 import numpy as np
 from faults_jobs import Outcome
-from PIL import Image
-from safetensors import safe_open
+from faults_pictures import EDITORS, PICTURES, Payload
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
 from spie_robo.data.checksums import crc32
 from spie_robo.data.commit import _canonical
 from spie_robo.data.formats import export_episodes, open_source
-from spie_robo.data.frames import sample_frames
-from spie_robo.editor.photo_check import check_photos
-from spie_robo.editor.presets import load_editor
 from spie_robo.errors import SpieRoboError
 
 CAP_MIB = 1024
@@ -39,10 +33,12 @@ Case = Callable[[Path], Callable[[], Any]]
 
 def hostile(folder: Path, seed: int, trials: int) -> Outcome:
     """Each case in a child of its own: an error by name, the cap kept, the canary alive."""
-    kept, worst, failures = 0, 0.0, []
+    done, kept, worst = 0, 0, 0.0
+    failures = []
     for name, case in CASES.items():
         if (only := os.environ.get("SPIE_ROBO_FAULT_CASE")) and name not in only.split(","):
             continue
+        done += 1
         place = folder / name.replace(" ", "_")
         place.mkdir()
         answer = jobs.ask(_attempt, case, place)
@@ -51,7 +47,7 @@ def hostile(folder: Path, seed: int, trials: int) -> Outcome:
         kept += refused and peak < CAP_MIB
         failures += [] if refused and peak < CAP_MIB else [f"{name}: {what}, +{peak:.0f} MiB"]
     detail = "; ".join(failures) or f"largest +{worst:.0f} MiB of {CAP_MIB} allowed"
-    return Outcome(len(CASES), kept, detail)
+    return Outcome(done, kept, detail)
 
 
 def _attempt(case: Case, place: Path) -> tuple[bool, float, str]:
@@ -74,16 +70,6 @@ def _attempt(case: Case, place: Path) -> tuple[bool, float, str]:
     if jobs.files(outside) != there or (place / "ran").exists():
         refused, what = False, "something was run or written"
     return refused, peak, what
-
-
-class _Payload:
-    """Leaves a file behind if it is ever unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = str(mark)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (self.mark,)
 
 
 def _store(folder: Path, zarr_format: int = 3) -> Path:
@@ -137,7 +123,7 @@ def pickle_filter(folder: Path) -> Callable[[], Any]:
     path = _store(folder, 2)
     array = path / "data/action"
     _edit(array / ".zarray", lambda d: d.update(compressor=None, filters=[{"id": "pickle"}]))
-    payload = pickle.dumps(_Payload(folder.parent / "ran"))
+    payload = pickle.dumps(Payload(folder.parent / "ran"))
     for chunk in array.glob("[0-9]*"):
         chunk.write_bytes(payload)
     return _read(path)
@@ -147,7 +133,7 @@ def pickle_compressor(folder: Path) -> Callable[[], Any]:
     path = _store(folder, 2)
     array = path / "data/action"
     _edit(array / ".zarray", lambda d: d.update(compressor={"id": "pickle"}))
-    payload = pickle.dumps(_Payload(folder.parent / "ran"))
+    payload = pickle.dumps(Payload(folder.parent / "ran"))
     for chunk in array.glob("[0-9]*"):
         chunk.write_bytes(payload)
     return _read(path)
@@ -330,125 +316,12 @@ def hdf5_link(folder: Path) -> Callable[[], Any]:
     return lambda: list(open_source(path))
 
 
-def _png(width: int, height: int, pixels: bytes = b"") -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = pixels or zlib.compress(b"")
-    start = b"\x89PNG\r\n\x1a\n"
-    return start + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-def _bomb(side: int) -> bytes:
-    """A PNG of one colour, written line by line."""
-    packer = zlib.compressobj(9)
-    line = bytes(3 * side + 1)
-    parts = [packer.compress(line) for _ in range(side)]
-    return _png(side, side, b"".join([*parts, packer.flush()]))
-
-
-def _photo(folder: Path, data: bytes, suffix: str = ".png") -> Callable[[], Any]:
-    (folder / f"photo{suffix}").write_bytes(data)
-    return lambda: check_photos(folder)
-
-
-def photo_bomb(folder: Path) -> Callable[[], Any]:
-    return _photo(folder, _bomb(13_000))
-
-
-def photo_claim(folder: Path) -> Callable[[], Any]:
-    return _photo(folder, _png(100_000, 100_000))
-
-
-def photo_lie(folder: Path) -> Callable[[], Any]:
-    return _photo(folder, _png(4000, 4000))
-
-
-def jpeg_claim(folder: Path) -> Callable[[], Any]:
-    Image.new("RGB", (64, 64)).save(folder / "photo.jpg")
-    data = bytearray((folder / "photo.jpg").read_bytes())
-    start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = struct.pack(">HH", 65_000, 65_000)
-    return _photo(folder, bytes(data), ".jpg")
-
-
-def frame_bomb(folder: Path) -> Callable[[], Any]:
-    (folder / "a.png").write_bytes(_bomb(13_000))
-    return lambda: sample_frames(folder, 1)
-
-
-def frame_claim(folder: Path) -> Callable[[], Any]:
-    ok, data = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))
-    assert ok
-    (folder / "a.png").write_bytes(_png(100_000, 100_000))
-    (folder / "b.png").write_bytes(data.tobytes())
-    return lambda: sample_frames(folder, 2)
-
-
-def adapter_base(folder: Path) -> Callable[[], Any]:
-    base = str(folder.parent / "outside")
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
-    return lambda: load_editor(str(folder))
-
-
-def adapter_climbing_base(folder: Path) -> Callable[[], Any]:
-    config = {"base_model_name_or_path": "../outside"}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return lambda: load_editor(str(folder))
-
-
-def _adapter(folder: Path, part: str) -> Path:
-    """A copy of the embedded pipeline as the base of an adapter, without ``part``'s weights."""
-    import shutil
-
-    from spie_robo.editor.presets import PRESETS
-
-    base = folder / "base"
-    shutil.copytree(PRESETS["embedded"], base)
-    weights = next((base / part).glob("*.safetensors"))
-    weights.rename(folder.parent / "outside" / weights.name)
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "base"}))
-    return weights
-
-
-def adapter_index(folder: Path) -> Callable[[], Any]:
-    """A shard index that points outside the folder, read by diffusers."""
-    return _index(folder, "unet")
-
-
-def adapter_text_index(folder: Path) -> Callable[[], Any]:
-    """The same, read by transformers."""
-    return _index(folder, "text_encoder")
-
-
-def _index(folder: Path, part: str) -> Callable[[], Any]:
-    weights = _adapter(folder, part)
-    target = f"../../../outside/{weights.name}"
-    with safe_open(folder.parent / "outside" / weights.name, "np") as tensors:
-        names = list(tensors.keys())
-    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, target)}
-    weights.with_name(f"{weights.name}.index.json").write_text(json.dumps(index))
-    return lambda: load_editor(str(folder / "base"))
-
-
-def adapter_pickle(folder: Path) -> Callable[[], Any]:
-    """Weights as a pickle, which diffusers would load if it were allowed to."""
-    weights = _adapter(folder, "unet")
-    payload = pickle.dumps(_Payload(folder.parent / "ran"))
-    weights.with_name("diffusion_pytorch_model.bin").write_bytes(payload)
-    return lambda: load_editor(str(folder / "base"))
-
-
 CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
         pickle_filter, pickle_compressor, strange_codec, absurd_chunk, absurd_steps, absurd_row,
         chunk_bomb, huge_file, huge_header, linked_array, linked_chunk, climbing_key,
         climbing_member, zip_bomb, foreign_pickle, foreign_chunk, foreign_shape,
-        hdf5_shape, hdf5_link, photo_bomb, photo_claim, photo_lie, jpeg_claim, frame_bomb,
-        frame_claim, adapter_base, adapter_climbing_base, adapter_index,
-        adapter_text_index, adapter_pickle,
+        hdf5_shape, hdf5_link, *PICTURES, *EDITORS,
     )
 }  # fmt: skip

@@ -44,7 +44,7 @@ def robustness_table(
         mine = [cell for cell in cells if cell["task"] == task]
         seeds = len({cell["seed"] for cell in mine})
         lines += [
-            f"**{task}**: lab `{mine[0]['lab']}`, {seeds} training seeds, {mine[0]['episodes']} "
+            f"**{task}**: lab `{mine[0]['lab']}`, training seeds: {seeds}, {mine[0]['episodes']} "
             f"episodes a cell, {mine[0]['steps']} training steps",
             "",
             "| trained on: | " + " | ".join(LABELS[column] for column in columns) + " |",
@@ -57,8 +57,9 @@ def robustness_table(
                 if found is None:
                     shown.append("")
                     continue
-                rate, (low, high), deviation, _ = found
-                shown.append(f"{rate:.0%} [{low:.0%}, {high:.0%}] ± {deviation:.0%}")
+                rate, (low, high), deviation, count = found
+                spread = f" ± {deviation:.0%}" if count > 1 else ""
+                shown.append(f"{rate:.0%} [{low:.0%}, {high:.0%}]{spread}")
             lines.append(f"| {ROW_LABELS.get(row, row)} | " + " | ".join(shown) + " |")
         lines.append("")
     return "\n".join(lines)
