@@ -133,7 +133,7 @@ def settings(**changes: Any) -> TrainConfig:
         feedback=FeedbackConfig(structure="monocular"),
         nft=NftConfig(draws=2),
         adapter=AdapterConfig(rank=2, alpha=2),
-        optimizer=OptimizerConfig(batch_size=6),
+        optimizer=OptimizerConfig(learning_rate=1e-3, updates=1, batch_size=6),
     )
     for name, value in changes.items():
         part, _, inner = name.partition("__")
