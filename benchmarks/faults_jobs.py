@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+import torch._dynamo  # AdamW imports it on first use: seconds in every child
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
