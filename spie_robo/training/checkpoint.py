@@ -75,26 +75,43 @@ def save_checkpoint(
         optimizer: Over these parameters, in this order.
         config: The run's settings.
         write_adapter: Writes the adapter into the folder that it is given.
+
+    Raises:
+        TrainingError: If the disk refuses; earlier checkpoints are kept.
     """
     final_folder = out / FOLDER / f"epoch_{position.epoch:05d}"
     staged = final_folder.with_suffix(".partial")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    write_adapter(staged / "adapter")
-    save_file(_tensors(parameters, optimizer), staged / _STATE)
-    (staged / _HISTORY).write_text(json.dumps(position.history))
     marker = {
         "epoch": position.epoch,
         "skipped": position.skipped,
         "steps": _steps(parameters, optimizer),
         "settings": dataclasses.asdict(config),
     }
-    (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
-    shutil.rmtree(final_folder, ignore_errors=True)
-    os.replace(staged, final_folder)
-    for old in checkpoints(out)[:-_KEPT]:
-        shutil.rmtree(old)
+    try:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        write_adapter(staged / "adapter")
+        save_file(_tensors(parameters, optimizer), staged / _STATE)
+        (staged / _HISTORY).write_text(json.dumps(position.history))
+        (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+        shutil.rmtree(final_folder, ignore_errors=True)
+        os.replace(staged, final_folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise TrainingError(
+            f"{final_folder}: the checkpoint cannot be written: {error}. Make room, or check the "
+            "permissions, then go on with --resume; earlier checkpoints are kept."
+        ) from error
+    _drop_old(out)
     return final_folder
+
+
+def _drop_old(out: Path) -> None:
+    """Delete all but the newest checkpoints, and what is left of some that a kill cut short."""
+    kept = set(checkpoints(out)[-_KEPT:])
+    for folder in (out / FOLDER).glob("epoch_?????"):
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def checkpoints(out: Path) -> list[Path]:

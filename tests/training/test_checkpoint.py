@@ -134,7 +134,7 @@ def test_an_error_while_writing_leaves_the_one_before(start, tmp_path):
             raise OSError("disk full")
 
     trainer._write_adapter = fail
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(TrainingError, match="disk full"):
         trainer.run()
     assert [folder.name for folder in checkpoints(tmp_path)] == ["epoch_00001"]
     assert start(tmp_path, resume=True, epochs=2).position.epoch == 1
@@ -235,3 +235,26 @@ def test_an_adapter_for_another_base_is_refused(start, base, tmp_path):
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(EditorError, match="trained on a base with weights"):
         load_editor(str(checkpoints(tmp_path)[-1] / "adapter"), base=str(tmp_path / "other"))
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_is_kept(start, tmp_path, monkeypatch):
+    start(tmp_path, epochs=1).run()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    trainer = start(tmp_path, resume=True, epochs=2)
+    with monkeypatch.context() as broken:
+        broken.setattr("spie_robo.training.checkpoint.save_file", full)
+        with pytest.raises(TrainingError, match=r"epoch_00002.*No space left.*--resume"):
+            trainer.run()
+    (kept,) = checkpoints(tmp_path)
+    assert kept.name == "epoch_00001" and not list((tmp_path / FOLDER).glob("*.partial"))
+    assert start(tmp_path, resume=True, epochs=2).run().epoch == 2
+
+
+def test_what_is_left_of_a_checkpoint_that_was_being_deleted_goes(start, tmp_path):
+    remains = tmp_path / FOLDER / "epoch_00000" / "adapter"
+    remains.mkdir(parents=True)
+    start(tmp_path, epochs=1).run()
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["epoch_00001"]
