@@ -56,7 +56,11 @@ class WriteBehind:
         traceback: TracebackType | None,
     ) -> None:
         """Wait for the last write."""
-        self._thread.shutdown(wait=True)
+        try:
+            self._thread.shutdown(wait=True)
+        except BaseException:  # Ctrl-C: the sink is closed next, and must not be written meanwhile
+            self._thread.shutdown(wait=True, cancel_futures=True)
+            raise
         while error is None and self._waiting:
             self._waiting.popleft().result()
 
