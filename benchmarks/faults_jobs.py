@@ -138,6 +138,7 @@ def prepare() -> None:
     layout.FILE_BYTES = 4 * layout.CHUNK_BYTES
     layout.FILE_BYTES_V2 = layout.CHUNK_BYTES
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     gym.register(ENV, FakeEnv)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar, final
 
 from zarr.abc.store import ByteRequest
@@ -66,8 +67,23 @@ def to_the_end(work: Callable[[], Result]) -> Result:
     begins while they are still writing would remove rows that are about to be committed. A second
     Ctrl-C does not wait.
     """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(work())
+            except BaseException as error:  # it belongs to the caller
+                future.set_exception(error)
+
+    # No executor: one that is interrupted while it starts or joins a thread forgets that thread.
+    try:
+        Thread(target=run, name="store").start()
+        return future.result()
+    except BaseException:
+        if not future.cancel():  # it has begun
+            wait([future])
+        raise
 
 
 def sync_directory(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, final
 
@@ -57,16 +57,21 @@ class WriteBehind:
     ) -> None:
         """Wait for the last write."""
         try:
-            self._thread.shutdown(wait=True)
+            wait(self._waiting)
         except BaseException:  # Ctrl-C: the sink is closed next, and must not be written meanwhile
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            for write in self._waiting:
+                write.cancel()
+            wait(self._waiting)
             raise
+        finally:
+            self._thread.shutdown(wait=False)  # a join that is interrupted does not join again
         while error is None and self._waiting:
             self._waiting.popleft().result()
 
     def _add(self, write: Callable[..., None], *arguments: Any) -> None:
         while len(self._waiting) >= AHEAD:
-            self._waiting.popleft().result()
+            self._waiting[0].result()
+            self._waiting.popleft()
         self._waiting.append(self._thread.submit(self._write, write, *arguments))
 
     def _write(self, write: Callable[..., None], *arguments: Any) -> None:
