@@ -13,13 +13,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from harness import report, spread, wilson_interval
+from harness import report, spread
 
 import spie_robo.envs
 from spie_robo.envs.experts import make_expert
 from spie_robo.envs.scene_sampling import SceneSampler
 from spie_robo.envs.twin import TwinRenderer, sample_style
 from spie_robo.envs.twin.alignment import GROUPS, measure_alignment
+from spie_robo.policies import wilson_interval
 
 
 def main() -> None:

@@ -72,8 +72,8 @@ def main() -> None:
         results[name] = {**dataclasses.asdict(outcome), "asked": trials, "seconds": seconds}
         results = {key: results[key] for key in FAULTS if key in results}
         report("faults", options.seed, results, _table(results))
-        if options.docs:
-            _write_page(results)
+    if options.docs:
+        _write_page(results)
 
 
 def _known() -> dict[str, dict[str, object]]:

@@ -59,21 +59,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "p5": float(low), "p95": float(high), "n": len(values)}
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a success rate; 95 % by default.
-
-    Raises:
-        ValueError: If there are no trials, or more successes than trials.
-    """
-    if not 0 <= successes <= trials or trials == 0:
-        raise ValueError(f"expected 0 <= successes <= trials > 0, got {successes} of {trials}")
-    rate, weight = successes / trials, z * z / trials
-    centre = (rate + weight / 2) / (1 + weight)
-    half = z * math.sqrt(rate * (1 - rate) / trials + weight / (4 * trials)) / (1 + weight)
-    # Rounding may leave the bounds a hair off the rate itself at 0 and 1.
-    return max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate))
-
-
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

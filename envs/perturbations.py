@@ -8,12 +8,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.envs.appearance import Appearance, RandomizationConfig
+from spie_robo.envs.appearance import RandomizationConfig
 from spie_robo.envs.cameras import DEFAULT_LIGHT
-from spie_robo.envs.episode_seeds import EpisodeSeeds
-from spie_robo.envs.tabletop_env import CAMERAS, Observation, TabletopEnv, tabletop
+from spie_robo.envs.look_wrapper import LookWrapper
+from spie_robo.envs.tabletop_env import CAMERAS, Observation
 from spie_robo.envs.twin.sensor import sensor_noise
-from spie_robo.errors import ConfigError, EnvError
+from spie_robo.errors import ConfigError
 
 Perturbation = Literal[
     "light-intensity", "light-color", "background", "table-texture", "robot-texture", "camera-noise"
@@ -32,10 +32,7 @@ _NOISE = 0.12
 
 
 @final
-class PerturbationWrapper(
-    gym.Wrapper[Any, Any, Any, Any],
-    gym.utils.RecordConstructorArgs,
-):
+class PerturbationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
     """Gives every episode another draw of one change of look; all else stays as it was.
 
     - ``light-intensity``: the light at 35 to 60 % or 150 to 180 % of its strength;
@@ -70,35 +67,24 @@ class PerturbationWrapper(
         if kind not in PERTURBATIONS:
             raise ConfigError(f"kind: expected one of {list(PERTURBATIONS)}, got {kind!r}.")
         gym.utils.RecordConstructorArgs.__init__(self, kind=kind)
-        gym.Wrapper.__init__(self, env)
-        self._task: TabletopEnv = tabletop(env)
-        if self._task.appearance is not None:
-            raise EnvError(
-                "This env's look is drawn already: expected no DomainRandomizationWrapper or "
-                "PerturbationWrapper below this one."
-            )
-        self._kind = kind
-        self._appearance = Appearance(
-            self._task,
-            RandomizationConfig(
-                colors=kind in _BODIES,
-                textures=float(kind in _BODIES),
-                light=False,
-                front_camera=0.0,
-                wrist_camera=0.0,
-                bodies=_BODIES.get(kind, ()),
-            ),
+        surfaces = kind in _BODIES
+        config = RandomizationConfig(
+            colors=surfaces,
+            textures=float(surfaces),
+            light=False,
+            front_camera=0.0,
+            wrist_camera=0.0,
+            bodies=_BODIES.get(kind, ()),
         )
-        self._seeds = EpisodeSeeds(self._task, _STREAM)
-        self._task.appearance = self._draw
+        LookWrapper.__init__(self, env, config, _STREAM)
+        self._kind = kind
         self._noise = np.random.default_rng(0)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode with another draw."""
-        self._seeds.announce(seed)
-        observation, info = self.env.reset(seed=seed, options=options)
+        observation, info = super().reset(seed=seed, options=options)
         return self._noisy(observation), info
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -106,15 +92,7 @@ class PerturbationWrapper(
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._noisy(observation), reward, terminated, truncated, info
 
-    def close(self) -> None:
-        """Undo everything and close the env."""
-        if self._task.scene.client is not None:
-            self._appearance.restore()
-        self._task.appearance = None
-        super().close()
-
-    def _draw(self) -> None:
-        rng = np.random.default_rng(self._seeds.next())
+    def _draw(self, rng: np.random.Generator) -> None:
         if self._kind in _BODIES:
             self._appearance.draw(rng)
         elif self._kind == "light-intensity":

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import gymnasium as gym
 import numpy as np
 
-from spie_robo.envs.appearance import Appearance, RandomizationConfig
-from spie_robo.envs.episode_seeds import EpisodeSeeds
-from spie_robo.envs.tabletop_env import TabletopEnv, tabletop
-from spie_robo.errors import EnvError
+from spie_robo.envs.appearance import RandomizationConfig
+from spie_robo.envs.look_wrapper import LookWrapper
 
-_ObsType = TypeVar("_ObsType")
 _STREAM = 0xD0_4A17
 
 
 @final
-class DomainRandomizationWrapper(
-    gym.Wrapper[Any, Any, Any, Any],
-    gym.utils.RecordConstructorArgs,
-):
+class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
     """Gives every episode random colours, textures, light and camera poses.
 
     What is drawn depends on the env's seed and the number of resets since, and on nothing else.
@@ -49,34 +43,11 @@ class DomainRandomizationWrapper(
         """
         config = RandomizationConfig() if config is None else config
         gym.utils.RecordConstructorArgs.__init__(self, config=config)
-        gym.Wrapper.__init__(self, env)
-        self._task: TabletopEnv = tabletop(env)
-        if self._task.appearance is not None:
-            raise EnvError(
-                "This env is randomised already: expected at most one DomainRandomizationWrapper. "
-                "Put all settings into one RandomizationConfig."
-            )
-        self._appearance = Appearance(self._task, config)
-        self._seeds = EpisodeSeeds(self._task, _STREAM)
-        self._task.appearance = self._draw
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode with another look."""
-        self._seeds.announce(seed)
-        return self.env.reset(seed=seed, options=options)
+        LookWrapper.__init__(self, env, config, _STREAM)
 
     def restore(self) -> None:
         """Give the env the look back that it had; the next reset draws a new one."""
         self._appearance.restore()
 
-    def close(self) -> None:
-        """Undo everything and close the env."""
-        if self._task.scene.client is not None:
-            self._appearance.restore()
-        self._task.appearance = None
-        super().close()
-
-    def _draw(self) -> None:
-        self._appearance.draw(np.random.default_rng(self._seeds.next()))
+    def _draw(self, rng: np.random.Generator) -> None:
+        self._appearance.draw(rng)

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.output_files import write_bytes, write_json
 from spie_robo.policies.base import Policy, build_policy, spec_from_json
-from spie_robo.policies.files import replace_file
 
 WEIGHTS = "policy.safetensors"
 CONFIG = "config.json"
@@ -75,8 +75,8 @@ def save_policy(folder: Path, policy: Policy) -> None:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "spec": dataclasses.asdict(policy.spec),
     }
-    replace_file(folder / WEIGHTS, weights)
-    replace_file(folder / CONFIG, (json.dumps(record, indent=2) + "\n").encode())
+    write_bytes(folder / WEIGHTS, weights)
+    write_json(folder / CONFIG, record)
 
 
 def read_policy(folder: Path) -> Policy:
@@ -154,8 +154,15 @@ def save_checkpoint(
             f"{final_folder}: the checkpoint cannot be written ({error}). Earlier ones are intact: "
             "make room, then use --resume."
         ) from error
-    for old in checkpoints(out)[:-_KEPT]:
-        shutil.rmtree(old)
+    _drop_old(out)
+
+
+def _drop_old(out: Path) -> None:
+    """Delete all but the newest checkpoints, and what is left of some that a kill cut short."""
+    kept = set(checkpoints(out)[-_KEPT:])
+    for folder in (out / FOLDER).glob("step_???????"):
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, final
@@ -11,13 +12,12 @@ from typing import Any, final
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
 from spie_robo.data import EpisodeStore
 from spie_robo.data.commit import SCHEMA
+from spie_robo.data.formats.damage import named_damage
+from spie_robo.data.formats.zarr_files import open_zarr
 from spie_robo.errors import StoreError
-
-_STORE_FILES = ("zarr.json", ".zgroup")
 
 
 class Source(ABC):
@@ -106,7 +106,7 @@ class ReplayBufferSource(Source):
     env_id = ""
 
     def __init__(self, path: Path, root: zarr.Group) -> None:
-        """Read from the group ``root`` in the folder ``path``.
+        """Read from the group ``root`` at ``path``, opened with its headers checked.
 
         Raises:
             StoreError: If it is no replay buffer.
@@ -138,33 +138,30 @@ class ReplayBufferSource(Source):
 
     def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
         """Rows of an array."""
-        try:
+        with named_damage(self.path / "data" / key):
             return np.asarray(self._arrays[key][start:stop])
-        except Exception as error:  # codecs raise whatever they like on damaged bytes
-            raise StoreError(f"{self.path}/data/{key}: it cannot be decoded ({error}).") from error
 
     def fingerprint(self, key: str) -> str:
         """Of the names, sizes and times of the array's files."""
-        files = sorted(f for f in (self.path / "data" / key).rglob("*") if f.is_file())
+        folder = self.path / "data" / key
+        files = sorted(f for f in folder.rglob("*") if f.is_file()) or [self.path]  # or a zip file
         described = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return hashlib.sha256(repr((described, self.n_steps)).encode()).hexdigest()
 
 
 def open_source(path: Path) -> Source:
-    """Open a store of this package or of the original Diffusion Policy tools.
+    """Open a store of this package, or one of the original Diffusion Policy tools, zipped or not.
 
     Raises:
-        StoreError: If there is neither.
+        StoreError: If there is neither, or it asks for pickles or for absurd sizes.
         StoreCorruptError: If it is damaged.
     """
     path = Path(path).absolute()
-    if path.is_dir() and any((path / name).exists() for name in _STORE_FILES):
-        try:
-            root = zarr.open_group(LocalStore(path, read_only=True), mode="r")
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise StoreError(f"{path}: its zarr group cannot be read: {error}.") from error
-        if root.attrs.get("schema") != SCHEMA:
-            return ReplayBufferSource(path, root)
+    if (path / ".zgroup").is_file() or zipfile.is_zipfile(path):
+        with named_damage(path):
+            files = open_zarr(path)
+        if files.attributes.get("schema") != SCHEMA:
+            return ReplayBufferSource(path, files.root)
     return RecordedSource(EpisodeStore.open(path))
 
 

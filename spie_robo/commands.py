@@ -210,9 +210,9 @@ def report(options: config.ReportConfig) -> int:
 
 def doctor(options: config.DoctorConfig) -> int:
     """Check this machine and installation; a failure gives exit code 1."""
-    from spie_robo.doctor import diagnose
-    from spie_robo.doctor_report import checks_as_json, format_checks, healthy, summary
-    from spie_robo.doctor_self_test import run_self_test
+    from spie_robo.doctor.diagnose import diagnose
+    from spie_robo.doctor.report import checks_as_json, format_checks, healthy, summary
+    from spie_robo.doctor.self_test import run_self_test
     from spie_robo.output_files import require_place, write_json
 
     if options.json is not None:

@@ -109,10 +109,9 @@ def _convert(config: ConvertConfig, progress: bool) -> ConvertSummary | ExportSu
     if config.out.exists():
         raise StoreError(f"{config.out} already exists. Choose another output path, or delete it.")
     if _edit(config).editor is None:
-        with_report = export_episodes(
-            open_source(config.source), config.out, config.to, fps=config.fps, progress=progress
-        )
-        return ExportSummary(with_report, None)
+        source = open_source(config.source)
+        report = export_episodes(source, config.out, config.to, fps=config.fps, progress=progress)
+        return ExportSummary(report, None)
     staging = config.out.absolute().with_name(f".{config.out.name}.staging")
     edits = _to_store(config, staging, progress)
     store = EpisodeStore.open(staging)

@@ -28,20 +28,30 @@ def require_place(file: Path) -> None:
         raise ConfigError(f"{file}: cannot be written there: no permission.")
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole, or leave what was there.
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file whole, on the disk when this returns, or leave what was there.
 
     Raises:
         ConfigError: If it cannot be written.
     """
     partial = file.with_name(f".{file.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(partial, file)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise ConfigError(f"{file}: cannot be written there: {error.strerror}.") from error
+        reason = error.strerror or error
+        raise ConfigError(f"{file}: cannot be written there: {reason}.") from error
+
+
+def write_text(file: Path, text: str) -> None:
+    """:func:`write_bytes`, of a text in UTF-8."""
+    write_bytes(file, text.encode())
 
 
 def write_json(file: Path, record: Mapping[str, Any]) -> None:

@@ -366,8 +366,9 @@ def sample_with_gradient(
         The latents ``x0`` (B, C, h, w), equal to those of :func:`sample`.
     """
     latents = noise * sampler.initial_scale
+    wanted = torch.is_grad_enabled()
     for index in range(sampler.steps):
-        with torch.set_grad_enabled(index == sampler.steps - 1):
+        with torch.set_grad_enabled(wanted and index == sampler.steps - 1):
             latents = _drawn(*_step(denoise, sampler, latents, index), generators)
     return latents
 

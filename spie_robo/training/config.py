@@ -261,6 +261,11 @@ class TrainConfig:
                             ("checkpoint_every", 1), ("seed", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
+        if self.objective == "draft" and self.rollout.exploration > 0:
+            raise ConfigError(
+                "objective 'draft' follows the edits of the policy itself: set "
+                "rollout.exploration: 0."
+            )
         if self.objective == "spie":
             self._check_log_probs()
 

@@ -33,19 +33,18 @@ def nft_loss(
             w+   = 1 / mean |v+ - x0|, w- likewise, without gradient  (1 if not adaptive)
 
     Args:
-        clean: float (B, C, h, w), x0.
-        predicted: v, the same shape; carries the gradient.
-        old: v_o, the same shape.
-        reference: v_ref, the same shape; None if ``pull`` is 0.
+        clean: x0, float (B, C, h, w), as are the next three.
+        predicted: v; carries the gradient.
+        old: v_o.
+        reference: v_ref; None if ``pull`` is 0.
         advantages: float (B,), A.
         beta: > 0.
         advantage_max: A_max > 0.
-        pull: >= 0.
+        pull: 0 or more.
         adaptive: Whether to weigh each error by its size.
 
     Returns:
-        The loss, a scalar, and metrics: ``good`` (mean r) and ``moved`` (root mean square of
-        ``v - v_o``).
+        The loss, and metrics: ``good`` (mean r), ``moved`` (root mean square of ``v - v_o``).
 
     Raises:
         ConfigError: For shapes that do not fit, or a pull without reference.
@@ -65,11 +64,8 @@ def nft_loss(
     loss = errors.mean() / beta
     if reference is not None and pull > 0:
         loss = loss + pull * (predicted - reference.detach()).square().mean()
-    metrics = {
-        "good": float(good.mean()),
-        "moved": float((predicted.detach() - old).square().mean().sqrt()),
-    }
-    return loss, metrics
+    moved = (predicted.detach() - old).square().mean().sqrt()
+    return loss, {"good": float(good.mean()), "moved": float(moved)}
 
 
 def _check(clean: Tensor, predicted: Tensor, old: Tensor, advantages: Tensor) -> None:

@@ -64,12 +64,14 @@ class Chain:
         guidance: Scales of the conditions.
         frame_detail: As the editor finishes its edits, :func:`.resolution.hold_detail`.
         initial_noise: Standard deviation of the noise that a chain starts from.
+        same_noise: The K edits of an input start from the same noise.
     """
 
     sampler: Sampler
     guidance: Guidance
     frame_detail: float
     initial_noise: float = 1.0
+    same_noise: bool = False
 
 
 def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSettings) -> Chain:
@@ -87,7 +89,8 @@ def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSet
     noise = rollout.initial_noise
     if noise is None:
         noise = settings.initial_noise if config.objective == "draft" else 1.0
-    return Chain(sampler, rollout.guidance or settings.guidance, settings.frame_detail, noise)
+    guidance = rollout.guidance or settings.guidance
+    return Chain(sampler, guidance, settings.frame_detail, noise, rollout.same_noise)
 
 
 def seeded(*numbers: int) -> torch.Generator:
@@ -146,9 +149,9 @@ def roll_out(
         with policy.perturbed(config.exploration if k else 0.0, explorer):
             parts = []
             for rows in _batches(range(len(inputs)), config.batch_size):
-                pairs = [(i, 0 if config.same_noise else k) for i in rows]
+                pairs = [(i, k) for i in rows]
                 noise = starting_noise(inputs, pairs, chain, seed=seed, epoch=epoch)
-                along = step_generators(inputs, [(i, k) for i in rows], seed=seed, epoch=epoch)
+                along = step_generators(inputs, pairs, seed=seed, epoch=epoch)
                 parts.append(_sample_rows(policy, inputs, rows, chain, noise, along, record))
         columns.append([_joined(tensors) for tensors in zip(*parts, strict=True)])
     clean, latents, log_probs, reference = (
@@ -165,7 +168,9 @@ def starting_noise(
 ) -> Tensor:
     """The noise (B, C, h, w) that the chains of B pairs (input, edit) start from."""
     latents = inputs.input_latents
-    generators = [seeded(seed, epoch, 0, inputs.numbers[i], k) for i, k in pairs]
+    generators = [
+        seeded(seed, epoch, 0, inputs.numbers[i], 0 if chain.same_noise else k) for i, k in pairs
+    ]
     return chain.initial_noise * draw_noise(latents.shape[1:], generators, latents)
 
 

@@ -131,7 +131,7 @@ def test_a_damaged_replay_buffer_gives_arrays_or_a_named_error(tmp_path):
     @given(st.data())
     def run(data):
         nonlocal read
-        file, intact = damaged(data, path / "data")
+        file, intact = damaged(data, path)
         try:
             found = list(open_source(path, "diffusion-policy"))
             read += all(set(rows) <= keys for rows in found)

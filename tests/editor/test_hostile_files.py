@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from pathlib import Path
 
 import pytest
 
 from spie_robo.editor.adapter import require_own_weights
 from spie_robo.editor.photo_check import check_photos
-from spie_robo.editor.presets import PRESETS, load_editor
+from spie_robo.editor.presets import find_folder, load_editor
 from spie_robo.errors import EditorError, ReferencePhotoError
 
 
@@ -66,4 +65,6 @@ def test_an_index_may_only_name_files_beside_it(tmp_path, content, why):
 
 
 def test_the_embedded_editor_passes():
-    require_own_weights(Path(PRESETS["embedded"]))
+    folder = find_folder("embedded")
+    assert list(folder.rglob("*.safetensors"))
+    require_own_weights(folder)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import runpy
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from spie_robo.data import EpisodeStore
@@ -245,3 +248,27 @@ def test_reading_is_much_faster_than_oindex(write_store: Callable[..., Path]) ->
     fast = seconds(data.windows)
     assert EpisodeStore.open(path).n_steps == 240
     assert fast < slow / 10
+
+
+def test_reads_zipped_replay_buffers_as_umi_has_them(tmp_path: Path) -> None:
+    rows = episode(0, 6)
+    data = {"camera0_rgb": rows["front_rgb"], "action": rows["action"]}
+    folder = write_replay_buffer(tmp_path / "a.zarr", data, [2, 6])
+    file = shutil.make_archive(str(tmp_path / "a.zarr"), "zip", folder)
+    found, expected = (
+        WindowDataset([path], SHAPE, image_size=SIDE, state=()) for path in (file, folder)
+    )
+    numbers = np.arange(len(expected))
+    assert torch.equal(found.windows(numbers).action, expected.windows(numbers).action)
+    images = (data.windows(numbers).images["camera0"] for data in (found, expected))
+    assert torch.equal(*images)
+
+
+def test_a_pickle_codec_is_refused_before_it_runs(tmp_path: Path) -> None:
+    rows = episode(0, 5)
+    data = {"action": rows["action"], "img": rows["front_rgb"]}
+    path = write_replay_buffer(tmp_path / "a.zarr", data, [5])
+    header = path / "data" / "action" / ".zarray"
+    header.write_text(json.dumps(json.loads(header.read_text()) | {"compressor": {"id": "pickle"}}))
+    with pytest.raises(StoreError, match="codec 'pickle' is not accepted"):
+        WindowDataset([path], SHAPE, image_size=SIDE, state=())

@@ -67,6 +67,16 @@ def test_two_checkpoints_are_kept_and_a_finished_run_resumes_to_itself(
     assert (config.out / "policy.safetensors").read_bytes() == before
 
 
+def test_what_is_left_of_a_checkpoint_that_was_being_deleted_goes(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    config = train_config(write_store(), steps=2, checkpoint_every=2, resume=True)
+    remains = config.out / "checkpoints" / "step_0000001"
+    remains.mkdir(parents=True)
+    train_policy(config, progress=False)
+    assert [path.name for path in remains.parent.iterdir()] == ["step_0000002"]
+
+
 def test_a_folder_is_never_overwritten_and_settings_stay(
     write_store: Callable[..., Path], train_config: Build, tmp_path: Path
 ) -> None:

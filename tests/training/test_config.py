@@ -108,3 +108,8 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path):
 def test_records_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().epochs = 3
+
+
+def test_draft_refuses_edits_of_another_policy() -> None:
+    with pytest.raises(ConfigError, match=r"draft.*exploration"):
+        TrainConfig(rollout=RolloutConfig(exploration=0.5))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spie_robo.data.formats import limits
+from spie_robo.data.formats.damage import named_damage
 from spie_robo.errors import StoreError
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -39,7 +40,8 @@ def detect_format(path: str | Path) -> str:
         raise StoreError(f"{path}: expected a data set, found nothing. Check the path.")
     checks = _IN_FOLDER if path.is_dir() else _IN_FILE
     for check in checks:
-        name = check(path)
+        with named_damage(path):
+            name = check(path)
         if name is not None:
             return name
     there = "a folder" if path.is_dir() else "a file"

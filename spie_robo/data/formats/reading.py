@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.formats import limits
+from spie_robo.data.formats.damage import named_damage
 from spie_robo.data.formats.naming import ForeignArray
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.errors import StoreError
@@ -111,7 +112,8 @@ class ForeignSource(ABC):
         rows = {}
         for key in wanted:
             array = self._arrays[key]
-            found = self._read(array, episode, start, stop)
+            with named_damage(self.path):
+                found = self._read(array, episode, start, stop)
             if found.shape != (stop - start, *array.shape):
                 raise StoreError(
                     f"{self.path}: {array.name} of episode {episode}, steps {start} to {stop - 1}: "

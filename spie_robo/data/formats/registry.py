@@ -8,6 +8,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from spie_robo.data.formats.damage import named_damage
 from spie_robo.data.formats.detect import detect_format
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.protocols import EpisodeSource
@@ -68,7 +69,9 @@ def open_source(path: str | Path, name: str | None = None) -> EpisodeSource:
     found = detect_format(path) if name is None else name
     if found == "zarr":
         return EpisodeStore.open(path)
-    return format_named(found).read(Path(path).absolute())
+    path = Path(path).absolute()
+    with named_damage(path):
+        return format_named(found).read(path)
 
 
 def format_named(name: str) -> Format:

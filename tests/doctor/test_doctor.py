@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from spie_robo import cli, doctor
-from spie_robo import doctor_checks as checks
-from spie_robo.doctor_checks import CheckResult
-from spie_robo.doctor_report import format_checks, healthy, summary
-from spie_robo.doctor_self_test import SelfTest, run_self_test
+from spie_robo import cli
+from spie_robo.doctor import checks
+from spie_robo.doctor import diagnose as doctor
+from spie_robo.doctor.checks import CheckResult
+from spie_robo.doctor.report import format_checks, healthy, summary
+from spie_robo.doctor.self_test import SelfTest, run_self_test
 from spie_robo.errors import EditorError
 
 GOOD = SelfTest(frames=5, accepted=5, unchanged=False, milliseconds=240.4)
@@ -205,7 +206,7 @@ def test_failure_gives_exit_code_1(
 def test_command_runs_the_self_test(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("spie_robo.doctor_self_test.run_self_test", lambda: GOOD)
+    monkeypatch.setattr("spie_robo.doctor.self_test.run_self_test", lambda: GOOD)
     assert cli.main(["doctor"]) == 0
     assert "240 ms/frame" in capsys.readouterr().out
 

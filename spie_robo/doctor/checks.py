@@ -14,7 +14,7 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from spie_robo.doctor_self_test import SelfTest
+from spie_robo.doctor.self_test import SelfTest
 
 Status = Literal["ok", "warn", "fail"]
 

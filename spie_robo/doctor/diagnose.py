@@ -1,6 +1,6 @@
 """``spie-robo doctor``: what of this machine and installation is in order, and what is not.
 
-Here the facts are gathered; :mod:`spie_robo.doctor_checks` judges them.
+Here the facts are gathered; :mod:`spie_robo.doctor.checks` judges them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from spie_robo import doctor_checks as checks
-from spie_robo.doctor_checks import DISTRIBUTION, OPENCV_WHEELS, CheckResult
-from spie_robo.doctor_self_test import SelfTest, run_self_test
+from spie_robo.doctor import checks
+from spie_robo.doctor.checks import DISTRIBUTION, OPENCV_WHEELS, CheckResult
+from spie_robo.doctor.self_test import SelfTest, run_self_test
 
 
 def diagnose(

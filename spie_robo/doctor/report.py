@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from spie_robo.doctor_checks import CheckResult
+from spie_robo.doctor.checks import CheckResult
 
 
 def healthy(results: Sequence[CheckResult]) -> bool:
