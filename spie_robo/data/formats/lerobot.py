@@ -160,7 +160,11 @@ def open_episodes(path: Path) -> LeRobotSource:
 
 @final
 class _Rows:
-    """Rows of one parquet file by their number over all episodes; keeps one stretch of groups."""
+    """Rows of one parquet file by their number over all episodes.
+
+    Of each column the last stretch of row groups is kept: episodes are read a few steps at a time,
+    one column after the other.
+    """
 
     def __init__(self, root: Path, path: Path, first: int) -> None:
         self._file = layout.open_parquet(root, path)
@@ -168,20 +172,20 @@ class _Rows:
         groups = self._file.metadata
         sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
-        self._held: tuple[str, int, int, Any] = ("", 0, 0, None)
+        self._held: dict[str, tuple[int, int, Any]] = {}
 
     def read(self, name: str, start: int, stop: int) -> Any:
         """Rows of a column: an array, or for pictures a list."""
         low, high = start - self._first, stop - self._first
         if not 0 <= low <= high <= self._starts[-1]:
             raise StoreCorruptError(f"{self._path}: it lacks rows {start} to {stop - 1}.")
-        held, begin, end, _ = self._held
-        if held != name or low < begin or high > end:
-            self._load(name, low, high)
-        _, begin, _, column = self._held
+        begin, end, column = self._held.get(name, (0, 0, None))
+        if column is None or low < begin or high > end:
+            begin, end, column = self._held[name] = self._load(name, low, high)
         return column[low - begin : high - begin]
 
-    def _load(self, name: str, low: int, high: int) -> None:
+    def _load(self, name: str, low: int, high: int) -> tuple[int, int, Any]:
+        """The stretch of groups that holds some rows: where it begins and ends, and its column."""
         arrow = need("pyarrow")
         first = bisect.bisect_right(self._starts, low) - 1
         last = max(first + 1, bisect.bisect_left(self._starts, high))
@@ -190,7 +194,7 @@ class _Rows:
             column = _values(table.column(name).combine_chunks())
         except (arrow.ArrowException, OSError, KeyError, ValueError) as error:
             raise StoreCorruptError(f"{self._path}: {name} cannot be decoded ({error}).") from error
-        self._held = (name, self._starts[first], self._starts[last], column)
+        return self._starts[first], self._starts[last], column
 
 
 def _values(column: Any) -> Any:

@@ -199,3 +199,20 @@ def test_a_damaged_video_is_an_error(exported):
     with pytest.raises((StoreCorruptError, StoreError)), open_source(path) as source:
         for i in range(3):
             source.read_rows(i, 0, source.episode_length(i), ["front_rgb"])
+
+
+def test_a_column_is_unpacked_once_however_small_the_blocks(exported, monkeypatch):
+    from spie_robo.data.formats import lerobot
+
+    source = open_source(exported[0])
+    loads: list[str] = []
+    load = lerobot._Rows._load
+
+    def counted(rows, name, low, high):
+        loads.append(name)
+        return load(rows, name, low, high)
+
+    monkeypatch.setattr(lerobot._Rows, "_load", counted)
+    for start in range(source.episode_length(0)):
+        source.read_rows(0, start, start + 1)
+    assert loads and len(loads) == len(set(loads))
