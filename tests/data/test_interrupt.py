@@ -24,6 +24,14 @@ def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_interrupts():
+    """Jobs that a shell runs in the background ignore SIGINT, and so do their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(monkeypatch, count: int) -> None:
     """Send SIGINT when the n-th file is about to be written, which then takes a while."""
     write, left = durable.write_synced, [count]
