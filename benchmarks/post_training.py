@@ -35,6 +35,7 @@ from spie_robo.evaluation.measure import Judges, feedback_values, photo_floors
 from spie_robo.evaluation.realism import PooledFeatures, kernel_distance
 from spie_robo.feedback.judges.patches import load_patch_judge
 from spie_robo.feedback.records import FeedbackInput
+from spie_robo.feedback.regions import named_region
 from spie_robo.feedback.semantic import SemanticScore
 from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.config import TrainConfig, default_config
@@ -47,6 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "train" / "embedded.yaml"
 MEASURED_AT = (0, 1, 5, 10, 20)
 TEST_FRAMES = 24
+SURFACES = ("table", "wall", "floor")
 INDEPENDENT = "stride-8 features (not rewarded)"
 
 
@@ -99,9 +101,8 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "table-region-no-reconstruction": changed(
         feedback__region="names", feedback__region_names=("table",), feedback__rec_lambda=0.0
     ),
-    "surroundings": changed(
-        feedback__region="names", feedback__region_names=("table", "wall", "floor")
-    ),
+    "whole-frame": changed(feedback__region="frame"),
+    "no-reconstruction": changed(feedback__rec_lambda=0.0),
     "one-photo": changed(),
     "no-visual-prompt": changed(use_references=False),
     "wide-adapter": changed(adapter__targets=WIDE),
@@ -136,6 +137,7 @@ class Lab:
         squares = [cover(image, 128, 128) for image in self.held_out]
         self.floors = photo_floors(self.photos.images, regions, squares, judges)
         self._fine = SemanticScore(load_patch_judge("embedded:stride8"), "nearest", 0.5)
+        self._look = SemanticScore(load_patch_judge("embedded"), "nearest", rec_lambda=0.0)
         self._hues = color_histogram(self.held_out)
 
     def measure(self, data: TrainingData, edits: Sequence[RGB], seed: int) -> Row:
@@ -149,6 +151,10 @@ class Lab:
         results = [EditResult(edit, 0, "", "", 0) for edit in edits]
         verdicts = self.judges.guard.judge_batch(data.frames, results)
         row = {key: float(np.nanmean(column)) for key, column in values.items()}
+        surfaces = [
+            dataclasses.replace(one, frame_region=named_region(one.frame, SURFACES))
+            for one in inputs
+        ]
         ratios = [gradient_ratio(e, f.rgb) for e, f in zip(edits, data.frames, strict=True)]
         early = kernel_distance(
             edits, self.held_out, seed=seed, extractor=PooledFeatures("stride8")
@@ -156,6 +162,7 @@ class Lab:
         return row | {
             "kid": kernel_distance(edits, self.held_out, seed=seed).mean,
             "kid_stride8": early.mean,
+            "surfaces": float(self._look.score(surfaces, grouped).mean()),
             "independent": float(self._fine.score(inputs, grouped).mean()),
             "color": float(np.abs(color_histogram(edits) - self._hues).sum() / 2),
             "accepted": float(np.mean([verdict.accepted for verdict in verdicts])),
@@ -247,10 +254,10 @@ def brief(row: Row) -> str:
 def table(cells: Sequence[dict[str, Any]]) -> str:
     """Mean over seeds, ± their standard deviation."""
     lines = [
-        "| lab | variant | epochs | semantic, nearest | gap closed | semantic, paper "
-        "| structure, simulator | structure, monocular | KID x 1000 "
+        "| lab | variant | epochs | semantic, nearest | gap closed | gap closed, surfaces "
+        "| semantic, paper | structure, simulator | structure, monocular | KID x 1000 "
         f"| {INDEPENDENT} | colour histogram | gradients | accepted | seeds | minutes |",
-        "|" + "---|" * 15,
+        "|" + "---|" * 16,
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
@@ -261,16 +268,20 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         for epoch in sorted(measured, key=int):
             reached = [member for member in members if epoch in member["measured"]]
             rows = [member["measured"][epoch] for member in reached]
-            bases = [member["measured"]["0"]["semantic_nearest"] for member in reached]
-            gaps = [
-                (base - row["semantic_nearest"]) / (base - floor)
-                for base, row in zip(bases, rows, strict=True)
-            ]
+            bases = [member["measured"]["0"] for member in reached]
+            gaps, surfaces = (
+                [
+                    (base[name] - row[name]) / (base[name] - floor)
+                    for base, row in zip(bases, rows, strict=True)
+                ]
+                for name in ("semantic_nearest", "surfaces")
+            )
             minutes = [sum(row["seconds"] for row in member["history"][: int(epoch)]) / 60
                        for member in reached]  # fmt: skip
             shown = [
                 spread([row["semantic_nearest"] for row in rows]),
                 f"{np.mean(gaps):.0%} ± {np.std(gaps):.0%}",
+                f"{np.mean(surfaces):.0%} ± {np.std(surfaces):.0%}",
                 spread([row["semantic_paper"] for row in rows]),
                 spread([row["structural_simulator"] for row in rows]),
                 spread([row["structural_monocular"] for row in rows]),
@@ -285,7 +296,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
             lines.append(f"| {lab} | {variant} | {epoch} | {' | '.join(shown)} |")
         if variant == "default":
             lines.append(
-                f"| {lab} | *floor: held-out photos* | | {floor:.4f} | 100% "
+                f"| {lab} | *floor: held-out photos* | | {floor:.4f} | 100% | 100% "
                 f"| {members[0]['floors']['semantic_paper']:.4f} |" + " |" * 9
             )
     return "\n".join(lines)

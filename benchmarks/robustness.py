@@ -52,7 +52,9 @@ from spie_robo.training.run import train
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers import RealismWrapper
 
-COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", "twin")
+COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", "mixed", "twin")
+MIXTURES = {"mixed": ("raw", "edited")}
+"""Columns that learn from several stores, in equal shares."""
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)
 PROXY_ROWS = (EDITED_SIM, POST_TRAINED_SIM)
@@ -75,6 +77,7 @@ class Study:
         out: Folder of everything.
         steps: Optimiser steps of a policy.
         episodes: Test episodes of a cell.
+        color: Colour augmentation of every policy's training, 0 to 1.
     """
 
     task: str
@@ -82,6 +85,7 @@ class Study:
     out: Path
     steps: int
     episodes: int
+    color: float = 0.0
 
     @property
     def env_id(self) -> str:
@@ -129,7 +133,9 @@ def photograph(study: Study) -> None:
 def demonstrate(study: Study, column: str) -> None:
     """The store of a column: the same demonstrations, seen in its way."""
     path = study.store(column)
-    if path.exists():
+    for part in MIXTURES.get(column, ()):
+        demonstrate(study, part)
+    if path.exists() or column in MIXTURES:
         return
     if column == "raw":
         record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
@@ -179,10 +185,12 @@ def learn(study: Study, column: str, seed: int) -> ActingPolicy:
     """The policy of a column and a training seed."""
     folder = study.policy(column, seed)
     if not (folder / "config.json").exists():
+        stores = tuple(study.store(part) for part in MIXTURES.get(column, (column,)))
         config = PolicyTrainConfig(
-            stores=(study.store(column),), out=folder, steps=study.steps,
+            stores=stores, out=folder, steps=study.steps,
+            weights=(1 / len(stores),) * len(stores) if len(stores) > 1 else (),
             action_steps=ACTION_STEPS[study.task], seed=seed, resume=folder.exists(),
-            threads=torch.get_num_threads(), cache="memory",
+            threads=torch.get_num_threads(), cache="memory", color=study.color,
         )  # fmt: skip
         print(train_policy(config, progress=False), flush=True)
     return load_policy(folder)
@@ -234,7 +242,7 @@ def evaluate(study: Study, column: str, seed: int, rows: Sequence[str]) -> None:
         solved = [run_episode(env, policy, one, limit) for one in seeds]
         env.close()
         cell = {
-            **{name: getattr(study, name) for name in ("task", "lab", "steps", "episodes")},
+            **{key: value for key, value in dataclasses.asdict(study).items() if key != "out"},
             "column": column, "row": row, "seed": seed, "successes": sum(solved),
             "solved": solved, "seconds": time.perf_counter() - started,
         }  # fmt: skip

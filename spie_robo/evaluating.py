@@ -19,7 +19,7 @@ from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
 from spie_robo.evaluation.judges import JudgeNames, load_judges
 from spie_robo.evaluation.page import render_page
 from spie_robo.evaluation.table import RAW, EvaluationTable, table_as_json
-from spie_robo.feedback import FeedbackConfig, frame_region, photo_regions
+from spie_robo.feedback import FeedbackConfig, frame_region, photo_regions, resolve_region
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.output_files import require_place, write_json, write_text
 from spie_robo.types import Frame, ImageEditor
@@ -62,7 +62,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
         config.image_reward,
         config.pick_score,
     )
-    feedback = _feedback(config)
+    feedback, note = resolve_region(_feedback(config), frames)
     judges = load_judges(names, feedback, device)
     segmenter = load_segmenter(feedback, device)
     table = evaluate(
@@ -77,8 +77,9 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
         progress=progress,
     )
     checked = photos.notes if held_out is None else (*photos.notes, *held_out.notes)
-    table = replace(table, notes=(*checked, *table.notes))
-    settings = _settings(config, frames, photos, held_out)
+    region = (f"region: {note}",) if note else ()
+    table = replace(table, notes=(*checked, *region, *table.notes))
+    settings = _settings(config, feedback, frames, photos, held_out)
     if config.json is not None:
         record = table_as_json(table, settings)
         write_json(config.json, record)
@@ -138,12 +139,12 @@ def _load_editor(name: str, base: str | None) -> ImageEditor:
 
 def _settings(
     config: EvaluateConfig,
+    feedback: FeedbackConfig,
     frames: Sequence[Frame],
     photos: CheckedPhotos,
     held_out: CheckedPhotos | None,
 ) -> dict[str, Any]:
     """What the figures depend on, in plain values."""
-    feedback = _feedback(config)
     settings: dict[str, Any] = {
         "store": str(config.frames),
         "frames": len(frames),

@@ -80,6 +80,17 @@ def test_table_json_and_page(
     assert page.read_text().count("data:image/") == 2 * 4
 
 
+def test_surroundings_are_found_by_name_and_told(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, settings = tmp_path / "table.json", tmp_path / "settings.yaml"
+    settings.write_text("feedback: {region: surroundings}\n")
+    words = [*command, "--editors", "reinhard", "--config", str(settings), "--json", str(file)]
+    code, out, _ = run(words, capsys)
+    assert code == 0 and "region: table are to look like the photos" in out
+    assert json.loads(file.read_text())["settings"]["region_names"] == ["table"]
+
+
 def test_a_named_region_measures_what_lies_outside(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spie_robo.feedback.ranking import rank
     from spie_robo.feedback.records import Feedback, FeedbackInput, Mask, Scores
     from spie_robo.feedback.regions import frame_region, photo_regions
+    from spie_robo.feedback.surroundings import resolve_region
 
 __all__ = [
     "Feedback",
@@ -30,6 +31,7 @@ __all__ = [
     "frame_region",
     "photo_regions",
     "rank",
+    "resolve_region",
 ]
 
 _HOMES = {
@@ -42,6 +44,7 @@ _HOMES = {
     "frame_region": "regions",
     "photo_regions": "regions",
     "rank": "ranking",
+    "resolve_region": "surroundings",
 }
 
 

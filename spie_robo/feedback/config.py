@@ -12,7 +12,7 @@ from spie_robo.errors import ConfigError
 
 StructureKind: TypeAlias = Literal["monocular", "paper", "simulator"]
 SemanticKind: TypeAlias = Literal["nearest", "paper"]
-RegionKind: TypeAlias = Literal["frame", "names", "masks", "phrase"]
+RegionKind: TypeAlias = Literal["frame", "surroundings", "names", "masks", "phrase"]
 
 EMBEDDED = "embedded"
 """The judges that ship: no download."""
@@ -47,7 +47,8 @@ class FeedbackConfig:
     """embedded, embedded:stride8, embedded:stride4+stride16, dreamsim, dreamsim:FOLDER,
     or a folder or Hub id of DINOv2."""
     region: RegionKind = "frame"
-    """What should look like the photos: the whole frame, objects by name, mask
+    """What should look like the photos: the whole frame, the surfaces that the simulator
+    names (table, wall, floor; the whole frame if it names none), objects by name, mask
     PNGs beside the photos, or what a phrase describes."""
     region_names: tuple[str, ...] = ()
     """Object names of the simulator's segmentation, for names and masks."""

@@ -43,8 +43,14 @@ def frame_region(
 
     Raises:
         FrameError: If a name is unknown, or nothing of the region is visible.
-        ConfigError: If ``phrase`` is asked for without a segmenter.
+        ConfigError: If ``phrase`` is asked for without a segmenter, or ``surroundings`` was not
+            resolved for the data set.
     """
+    if config.region == "surroundings":
+        raise ConfigError(
+            "region 'surroundings': expected it to be resolved for all frames at once, with "
+            "spie_robo.feedback.resolve_region."
+        )
     if config.region == "phrase":
         return _needed(segmenter).segment(frame.rgb, config.region_phrase)
     return named_region(frame, config.region_names) if config.region_names else None

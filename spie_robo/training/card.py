@@ -59,7 +59,8 @@ Columns: raw frame, base editor, this editor; frames that training never saw.
 - **Data**: {photos} photos, {frames} simulator frames. Seed {config.seed}.
 - **Feedback**: structure `{config.feedback.structure}` by `{config.feedback.depth_judge}`,
   semantics `{config.feedback.semantic}` by `{config.feedback.patch_judge}`, weights
-  {config.feedback.structural_weight:g} and {config.feedback.semantic_weight:g}.
+  {config.feedback.structural_weight:g} and {config.feedback.semantic_weight:g}; region:
+  {", ".join(config.feedback.region_names) or config.feedback.region}.
 - **Optimiser**: learning rate {config.optimizer.learning_rate:g}, LoRA rank {config.adapter.rank}.
 - **Photos**: {_WITH_PHOTOS if references else _WITHOUT_PHOTOS}
 

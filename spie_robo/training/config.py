@@ -196,7 +196,9 @@ class OptimizerConfig:
 
 
 def _balanced() -> FeedbackConfig:
-    return FeedbackConfig(structural_weight=0.25, patch_judge="embedded:stride2+stride16")
+    return FeedbackConfig(
+        structural_weight=0.25, patch_judge="embedded:stride2+stride16", region="surroundings"
+    )
 
 
 @dataclass(frozen=True)

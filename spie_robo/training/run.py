@@ -37,6 +37,7 @@ from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
+from spie_robo.feedback.surroundings import resolve_region
 from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig
@@ -132,6 +133,10 @@ def prepare(
         raise ConfigError(
             f"{config.editor} is an adapter. Train from its base, or go on with --resume."
         )
+    feedback, note = resolve_region(config.feedback, frames)
+    if note:
+        print(f"region: {note}")
+    config = dataclasses.replace(config, feedback=feedback)
     accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
     base_digest = weights_digest(loaded.pipeline)

@@ -18,14 +18,16 @@ from spie_robo.cli import main
 from spie_robo.config_files import load_config
 from spie_robo.editor.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from spie_robo.editor.editor import Editor
+from spie_robo.editor.photo_check import check_photos
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError, SpieRoboError, StoreError, TrainingError
+from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.training import run as training_run
 from spie_robo.training.checkpoint import checkpoints
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.run import LOGS, train
-from spie_robo.types import Frame
+from spie_robo.types import Frame, Geometry
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -253,12 +255,34 @@ def looks_like_an_adapter(out: Path) -> bool:
     [({"region": "names", "region_names": ("cube",)}, SpieRoboError)],
 )
 def test_pictures_have_no_names(config, photo_folder, frame_folder, tmp_path, region, error):
-    from spie_robo.feedback.config import FeedbackConfig
-
     feedback = FeedbackConfig(structure="monocular", **region)
     with pytest.raises(error, match="segmentation"):
         train(photo_folder, frame_folder, tmp_path / "lab", config(feedback=feedback), False)
     assert not looks_like_an_adapter(tmp_path / "lab")
+
+
+def named(frame: Frame) -> Frame:
+    """A frame with a table in its lower half."""
+    half = np.zeros(frame.rgb.shape[:2], np.int32)
+    half[len(half) // 2 :] = 1
+    return Frame(frame.rgb, frame.camera, Geometry(None, half, {0: "robot", 1: "table"}))
+
+
+@pytest.mark.parametrize("kind", ["named", "bare"])
+def test_surroundings_are_what_the_simulator_names(config, tiny, photo_folder, capsys, kind):
+    frames = [Frame(frame.rgb, frame.camera) for frame in tiny.frames(4, 32)]
+    frames = [named(frame) for frame in frames] if kind == "named" else frames
+    feedback = FeedbackConfig(structure="monocular", region="surroundings")
+    run = training_run.prepare(config(feedback=feedback), check_photos(photo_folder), frames)
+    said = capsys.readouterr().out
+    if kind == "named":
+        assert run.config.feedback.region_names == ("table",) and "table" in said
+        regions = (*run.data.frame_regions, *run.preview.frame_regions)
+        assert len(regions) == 4
+        assert all(not region[0].any() and region[-1].all() for region in regions)
+    else:
+        assert run.config.feedback.region == "frame" and "whole frame" in said
+        assert set(run.data.frame_regions) == {None}
 
 
 def test_one_frame_is_too_few(config, tiny, photo_folder, tmp_path):
