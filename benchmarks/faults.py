@@ -21,6 +21,7 @@ import faults_damage
 import faults_hostile
 import faults_jobs
 import faults_kill
+import faults_ray
 from faults_jobs import Outcome
 from harness import RESULTS, ROOT, report
 
@@ -42,8 +43,11 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "two_writers": (faults_kill.two_writers, 50),
     "failing_editors": (faults_kill.failing_editors, 40),
     "hanging_editor": (faults_kill.hanging_editor, 10),
+    "kill_ray_worker": (faults_ray.kill_ray_worker, 20),
+    "ray_out_of_memory": (faults_ray.ray_out_of_memory, 10),
+    "ray_deadly_block": (faults_ray.ray_deadly_block, 5),
     "hostile": (faults_hostile.hostile, len(faults_hostile.CASES)),
-    "fuzz_readers": (faults_damage.fuzz_readers, 1000),
+    "fuzz_readers": (faults_damage.fuzz_readers, 1200),
 }
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import faults_jobs as jobs
 import numpy as np
@@ -24,21 +26,25 @@ BLOCK = 4096
 KINDS = ("flipped", "deleted", "cut short")
 ROOM = 16 * 2**20
 
+Work: TypeAlias = tuple[Callable[..., Any], bool]
+"""What fills the disk, and whether it leaves a store."""
+
 
 def full_disk(folder: Path, seed: int, trials: int) -> Outcome:
     """A file system with room for n more blocks, for many n: StoreError, earlier episodes valid."""
-    return _fill(folder, trials, {"record": (_record_more, True), "convert": (_convert, True),
-                                  "export": (_export, False)})  # fmt: skip
+    return _fill(folder, seed, trials, {
+        "record": (_record_more, True), "convert": (_convert, True), "export": (_export, False),
+    })  # fmt: skip
 
 
 def full_disk_training(folder: Path, seed: int, trials: int) -> Outcome:
     """The same while post-training writes a checkpoint: TrainingError, earlier ones valid."""
-    return _fill(folder, trials, {"train": (jobs.train, False)})
+    return _fill(folder, seed, trials, {"train": (jobs.train, False)})
 
 
 def full_disk_policy(folder: Path, seed: int, trials: int) -> Outcome:
     """The same for policy training."""
-    return _fill(folder, trials, {"policy": (jobs.train_policy, False)})
+    return _fill(folder, seed, trials, {"policy": (jobs.train_policy, False)})
 
 
 def _record_more(out: Path) -> None:
@@ -53,33 +59,46 @@ def _export(out: Path) -> None:
     jobs.export(out.parent.parent / "source.zarr", out)
 
 
-def _fill(folder: Path, trials: int, works: dict[str, tuple[Callable[..., Any], bool]]) -> Outcome:
-    """Do each work on a small disk that is full after every possible number of blocks in turn."""
+def _fill(folder: Path, seed: int, trials: int, works: dict[str, Work]) -> Outcome:
+    """Do each work on a disk that has room for a random part of what it needs."""
+    rng = np.random.default_rng(seed)
     jobs.finish(jobs.start(jobs.record, folder / "source.zarr"))
-    done = kept = 0
+    done = kept = tries = 0
     failures: list[str] = []
     for name, (work, is_store) in works.items():
-        whole, disk = folder / f"whole_{name}" / "out", folder / "disk"
+        whole = folder / f"whole_{name}" / "out"
         whole.parent.mkdir()
         jobs.finish(jobs.start(work, whole))
-        expected, needed = jobs.files(whole), _blocks(whole)
-        per_work = max(1, trials // len(works))
-        for blocks in np.linspace(1, needed * 2, per_work).astype(int):
-            with _small_disk(disk):
-                ballast = disk / "ballast"
-                ballast.write_bytes(bytes(_free(disk) - int(blocks) * BLOCK))
-                status = jobs.finish(jobs.start(_named, work, disk / "out"))
-                if status == 0:
-                    continue  # there was room enough
-                done += 1
-                # A finished store may not be there yet; what is there must be valid.
-                good = status == 7 and (not is_store or jobs.ask(jobs.state, disk / "out")["ok"])
-                ballast.unlink()
-                good = good and jobs.finish(jobs.start(work, disk / "out")) == 0
-                good = good and jobs.files(disk / "out") == expected
-                kept += good
-                failures += [] if good else [f"{name} at {blocks} blocks: {status}"]
-    return Outcome(done, kept, "; ".join(failures[:3]) or f"tmpfs, {', '.join(works)}")
+        expected, limit = jobs.files(whole), 2 * _blocks(whole)
+        wanted = max(1, trials // len(works))
+        for _ in range(6 * wanted + 20):
+            tries += 1
+            blocks = int(rng.integers(1, limit + 1))
+            status, good = _filled(folder / "disk", blocks, work, is_store, expected)
+            if status == 0:  # there was room enough: no trial, and more room would be none either
+                limit = max(blocks, round(0.9 * limit))
+                continue
+            wanted, done, kept = wanted - 1, done + 1, kept + good
+            failures += [] if good else [f"{name} at {blocks} blocks: {status}"]
+            if not wanted:
+                break
+    detail = f"tmpfs, {', '.join(works)}; {tries - done} had room enough"
+    return Outcome(done, kept, "; ".join([detail, *failures[:3]]))
+
+
+def _filled(
+    disk: Path, blocks: int, work: Callable[..., Any], is_store: bool, expected: dict[str, bytes]
+) -> tuple[int, bool]:
+    """Work with room for so many blocks: its status, and whether all promises were kept."""
+    with _small_disk(disk):
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(_free(disk) - blocks * BLOCK))
+        status = jobs.finish(jobs.start(_named, work, disk / "out"))
+        # A finished store may not be there yet; what is there must be valid.
+        good = status == 7 and (not is_store or jobs.ask(jobs.state, disk / "out")["ok"])
+        ballast.unlink()
+        good = good and jobs.finish(jobs.start(work, disk / "out")) == 0
+        return status, good and jobs.files(disk / "out") == expected
 
 
 def _named(work: Callable[..., Any], out: Path) -> int:
@@ -193,7 +212,9 @@ def _reads_right(path: Path, expected: list[dict[str, Any]], fingerprint: str) -
     )
 
 
-FOREIGN = ("zarr", "diffusion-policy", "diffusion-policy-zip", "robomimic", "minari")
+FOREIGN = ("zarr", "diffusion-policy", "diffusion-policy-zip", "robomimic", "minari", "lerobot")
+CAP_MIB = 1024
+TRIAL_SECONDS = 60
 
 
 def fuzz_readers(folder: Path, seed: int, trials: int) -> Outcome:
@@ -201,45 +222,79 @@ def fuzz_readers(folder: Path, seed: int, trials: int) -> Outcome:
     done = kept = 0
     details = []
     for name in FOREIGN:
-        answer = jobs.ask(_fuzz, folder / name, seed, max(1, trials // len(FOREIGN)), name)
-        if answer is None:
-            details.append(f"{name}: the reader died")
-            done += 1
-            continue
-        n, good, peak, first = answer
-        done, kept = done + n, kept + good
-        details.append(f"{name} {good} of {n}, +{peak:.0f} MiB{first}")
+        (folder / name).mkdir(parents=True)
+        lines = _fuzzed(folder / name, seed, max(1, trials // len(FOREIGN)), name)
+        good = sum(not line["error"] for line in lines)
+        peak = max(line["peak"] for line in lines)
+        first = next((f" ({line['error']})" for line in lines if line["error"]), "")
+        done, kept = done + len(lines), kept + good
+        details.append(f"{name} {good} of {len(lines)}, +{peak:.0f} MiB{first}")
     return Outcome(done, kept, "; ".join(details))
 
 
-def _fuzz(folder: Path, seed: int, trials: int, name: str) -> tuple[int, int, float, str]:
-    rng = np.random.default_rng([seed, len(name)])
-    folder.mkdir(parents=True)
-    source, path = folder / "source.zarr", folder / "data"
+def _fuzzed(folder: Path, seed: int, trials: int, name: str) -> list[dict[str, Any]]:
+    """One line a trial: its error, and the memory of the child that did it.
+
+    A child that dies over a trial, by a crash of a library in it or because it takes longer than
+    a minute, costs that trial; the next child goes on after it.
+    """
+    intact, tally = folder / "intact", folder / "tally"
+    assert jobs.finish(jobs.start(_foreign, folder, intact, name), 10 * TRIAL_SECONDS) == 0
+    lines: list[dict[str, Any]] = []
+    while len(lines) < trials:
+        tally.write_text("")
+        child = jobs.start(
+            _fuzz, intact, folder / "broken", tally, (seed, len(lines), trials), name
+        )
+        status = jobs.finish(child, TRIAL_SECONDS * trials)
+        lines += [json.loads(line) for line in tally.read_text().splitlines()]
+        if status != 0:
+            lines.append({"error": f"the reader died: {status}", "peak": 0})
+    return lines
+
+
+def _foreign(folder: Path, path: Path, name: str) -> None:
+    """Write a data set of two episodes in a format."""
+    source = path if name == "zarr" else folder / "source.zarr"
     jobs.record(source, 2)
-    if name == "zarr":
-        shutil.move(source, path)
-    else:
+    if name != "zarr":
         export_episodes(EpisodeStore.open(source), path, name, progress=False)
-    names, first = sorted(jobs.files(path)), ""
+
+
+def _fuzz(intact: Path, path: Path, tally: Path, span: tuple[int, int, int], name: str) -> None:
+    """Do the trials of a span, seed first, and write what came of each; ends beyond the cap."""
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(intact, path) if intact.is_dir() else shutil.copyfile(intact, path)
+    seed, begin, end = span
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    kept = 0
-    for _ in range(trials):
-        file = path / names[int(rng.integers(len(names)))] if path.is_dir() else path
-        intact = file.read_bytes()
-        broken = bytearray(intact)
-        for _ in range(int(rng.integers(1, 5))):
-            if broken:
-                broken[int(rng.integers(len(broken)))] = int(rng.integers(256))
-        file.write_bytes(broken)
-        try:
-            for _ in open_source(path, name):
-                pass
-            kept += 1
-        except SpieRoboError:
-            kept += 1
-        except Exception as error:
-            first = first or f" ({error!r:.120} from {file.name})"
+    for trial in range(begin, end):
+        signal.alarm(TRIAL_SECONDS)  # ends the child
+        error = _read_broken(path, name, np.random.default_rng([seed, FOREIGN.index(name), trial]))
+        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        error = error or ("memory beyond the cap" if peak >= CAP_MIB else "")
+        with tally.open("a") as file:
+            file.write(json.dumps({"error": error, "peak": peak}) + "\n")
+        if peak >= CAP_MIB:
+            return
+
+
+def _read_broken(path: Path, name: str, rng: np.random.Generator) -> str:
+    """Change up to four bytes of a file, read everything, put them back; the error, if unnamed."""
+    names = sorted(jobs.files(path))
+    file = path / names[int(rng.integers(len(names)))] if path.is_dir() else path
+    intact = file.read_bytes()
+    broken = bytearray(intact)
+    for _ in range(int(rng.integers(1, 5))):
+        if broken:
+            broken[int(rng.integers(len(broken)))] = int(rng.integers(256))
+    file.write_bytes(broken)
+    try:
+        for _ in open_source(path, name):
+            pass
+    except SpieRoboError:
+        pass
+    except Exception as error:
+        return f"{error!r:.120} from {file.name}"
+    finally:
         file.write_bytes(intact)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return trials, kept if peak < 1024 else 0, peak, first
+    return ""

@@ -21,6 +21,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch._dynamo  # AdamW imports it on first use: seconds in every child
+from faults_fakes import Even, Swap
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -39,7 +40,6 @@ from spie_robo.policies import checkpoint as policy_checkpoint
 from spie_robo.policies.base import PolicySpec, build_policy
 from spie_robo.training import checkpoint as training_checkpoint
 from spie_robo.training.config import TrainConfig
-from spie_robo.types import Deviation, EditResult, GuardVerdict
 
 SIZE = 16
 EPISODES = 3
@@ -100,36 +100,6 @@ class Policy:
     def act(self, observation: Any) -> Any:
         """The next action."""
         return self.rng.normal(size=2).astype(np.float32)
-
-
-class Swap:
-    """A fake editor: red and blue change places, and one pixel holds the seed."""
-
-    id = "swap@1"
-
-    def edit(self, frames: Any, references: Any = None, instruction: Any = None, seeds: Any = None):
-        """One edit a frame."""
-        results = []
-        for frame, seed in zip(frames, seeds, strict=True):
-            rgb = frame.rgb[..., ::-1].copy()
-            rgb[0, 0] = seed % 256
-            results.append(EditResult(rgb, seed, "swap", self.id, 1))
-        return results
-
-
-class Even:
-    """A fake guard, which accepts about half."""
-
-    id = "even@1"
-
-    def judge(self, frame: Any, edit: EditResult) -> GuardVerdict:
-        """By the parity of a pixel."""
-        accepted = int(edit.rgb[0, 1, 0]) % 2 == 0
-        return GuardVerdict(accepted, (Deviation("depth_error", 0.5, 2.0),), "", "simulator")
-
-    def judge_batch(self, frames: Any, edits: Any) -> list[GuardVerdict]:
-        """One verdict an edit."""
-        return [self.judge(f, e) for f, e in zip(frames, edits, strict=True)]
 
 
 def prepare() -> None:

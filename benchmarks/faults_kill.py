@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faults_fakes as fakes
 import faults_jobs as jobs
 import numpy as np
 from faults_jobs import Outcome
@@ -116,7 +117,7 @@ def signals(folder: Path, seed: int, trials: int) -> Outcome:
     rng = np.random.default_rng(seed)
     source = folder / "source.zarr"
     jobs.finish(jobs.start(jobs.record, source, 8))
-    done = kept = 0
+    done = kept = late = 0
     slowest, failures = 0.0, []
     commands = {
         "record": lambda out: ["record", "--env", jobs.ENV, "--episodes", "8", "--out", str(out),
@@ -127,15 +128,16 @@ def signals(folder: Path, seed: int, trials: int) -> Outcome:
     durations = {n: _command_duration(commands[n](whole[n]), folder) for n in commands}
     expected = {name: jobs.files(path) for name, path in whole.items()}
     before = jobs.files(source)
-    for trial in range(trials):
-        name = ("record", "convert")[trial % 2]
-        number = (signal.SIGINT, signal.SIGTERM)[trial // 2 % 2]
+    while done < trials and late < trials + 20:
+        name = ("record", "convert")[done % 2]
+        number = (signal.SIGINT, signal.SIGTERM)[done // 2 % 2]
         out = folder / "out.zarr"
         _clear(out)
         wait = float(rng.uniform(0, durations[name]))
         status, took = _interrupt(commands[name](out), folder, wait, number)
-        if status == 0:
-            continue  # it was done already
+        if status is None:
+            late += 1
+            continue
         done += 1
         slowest = max(slowest, took)
         there = jobs.ask(jobs.state, out)
@@ -149,22 +151,25 @@ def signals(folder: Path, seed: int, trials: int) -> Outcome:
         kept += good
         if not good:
             failures.append(f"{name} {number.name} after {wait:.2f}: {status} {there} {again}")
-    return Outcome(done, kept, "; ".join([f"slowest exit {slowest:.2f} s", *failures[:3]]))
+    detail = f"slowest exit {slowest:.2f} s, {late} ended before the signal"
+    return Outcome(done, kept, "; ".join([detail, *failures[:3]]))
 
 
 def _command(words: list[str], ready: Path) -> int:
-    """``spie-robo`` with a fake editor to convert with; says when it begins to work."""
+    """``spie-robo`` with a fake editor to convert with; says when it begins, and is over."""
 
     def setup(config: Any) -> EditSetup:
         ready.touch()
-        fakes: Any = (jobs.Swap(), jobs.Even()) if words[0] == "convert" else (None, None)
-        return EditSetup(*fakes, config)
+        both: Any = (fakes.Swap(), fakes.Even()) if words[0] == "convert" else (None, None)
+        return EditSetup(*both, config)
 
     converting.load_edit_setup = recording.load_edit_setup = setup
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    return cli.main(words)
+    status = cli.main(words)
+    ready.with_name("over").touch()
+    return status
 
 
 def _run_command(words: list[str], folder: Path) -> int:
@@ -180,10 +185,17 @@ def _command_duration(words: list[str], folder: Path) -> float:
     return time.monotonic() - began
 
 
-def _interrupt(words: list[str], folder: Path, wait: float, number: int) -> tuple[int, float]:
+def _interrupt(
+    words: list[str], folder: Path, wait: float, number: int
+) -> tuple[int | None, float]:
+    """Status after a signal and the seconds until the end; None if the work was over before."""
+    (folder / "over").unlink(missing_ok=True)
     child = jobs.start(_command, words, folder / "ready")
     _wait_for(folder / "ready")
     time.sleep(wait)
+    if (folder / "over").exists():
+        jobs.finish(child)
+        return None, 0.0
     began = time.monotonic()
     os.kill(child, number)
     status = jobs.finish(child)
@@ -248,7 +260,7 @@ def _poll(children: list[int], over: list[tuple[int, int]]) -> tuple[int, int]:
         time.sleep(0.002)
 
 
-class Broken(jobs.Swap):
+class Broken(fakes.Swap):
     """An editor that fails from its n-th call on, in one of several ways."""
 
     def __init__(self, way: str, calls: int) -> None:

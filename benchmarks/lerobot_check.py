@@ -10,14 +10,17 @@ versions that cannot live beside ours), then:
 lerobot 0.4.4 asks for torch < 2.11, whose wheels on PyPI bring gigabytes of CUDA. So lerobot is
 installed without its requirements, beside the CPU build of torch that this machine offers and the
 packages that its data sets need. torchvision, of which only the image transforms are used, may be
-a CUDA build whose operators do not load: their registration is skipped. FFmpeg's libraries must be
-installed for torchcodec, which decodes the videos.
+a CUDA build whose operators do not load: their registration is skipped. torchcodec, which decodes
+the videos, needs FFmpeg's libraries: those of the system, else those in PyAV's wheel.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import json
+import os
+import re
 import subprocess
 import sys
 import venv
@@ -73,6 +76,31 @@ def make_environment(folder: Path) -> Path:
         subprocess.run([*pip, "--no-deps", *TORCH, LEROBOT], check=True)
         subprocess.run([*pip, "sympy", "networkx", "jinja2", "typing-extensions"], check=True)
     return python
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables with which torchcodec finds FFmpeg's libraries.
+
+    Raises:
+        SystemExit: If there are none on this machine.
+    """
+    if ctypes.util.find_library("avutil"):
+        return dict(os.environ)
+    links = folder / "ffmpeg"
+    links.mkdir(exist_ok=True)
+    wheel = next((folder / "venv").glob("lib/*/site-packages/av.libs"), folder / "absent")
+    for file in wheel.glob("lib*"):
+        # The wheel's libavutil-a63ffd27.so.59.39.100 is what others call libavutil.so.59.
+        name = re.fullmatch(r"(lib(?:av|sw)[a-z]+)-[0-9a-f]+(\.so\.\d+)[.\d]*", file.name)
+        if name and not (links / "".join(name.groups())).exists():
+            (links / "".join(name.groups())).symlink_to(file)
+    if not list(links.glob("libavutil*")):
+        raise SystemExit(
+            f"FFmpeg's libraries (libavutil and others) are neither on this machine nor in {wheel}."
+            " torchcodec cannot decode video without them. Install FFmpeg 4 to 8 and run again."
+        )
+    print("FFmpeg is not installed: torchcodec is lent the libraries of PyAV's wheel.")
+    return os.environ | {"LD_LIBRARY_PATH": f"{links}:{wheel}"}
 
 
 def write_ours(folder: Path) -> Path:
@@ -232,8 +260,10 @@ def main() -> None:
             raise SystemExit(f"{folder / name} is there already: choose another --folder.")
     folder.mkdir(parents=True, exist_ok=True)
     python = make_environment(folder / "venv")
+    variables = environment(folder)
     write_ours(folder)
-    subprocess.run([python, __file__, "--folder", folder, "--inside"], check=True)
+    command = [python, __file__, "--folder", folder, "--inside"]
+    subprocess.run(command, check=True, env=variables)
     check_theirs(folder)
     versions = subprocess.run(
         [python, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True

@@ -9,7 +9,15 @@ from typing import Annotated, Literal, TypeAlias, final
 
 from tyro import conf
 
-from spie_robo.config import Count, EditConfig, Names, OptionalCount, OptionalPath, Text
+from spie_robo.config import (
+    Count,
+    EditConfig,
+    Names,
+    OptionalCount,
+    OptionalPath,
+    Text,
+    require_here,
+)
 from spie_robo.errors import ConfigError
 
 Number: TypeAlias = Annotated[float, conf.arg(metavar="X")]
@@ -66,6 +74,7 @@ class PolicyTrainConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         if not self.stores:
             raise ConfigError("stores: expected one or more, got none.")
         counts = ("steps", "batch_size", "observation_horizon", "action_steps", "checkpoint_every")
@@ -119,6 +128,7 @@ class PolicyEvaluateConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         _at_least("episodes", self.episodes, 1)
         for name, least in (("max_steps", 1), ("image_size", 16)):
             if getattr(self, name) is not None:

@@ -75,7 +75,7 @@ def convert(options: config.ConvertConfig) -> int:
 
 def _after_conversion(options: config.ConvertConfig) -> str:
     """The next command: a report of a store of this machine, a look at anything else."""
-    from spie_robo.data.object_storage import Location
+    from spie_robo.data.location import Location
 
     place = Location.of(options.out)
     if options.to == "zarr" and place is None:
@@ -184,26 +184,36 @@ def policy_evaluate(options: PolicyEvaluateConfig) -> int:
 
 def info(options: config.InfoConfig) -> int:
     """Say what is in a store."""
-    from spie_robo.data import describe_store
+    from spie_robo.data.info import describe_store, is_described
+    from spie_robo.data.local_copy import local_copy
 
-    print(describe_store(options.store))
+    with local_copy(options.store, "info", is_described) as copy:
+        print(copy.named(str(describe_store(copy.path, copy.sizes))))
     return 0
 
 
 def verify(options: config.VerifyConfig) -> int:
     """Check every committed byte of a store; damage gives exit code 1."""
     from spie_robo.data import verify_store
+    from spie_robo.data.local_copy import local_copy
 
-    found = verify_store(options.store, progress=True)
-    print(found)
+    with local_copy(options.store, "verify") as copy:
+        found = verify_store(copy.path, progress=True)
+        print(copy.named(str(found)))
     return 0 if found.ok else 1
 
 
 def report(options: config.ReportConfig) -> int:
     """Write the HTML report of a store."""
+    from spie_robo.data.local_copy import local_copy
+    from spie_robo.output_files import require_place
     from spie_robo.report import write_report
 
-    size = write_report(options.store, options.out, frames=options.frames).stat().st_size
+    require_place(options.out)
+    with local_copy(options.store, "report") as copy:
+        address = None if copy.source is None else str(copy.source)
+        page = write_report(copy.path, options.out, frames=options.frames, address=address)
+    size = page.stat().st_size
     print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
     return 0
 
@@ -246,6 +256,14 @@ def _quote(path: Path) -> str:
 
 def _nothing(options: Any) -> str:
     return "nothing was written."
+
+
+def _copied(options: Any) -> str:
+    from spie_robo.data.location import Location
+
+    if Location.of(options.store) is None:
+        return _nothing(options)
+    return "what was copied here stays; run the same command again to go on."
 
 
 COMMANDS = {
@@ -296,10 +314,10 @@ COMMANDS = {
     "policy evaluate": Command(
         PolicyEvaluateConfig, policy_evaluate, "Say how often a policy solves its task.", _nothing
     ),
-    "info": Command(config.InfoConfig, info, "Say what is in a store.", _nothing),
-    "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _nothing),
+    "info": Command(config.InfoConfig, info, "Say what is in a store.", _copied),
+    "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _copied),
     "report": Command(
-        config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _nothing
+        config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _copied
     ),
     "doctor": Command(
         config.DoctorConfig,

@@ -7,12 +7,13 @@ code which receives one need not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, final
+from typing import Annotated, Any, Literal, TypeAlias, final
 
 from tyro import conf
 
+from spie_robo.data.location import Location
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
 
@@ -55,6 +56,7 @@ class EditConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         _at_least("seed", self.seed, 0)
         _at_least("retries", self.retries, 0)
         if self.steps is not None:
@@ -85,6 +87,7 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         _not_empty("env", self.env)
         _at_least("episodes", self.episodes, 1)
         _at_least("max_steps", self.max_steps, 1)
@@ -114,6 +117,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         _not_empty("env", self.env)
         _at_least("episodes", self.episodes, 1)
         if self.policy not in ("expert", "random") and not Path(self.policy).is_dir():
@@ -212,6 +216,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         _at_least("count", self.count, 2)
         _at_least("seed", self.seed, 0)
         if not self.editors:
@@ -251,6 +256,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         for name in ("epochs", "seed"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1 if name == "epochs" else 0)
@@ -262,7 +268,7 @@ class InfoConfig:
     """Settings of ``spie-robo info``."""
 
     store: Store
-    """The store to describe."""
+    """The store to describe; s3://BUCKET/KEY too."""
 
 
 @final
@@ -271,7 +277,7 @@ class VerifyConfig:
     """Settings of ``spie-robo verify``."""
 
     store: Store
-    """The store to check."""
+    """The store to check; s3://BUCKET/KEY too."""
 
 
 @final
@@ -280,7 +286,7 @@ class ReportConfig:
     """Settings of ``spie-robo report``."""
 
     store: Store
-    """The store to show."""
+    """The store to show; s3://BUCKET/KEY too."""
     out: Path
     """The HTML file to write."""
     frames: Count = 40
@@ -288,6 +294,7 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self, but=("store",))
         _at_least("frames", self.frames, 2)
 
 
@@ -307,6 +314,7 @@ class ProxyConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         _at_least("seed", self.seed, 0)
         _at_least("resamples", self.resamples, 100)
 
@@ -320,6 +328,10 @@ class DoctorConfig:
     """JSON file to write."""
     no_self_test: bool = False
     """Do not edit a frame, which takes about ten seconds."""
+
+    def __post_init__(self) -> None:
+        """Check the path."""
+        require_here(self)
 
 
 @final
@@ -338,8 +350,33 @@ class PretrainOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_here(self)
         if self.threads is not None:
             _at_least("threads", self.threads, 1)
+
+
+def require_here(record: Any, but: tuple[str, ...] = ()) -> None:
+    """Refuse addresses in object storage where a path of this machine is needed.
+
+    Args:
+        record: Settings; each of them that is a path, or several, is looked at.
+        but: Settings that may be an address.
+
+    Raises:
+        ConfigError: If one is an address.
+    """
+    for item in fields(record):
+        value = getattr(record, item.name)
+        for path in value if isinstance(value, tuple) else (value,):
+            place = Location.of(path) if isinstance(path, Path) else None
+            if place is None or item.name in but:
+                continue
+            way_out = "Write it here first; `spie-robo convert PATH s3://...` sends a store."
+            if item.name not in ("out", "json", "page"):
+                way_out = f"Copy it here first: `spie-robo convert {place} PATH` does for a store."
+            raise ConfigError(
+                f"{item.name}: expected a path of this machine, got {place}. {way_out}"
+            )
 
 
 def _at_least(name: str, value: int, minimum: int) -> None:

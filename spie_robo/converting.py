@@ -29,8 +29,9 @@ from spie_robo.data.engine import EditEngine
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.local_engine import LocalEngine
-from spie_robo.data.object_storage import Location
+from spie_robo.data.location import Location
 from spie_robo.data.plan import ConvertPlan, plan_conversion
+from spie_robo.data.threads import threads_of, using_threads
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.recording import EditSetup, load_edit_setup
@@ -200,6 +201,8 @@ def _edit(config: ConvertConfig) -> EditConfig:
 
 def _to_store(config: ConvertConfig, out: Path, progress: bool) -> ConvertSummary:
     with ExitStack() as stack:
+        if _edit(config).editor is not None:  # what loading computes depends on it too
+            stack.enter_context(using_threads(threads_of(out)))
         engine = _engine(config, stack)
         return convert_store(
             config.source, out, None, None, _options(config), engine=engine, progress=progress

@@ -10,11 +10,14 @@ from spie_robo.config import (
     ConvertConfig,
     DemoConfig,
     EditConfig,
+    EvaluateConfig,
     RecordConfig,
     ReportConfig,
+    TrainOptions,
 )
 from spie_robo.config_files import load_config, read_values
 from spie_robo.errors import ConfigError
+from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -123,6 +126,30 @@ def test_shipped_pretraining_files_are_valid(file: Path) -> None:
     from spie_robo.pretraining.config import PretrainConfig
 
     assert load_config(PretrainConfig, file).training_shards
+
+
+AWAY, HERE = Path("s3://lab/data/x.zarr"), Path("here")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("out", lambda: RecordConfig(env="A-v0", episodes=1, out=AWAY)),
+        ("out", lambda: DemoConfig(out=AWAY)),
+        ("references", lambda: EditConfig(references=AWAY)),
+        ("frames", lambda: TrainOptions(references=HERE, frames=AWAY, out=HERE)),
+        ("references", lambda: TrainOptions(references=AWAY, frames=HERE, out=HERE)),
+        ("frames", lambda: EvaluateConfig(frames=AWAY, references=HERE, editors=("embedded",))),
+        ("out", lambda: ReportConfig(store=AWAY, out=AWAY)),
+        ("stores", lambda: PolicyTrainConfig(stores=(HERE, AWAY), out=HERE)),
+        ("policy", lambda: PolicyEvaluateConfig(policy=AWAY, env="A-v0", episodes=1)),
+    ],
+)
+def test_object_storage_is_refused_where_a_path_is_needed(name, make) -> None:
+    says = f"^{name}: expected a path of this machine, got s3://lab/data/x.zarr.*convert"
+    with pytest.raises(ConfigError, match=says):
+        make()
+    ReportConfig(store=AWAY, out=HERE)
 
 
 def test_records_are_frozen() -> None:

@@ -6,7 +6,8 @@ Reading is ahead of editing and writing behind it, each by a few blocks.
 
 The output is committed episode by episode. Whoever is killed runs the same command again: the
 episodes that are committed stay, the next one is made from the start, and the folder ends up with
-the bytes that an undisturbed run would have left. Until it has been read back and checked, readers
+the bytes that an undisturbed run would have left: torch's number of threads, on which last bits
+depend, is that of the first run. Until it has been read back and checked, readers
 refuse it as unfinished.
 """
 
@@ -30,6 +31,7 @@ from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
 from spie_robo.data.store import EpisodeStore
+from spie_robo.data.threads import KEY, recorded_threads, torch_threads, using_threads
 from spie_robo.data.write_behind import WriteBehind
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
@@ -112,7 +114,9 @@ def convert_store(
     with _open_output(store, target, maker, identity, options) as writer:
         resumed_at = writer.n_episodes
         if not writer.complete:
-            convert_episodes(store, writer, engine, cameras, options, progress=progress)
+            begun_with = recorded_threads(writer.metadata.provenance)
+            with using_threads(None if engine is None else begun_with):
+                convert_episodes(store, writer, engine, cameras, options, progress=progress)
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
@@ -144,7 +148,8 @@ def convert_episodes(
     first = sink.n_episodes
     steps = sum(source.episode_length(i) for i in range(first, len(source)))
     total, unit = (steps, "step") if engine is None else (steps * len(cameras), "frame")
-    edited = _edit(source, engine, EditTask(source.metadata, cameras, options), first)
+    threads = None if engine is None else torch_threads()
+    edited = _edit(source, engine, EditTask(source.metadata, cameras, options, threads), first)
     tried = accepted = 0
     bar = tqdm(total=total, desc="convert", unit=unit, disable=not progress)
     with bar, WriteBehind(sink) as writing, closing(edited):
@@ -233,6 +238,9 @@ def _open_output(
             raise
         return writer
     provenance = {**store.metadata.provenance, "conversion": identity}
+    provenance.pop(KEY, None)  # of an earlier conversion
+    if maker is not None:
+        provenance[KEY] = torch_threads()
     if "source" in store.metadata.provenance:
         provenance["geometry"] = {
             camera: geometry_origin(store.metadata, store.keys, camera)

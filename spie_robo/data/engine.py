@@ -83,11 +83,13 @@ class EditTask:
         metadata: Of the source: what is known about its cameras.
         cameras: Cameras to edit.
         options: How.
+        threads: Of torch, wherever the edits are made; None: as many as are used there.
     """
 
     metadata: StoreMetadata
     cameras: tuple[str, ...]
     options: ConvertOptions
+    threads: int | None = None
 
     def guarded(self, editor: ImageEditor, guard: Guard | None) -> GuardedEditor:
         """Editor and guard as one step."""

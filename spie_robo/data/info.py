@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -93,14 +95,19 @@ class StoreSummary:
         return "\n".join(lines)
 
 
-def describe_store(path: str | Path) -> StoreSummary:
+def describe_store(path: str | Path, sizes: Mapping[str, int] | None = None) -> StoreSummary:
     """Summarise a store.
+
+    Args:
+        path: The store, or a copy of those of its files that :func:`is_described` names.
+        sizes: Bytes of each of its files by name; None looks at the files.
 
     Raises:
         StoreError: If there is no store at ``path``.
         StoreCorruptError: If what has to be read of it is damaged.
     """
     store = EpisodeStore.open(path, allow_unfinished=True)
+    on_disk = _bytes_of_arrays(_sizes(store.path) if sizes is None else sizes)
     lengths = [store.episode_length(i) for i in range(len(store))]
     cameras = cameras_of(store.keys)
     edited = [c for c in cameras if realism_key(c, "accepted") in store.keys]
@@ -119,8 +126,35 @@ def describe_store(path: str | Path) -> StoreSummary:
         cameras=cameras,
         success_rate=_success_rate(store),
         acceptance_rates=rates,
-        arrays=tuple(_summarise_array(store, key) for key in store.keys),
+        arrays=tuple(_summarise_array(store, key, on_disk[key]) for key in store.keys),
     )
+
+
+def is_described(name: str) -> bool:
+    """Whether :func:`describe_store` reads a file of a store, by its name below it: few are."""
+    parts = PurePosixPath(name).parts
+    if len(parts) < 2 or parts[0] == "meta":
+        return bool(parts)
+    if parts[0] != "data":
+        return False
+    key, file = parts[1], parts[-1]
+    read = key == "success" or (key.startswith("realism_") and key.endswith("_accepted"))
+    return read or file == "zarr.json" or file.startswith(".z")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+
+
+def _bytes_of_arrays(sizes: Mapping[str, int]) -> Counter[str]:
+    """Bytes of the files of each array of ``data/``."""
+    total: Counter[str] = Counter()
+    for name, size in sizes.items():
+        folder, _, rest = name.partition("/")
+        if folder == "data":
+            total[rest.partition("/")[0]] += size
+    return total
 
 
 def _mean(store: EpisodeStore, key: str) -> float:
@@ -135,8 +169,6 @@ def _success_rate(store: EpisodeStore) -> float | None:
     return float(np.mean(np.logical_or.reduceat(solved, starts)))
 
 
-def _summarise_array(store: EpisodeStore, key: str) -> ArraySummary:
+def _summarise_array(store: EpisodeStore, key: str, size: int) -> ArraySummary:
     row = store.commit.arrays[key].row
-    files = (store.path / "data" / key).rglob("*")
-    size = sum(file.stat().st_size for file in files if file.is_file())
     return ArraySummary(key, row.dtype, (store.n_steps, *row.shape), size)

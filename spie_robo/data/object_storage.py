@@ -19,9 +19,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, final
@@ -30,7 +29,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from spie_robo.data.durable import atomic_write, write_failure
-from spie_robo.errors import ConfigError, MissingExtraError, StoreError, StoreLockedError
+from spie_robo.data.location import Location
+from spie_robo.errors import MissingExtraError, StoreError, StoreLockedError
 
 PART_BYTES = 16 * 1024 * 1024
 """Larger files are sent in parts of this size."""
@@ -38,49 +38,9 @@ PART_BYTES = 16 * 1024 * 1024
 LAST = (".zattrs", ".zgroup", "zarr.json", "meta/info.json", "data/metadata.json", "metadata.json")
 """What makes a data set readable, by format: these are sent last, in this order."""
 
-_URL = re.compile(r"s3:/+([^/]+)/(.+?)/*")
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 _MANIFEST = "fetched.json"
 _RETRIES = 5
-
-
-@final
-@dataclass(frozen=True)
-class Location:
-    """A data set in a bucket.
-
-    Attributes:
-        bucket: Name of the bucket.
-        key: Name of the object, or what the names of its objects start with, before a slash.
-    """
-
-    bucket: str
-    key: str
-
-    @staticmethod
-    def of(path: str | Path) -> Location | None:
-        """The location that ``s3://BUCKET/KEY`` names; None for a path of this machine.
-
-        Raises:
-            ConfigError: If bucket or key is missing.
-        """
-        text = str(path)
-        if not text.startswith("s3:/"):
-            return None
-        match = _URL.fullmatch(text)
-        if match is None:
-            raise ConfigError(f"{text}: expected s3://BUCKET/KEY.")
-        return Location(*match.groups())
-
-    def __str__(self) -> str:
-        """As people write it."""
-        return f"s3://{self.bucket}/{self.key}"
-
-    def overlaps(self, other: Location) -> bool:
-        """Whether one lies within the other."""
-        mine, theirs = PurePosixPath(self.key), PurePosixPath(other.key)
-        inside = mine == theirs or mine in theirs.parents or theirs in mine.parents
-        return self.bucket == other.bucket and inside
 
 
 @contextmanager
@@ -109,12 +69,30 @@ def staging(*identity: object) -> Iterator[Path]:
         lock.release()
 
 
-def fetch(source: Location, folder: Path, *, progress: bool = True) -> Path:
+def sizes(source: Location) -> dict[str, int]:
+    """Bytes of each object of a data set by its name below the key; of a single object it is empty.
+
+    Raises:
+        StoreError: If there is none, or it cannot be listed.
+        MissingExtraError: If obstore is not installed.
+    """
+    with _told(source, "read"):
+        return {name: int(entry["size"]) for name, entry in _found(_Bucket(source)).items()}
+
+
+def fetch(
+    source: Location,
+    folder: Path,
+    wanted: Callable[[str], bool] | None = None,
+    *,
+    progress: bool = True,
+) -> Path:
     """Copy a data set here; files that are here already, unchanged, are not copied again.
 
     Args:
         source: What to copy.
         folder: A staging folder.
+        wanted: Which objects, by their names below the key; None copies all.
         progress: Show a progress bar.
 
     Returns:
@@ -126,12 +104,8 @@ def fetch(source: Location, folder: Path, *, progress: bool = True) -> Path:
     """
     with _told(source, "read"):
         bucket = _Bucket(source)
-        objects = bucket.objects()
-        if not objects:
-            raise StoreError(
-                f"{source}: expected a data set, found no object of that name or below it in "
-                f"bucket {source.bucket!r}. Check the key."
-            )
+        found = _found(bucket)
+        objects = {name: found[name] for name in found if wanted is None or wanted(name)}
         root = folder / PurePosixPath(source.key).name
         manifest = folder / _MANIFEST
         known = _manifest(manifest)
@@ -211,7 +185,7 @@ class _Bucket:
 
     def __init__(self, location: Location) -> None:
         self._obstore = _import_obstore()
-        self._at = location
+        self.at = location
         endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
         self._store = self._obstore.store.S3Store(
             location.bucket,
@@ -221,13 +195,13 @@ class _Bucket:
 
     def objects(self) -> dict[str, Mapping[str, Any]]:
         """Each object by its name below the key; of a single object it is empty."""
-        prefix = self._at.key + "/"
+        prefix = self.at.key + "/"
         found: dict[str, Mapping[str, Any]] = {}
-        for batch in self._obstore.list(self._store, prefix=self._at.key):
+        for batch in self._obstore.list(self._store, prefix=self.at.key):
             found |= {entry["path"].removeprefix(prefix): entry for entry in batch}
         with suppress(FileNotFoundError):
             if not found:
-                found[""] = self._obstore.head(self._store, self._at.key)
+                found[""] = self._obstore.head(self._store, self.at.key)
         return found
 
     def download(self, entry: Mapping[str, Any], target: Path) -> None:
@@ -243,7 +217,7 @@ class _Bucket:
                 # An MD5 that differs may also be a key of the server's encryption: compare again.
                 if size != entry["size"] or not self._reads_back(entry["path"], partial):
                     raise StoreError(
-                        f"s3://{self._at.bucket}/{entry['path']}: it did not arrive whole "
+                        f"s3://{self.at.bucket}/{entry['path']}: it did not arrive whole "
                         f"({size} of {entry['size']} bytes). Run the same command again."
                     )
             os.replace(partial, target)
@@ -255,12 +229,12 @@ class _Bucket:
             partial.unlink(missing_ok=True)
 
     def upload(self, file: Path, name: str) -> None:
-        key = f"{self._at.key}/{name}" if name else self._at.key
+        key = f"{self.at.key}/{name}" if name else self.at.key
         multipart = file.stat().st_size > PART_BYTES
         self._obstore.put(self._store, key, file, use_multipart=multipart, chunk_size=PART_BYTES)
         if not self.same(self._obstore.head(self._store, key), file):
             raise StoreError(
-                f"s3://{self._at.bucket}/{key}: it does not read back as it was sent. Run the same "
+                f"s3://{self.at.bucket}/{key}: it does not read back as it was sent. Run the same "
                 "command again; if it comes back, check the storage."
             )
 
@@ -277,6 +251,17 @@ class _Bucket:
         with file.open("rb") as stream:
             pieces = self._obstore.get(self._store, key).stream()
             return all(stream.read(len(piece)) == bytes(piece) for piece in pieces)
+
+
+def _found(bucket: _Bucket) -> dict[str, Mapping[str, Any]]:
+    """Its objects, of which there must be some."""
+    objects = bucket.objects()
+    if not objects:
+        raise StoreError(
+            f"{bucket.at}: expected a data set, found no object of that name or below it in "
+            f"bucket {bucket.at.bucket!r}. Check the key."
+        )
+    return objects
 
 
 def _etag(file: Path) -> str:

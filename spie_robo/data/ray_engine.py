@@ -8,7 +8,8 @@ local engine runs too), and one writer in the driver commits the edits in the or
 through the same durable path. Which worker made a block, when, and how often it died over it
 cannot show; nor can a kill of the whole run, after which the same command goes on. Shards are
 aligned because the writer that fills them is the only one. On a CPU the last bit of a sum
-depends on torch's number of threads: every actor is given that of the driver.
+depends on torch's number of threads: every actor is given that of the driver, which is the one
+that the conversion was begun with.
 
 Workers get their frames from the driver and need no access to the data set. They load the editor,
 photos included, from its name: a folder has to be there, under the same path, on every machine.
@@ -27,6 +28,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, final
 
 from spie_robo.data.engine import Block, Edits, EditTask, Maker
+from spie_robo.data.threads import set_threads, torch_threads
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, SpieRoboError
 from spie_robo.types import Guard, ImageEditor
 
@@ -83,7 +85,9 @@ class RayEngine:
         """Start the workers and wait until one has loaded its editor."""
         try:
             self._owner = _connect(self._ray)
-            count, self._resources = _divide(self._ray.cluster_resources(), self._asked, _threads())
+            count, self._resources = _divide(
+                self._ray.cluster_resources(), self._asked, torch_threads()
+            )
             self._workers = [self._start() for _ in range(count)]
             while self._maker is None:
                 self._wait([])
@@ -214,7 +218,7 @@ class RayEngine:
 
     def _start(self) -> _Worker:
         remote = self._ray.remote(_EditActor).options(**self._resources)
-        actor = remote.remote(self._load, _threads())
+        actor = remote.remote(self._load, torch_threads())
         return _Worker(actor, actor.describe.remote())
 
     def _stop(self) -> None:
@@ -271,16 +275,21 @@ class _EditActor:
     def edit(self, task: EditTask, block: Block) -> Edits:
         # What Ray hands over is read-only, which an editor need not expect.
         rows = {key: array.copy() for key, array in block.rows.items()}
-        return task.edit(task.guarded(*self._setup()), replace(block, rows=rows))
+        pair = self._setup()
+        self._use_threads(task.threads)
+        return task.edit(task.guarded(*pair), replace(block, rows=rows))
 
     def _setup(self) -> tuple[ImageEditor, Guard | None]:
         if self._made is None:
             os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
             self._made = self._load()
-            torch = sys.modules.get("torch")
-            if torch is not None:
-                torch.set_num_threads(self._threads)
+            self._use_threads(self._threads)
         return self._made
+
+    def _use_threads(self, count: int | None) -> None:
+        torch = sys.modules.get("torch")  # an editor need not use it
+        if torch is not None and count is not None:
+            set_threads(torch, count)
 
 
 def _import_ray() -> Any:
@@ -328,9 +337,3 @@ def _divide(
     if count > room:
         raise ConfigError(f"workers: expected at most {room}, one a {what}, got {count}.")
     return count, {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

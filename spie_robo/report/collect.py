@@ -63,12 +63,13 @@ class Tally:
         return sum(counts[verdict] for counts in self.verdicts.values())
 
 
-def collect(store: EpisodeStore, frames: int) -> ReportContent:
+def collect(store: EpisodeStore, frames: int, address: str | None = None) -> ReportContent:
     """Read what the page shows.
 
     Args:
         store: The episodes.
         frames: Frames of an episode that get images, at most.
+        address: Where to say that the store is; None: at its path.
 
     Raises:
         StoreError: If the store has no episode or no camera.
@@ -91,7 +92,7 @@ def collect(store: EpisodeStore, frames: int) -> ReportContent:
         tiles=_tiles(store, tally),
         camera_rows=tuple(_camera_row(name, counts) for name, counts in tally.verdicts.items()),
         measurement_rows=verdicts.measurement_rows(limits, tally.measurements),
-        provenance=_provenance(store),
+        provenance=_provenance(store, address or str(store.path)),
         budgets=limits,
         episodes=tuple(_episode(store, index, cameras, per_episode) for index in shown),
     )
@@ -249,7 +250,7 @@ def _camera_row(camera: str, counts: Counter[StepVerdict]) -> CameraRow:
     )
 
 
-def _provenance(store: EpisodeStore) -> tuple[Provenance, ...]:
+def _provenance(store: EpisodeStore, address: str) -> tuple[Provenance, ...]:
     metadata = store.metadata
     seeds = [str(seed) for seed in store.seeds[:MAX_EPISODES] if seed >= 0]
     if len(store) > MAX_EPISODES:
@@ -269,7 +270,7 @@ def _provenance(store: EpisodeStore) -> tuple[Provenance, ...]:
             (key.replace("_", " ").capitalize(), as_text(v))
             for key, v in metadata.provenance.items()
         ),
-        ("Store", f"{store.path} (zarr format {store.zarr_format})"),
+        ("Store", f"{address} (zarr format {store.zarr_format})"),
         ("Content fingerprint", store.fingerprint()),
         ("Report written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
     ]

@@ -17,7 +17,9 @@ from spie_robo.report.collect import collect
 from spie_robo.report.content import ReportContent
 
 
-def write_report(store: str | Path, out: str | Path, *, frames: int = 40) -> Path:
+def write_report(
+    store: str | Path, out: str | Path, *, frames: int = 40, address: str | None = None
+) -> Path:
     """Write a store's report: one HTML file that opens offline.
 
     Args:
@@ -25,6 +27,7 @@ def write_report(store: str | Path, out: str | Path, *, frames: int = 40) -> Pat
         out: The HTML file; an earlier one is replaced once the new one is whole.
         frames: Frames of an episode that get pictures, at most; fewer where the page would
             become large.
+        address: Where the page says that the store is; None: at its path.
 
     Returns:
         The file that was written.
@@ -35,7 +38,7 @@ def write_report(store: str | Path, out: str | Path, *, frames: int = 40) -> Pat
         ConfigError: If ``out`` cannot be written.
     """
     out = Path(out)
-    page = render_page(collect(EpisodeStore.open(store), frames))
+    page = render_page(collect(EpisodeStore.open(store), frames, address))
     partial = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
