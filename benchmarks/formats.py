@@ -4,7 +4,8 @@
 
 1. records ``SpieRobo/Reach-v0`` (both cameras, the expert), or takes ``--store``;
 2. writes it in every format of ``spie-robo convert --to``, with ``--editor none``;
-3. converts the store, and each of those files, with the embedded editor into an episode store;
+3. converts the store, and each of those files, with the embedded editor into an episode store,
+   the front camera edited (``--cameras`` for more; the other is copied);
 4. compares these: lengths, seeds, actions, states, rewards, success flags and raw frames must be
    equal to the bit, except the raw frames of LeRobot's video, of which the PSNR is measured.
 
@@ -24,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -85,14 +87,17 @@ def compare(path: Path, expected: EpisodeStore) -> dict[str, Any]:
     if lengths[0] != lengths[1]:
         raise SystemExit(f"{path}: expected episodes of {lengths[1]} steps, found {lengths[0]}.")
     numbers = found.seeds.tolist() == expected.seeds.tolist()
-    cameras = sorted(key.removesuffix("_raw") for key in expected.keys if key.endswith("_raw"))
+    cameras = sorted(key.removesuffix("_rgb") for key in expected.keys if key.endswith("_rgb"))
     squares, values, agree, equal, frames = 0.0, 0, 0, 0, 0
     for ours, theirs in zip(found, expected, strict=True):
         numbers &= all(np.array_equal(ours[key], theirs[key]) for key in NUMBERS)
         for camera in cameras:
-            difference = ours[f"{camera}_raw"].astype(np.float64) - theirs[f"{camera}_raw"]
+            raw = f"{camera}_raw" if f"{camera}_raw" in theirs else f"{camera}_rgb"  # copied
+            difference = ours[raw].astype(np.float64) - theirs[raw]
             squares += float(np.square(difference).sum())
             values += difference.size
+            if raw == f"{camera}_rgb":
+                continue
             key = f"realism_{camera}_edited"
             same = ours[key] == theirs[key]
             rows = ours[f"{camera}_rgb"] == theirs[f"{camera}_rgb"]
@@ -110,7 +115,7 @@ def compare(path: Path, expected: EpisodeStore) -> dict[str, Any]:
     }
 
 
-def measure(folder: Path, store: Path) -> dict[str, dict[str, Any]]:
+def measure(folder: Path, store: Path, edited: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Write, convert and compare every format."""
     steps = Steps(folder)
     results: dict[str, dict[str, Any]] = {}
@@ -120,7 +125,8 @@ def measure(folder: Path, store: Path) -> dict[str, dict[str, Any]]:
             file = folder / "files" / name
             write = steps.run(file, "convert", store, file, "--to", name, "--editor", "none")
         out = folder / "edited" / f"{name.replace(' ', '_')}.zarr"
-        seconds = steps.run(out, "convert", file, out, "--editor", "embedded")
+        words = ("--editor", "embedded", "--cameras", *edited)
+        seconds = steps.run(out, "convert", file, out, *words)
         expected = EpisodeStore.open(folder / "edited" / f"{ITSELF.replace(' ', '_')}.zarr")
         found = compare(out, expected)
         rate = found["frames"] / seconds
@@ -162,6 +168,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, help="take this recording instead of making one")
+    parser.add_argument("--cameras", nargs="+", default=["front"], help="those to edit")
     parser.add_argument("--folder", type=Path, default=Path("runs/formats"))
     options = parser.parse_args()
     store: Path | None = options.store
@@ -172,9 +179,10 @@ def main() -> None:
         store = folder / "recorded" / "sim.zarr"
         words = ("record", "--env", ENV, "--episodes", options.episodes, "--seed", options.seed)
         Steps(folder).run(store, *words, "--out", store)
-    results = measure(folder, store.absolute())
+    results = measure(folder, store.absolute(), options.cameras)
     source = EpisodeStore.open(store)
     text = f"{len(source)} episodes, {source.n_steps} steps, {ENV if not options.store else store}"
+    text += f", edited: {', '.join(options.cameras)}"
     report("formats", options.seed, {"source": text, **results}, f"{text}\n\n{table(results)}")
     if wrong(results):
         raise SystemExit(f"Not equal to what the store itself gives: {', '.join(wrong(results))}.")

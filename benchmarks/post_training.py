@@ -269,19 +269,12 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
             reached = [member for member in members if epoch in member["measured"]]
             rows = [member["measured"][epoch] for member in reached]
             bases = [member["measured"]["0"] for member in reached]
-            gaps, surfaces = (
-                [
-                    (base[name] - row[name]) / (base[name] - floor)
-                    for base, row in zip(bases, rows, strict=True)
-                ]
-                for name in ("semantic_nearest", "surfaces")
-            )
             minutes = [sum(row["seconds"] for row in member["history"][: int(epoch)]) / 60
                        for member in reached]  # fmt: skip
             shown = [
                 spread([row["semantic_nearest"] for row in rows]),
-                f"{np.mean(gaps):.0%} ± {np.std(gaps):.0%}",
-                f"{np.mean(surfaces):.0%} ± {np.std(surfaces):.0%}",
+                closed("semantic_nearest", bases, rows, floor),
+                closed("surfaces", bases, rows, floor),
                 spread([row["semantic_paper"] for row in rows]),
                 spread([row["structural_simulator"] for row in rows]),
                 spread([row["structural_monocular"] for row in rows]),
@@ -300,6 +293,17 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
                 f"| {members[0]['floors']['semantic_paper']:.4f} |" + " |" * 9
             )
     return "\n".join(lines)
+
+
+def closed(name: str, bases: Sequence[Row], rows: Sequence[Row], floor: float) -> str:
+    """Share of the way from the bases' score to the floor; empty if it was not measured."""
+    if not all(name in row for row in (*bases, *rows)):
+        return ""
+    shares = [
+        (base[name] - row[name]) / (base[name] - floor)
+        for base, row in zip(bases, rows, strict=True)
+    ]
+    return f"{np.mean(shares):.0%} ± {np.std(shares):.0%}"
 
 
 def spread(values: Sequence[float], digits: int = 4) -> str:
