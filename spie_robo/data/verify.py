@@ -78,6 +78,8 @@ def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
     group = ".zgroup" if zarr_format == 2 else "zarr.json"
     for name in ("data", "meta"):
         folder = path / name
+        if zarr_format == 2:
+            yield from _missing_attributes(folder)
         if not (folder / group).is_file():
             yield f"{folder / group}: the header of the group is missing."
         for file in (*folder.glob("*.json"), *folder.glob(".z*"), *folder.glob("*/.zattrs")):
@@ -88,6 +90,14 @@ def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
                 yield f"{file}: expected zarr_format {zarr_format}, got {document}."
             elif file.name == "zarr.json" and document.get("node_type") != "group":
                 yield f"{file}: expected the header of a group, got {document}."
+
+
+def _missing_attributes(folder: Path) -> Iterator[str]:
+    """In zarr 2, a group and each of its arrays have a file of attributes, be it an empty one."""
+    for header in (folder / ".zgroup", *folder.glob("*/.zarray")):
+        attributes = header.with_name(".zattrs")
+        if not attributes.is_file():
+            yield f"{attributes}: the file of attributes is missing."
 
 
 def _json(file: Path) -> object:

@@ -89,6 +89,21 @@ def test_a_deleted_chunk_is_found_even_where_it_was_all_zeros(tmp_path, zarr_for
         file.write_bytes(intact)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_no_file_can_be_deleted_unnoticed(tmp_path, zarr_format):
+    path = write(tmp_path / "s.zarr", range(2), zarr_format)
+    assert verify_store(path).ok
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        intact = file.read_bytes()
+        file.unlink()
+        try:
+            assert not verify_store(path).ok, file
+        except StoreError:
+            assert file.parent == path, file  # without its header it is no store
+        file.write_bytes(intact)
+    assert verify_store(path).ok
+
+
 def test_an_older_copy_of_a_chunk_fails_its_checksum(tmp_path):
     path = write(tmp_path / "s.zarr", range(1))
     older = {file: file.read_bytes() for file in chunk_files(path)}
