@@ -60,6 +60,8 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
     except StoreCorruptError as error:
         return VerifyReport(path, 0, 0, 0, (str(error),))
     problems = [*_header_problems(path, store.zarr_format)]
+    if store.zarr_format == 2:
+        problems += _missing_attributes(store)
     chunks = 0
     for key in tqdm(store.keys, desc="verify", unit="array", disable=not progress):
         try:
@@ -78,8 +80,6 @@ def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
     group = ".zgroup" if zarr_format == 2 else "zarr.json"
     for name in ("data", "meta"):
         folder = path / name
-        if zarr_format == 2:
-            yield from _missing_attributes(folder)
         if not (folder / group).is_file():
             yield f"{folder / group}: the header of the group is missing."
         for file in (*folder.glob("*.json"), *folder.glob(".z*"), *folder.glob("*/.zattrs")):
@@ -92,10 +92,16 @@ def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
                 yield f"{file}: expected the header of a group, got {document}."
 
 
-def _missing_attributes(folder: Path) -> Iterator[str]:
-    """In zarr 2, a group and each of its arrays have a file of attributes, be it an empty one."""
-    for header in (folder / ".zgroup", *folder.glob("*/.zarray")):
-        attributes = header.with_name(".zattrs")
+def _missing_attributes(store: EpisodeStore) -> Iterator[str]:
+    """In zarr 2, a group and each of its arrays have a file of attributes, be it an empty one.
+
+    An array that no commit names may have been cut off while it was made: that is no damage.
+    """
+    arrays = [f"data/{key}" for key in store.commit.arrays]
+    if arrays:
+        arrays += [f"meta/{name}" for name in store.commit.meta_crc32]
+    for name in ("data", "meta", *arrays):
+        attributes = store.path / name / ".zattrs"
         if not attributes.is_file():
             yield f"{attributes}: the file of attributes is missing."
 

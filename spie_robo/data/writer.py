@@ -118,12 +118,12 @@ class EpisodeWriter:
     @property
     def n_episodes(self) -> int:
         """Number of committed episodes."""
-        return self._disk.commit.episodes
+        return self._on_disk().episodes
 
     @property
     def n_steps(self) -> int:
         """Number of committed steps."""
-        return self._disk.commit.steps
+        return self._on_disk().steps
 
     @property
     def complete(self) -> bool:
@@ -188,7 +188,8 @@ class EpisodeWriter:
 
         Raises:
             StoreError: If it has no steps, or the disk is full; it is discarded then, and earlier
-                episodes are intact.
+                episodes are intact. Where the disk fails after the commit record was replaced, the
+                episode stays, and :attr:`n_episodes` counts it.
         """
         episode = self._require_episode()
         with self._discarding_on_failure():
@@ -295,6 +296,10 @@ class EpisodeWriter:
             rows = {key: np.concatenate(parts) for key, parts in self._buffer.items()}
             self._buffer = {}
             to_the_end(lambda: self._disk.write_rows(episode, rows))
+
+    def _on_disk(self) -> Commit:
+        """What is committed; after a failure only the disk knows whether the record is there."""
+        return read_commit(self._path)[0] if self._dirty else self._disk.commit
 
     def _reload(self) -> None:
         """Go back to what the disk says is committed, and remove everything beyond it."""

@@ -20,6 +20,7 @@ from spie_robo.data import (
     layout,
     verify_store,
 )
+from spie_robo.data.appending import StoreOnDisk
 from spie_robo.errors import StoreCorruptError, StoreError
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
@@ -197,6 +198,30 @@ def test_a_full_disk_at_any_write(tmp_path, monkeypatch, zarr_format):
         assert_same(found, episode(i))
     assert verify_store(path).ok
     assert not list(path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_failure_after_the_commit_does_not_add_the_episode_twice(
+    tmp_path, monkeypatch, zarr_format
+):
+    path = write(tmp_path / "s.zarr", range(1), zarr_format)
+    commit = StoreOnDisk.write_commit
+
+    def fail(self, *arguments):
+        commit(self, *arguments)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with EpisodeWriter.open(path) as writer:
+        monkeypatch.setattr(StoreOnDisk, "write_commit", fail)
+        with pytest.raises(StoreError, match="No space left"):
+            writer.add_episode(episode(1), seed=1)
+        monkeypatch.setattr(StoreOnDisk, "write_commit", commit)
+        assert writer.n_episodes == 2
+        writer.add_episode(episode(2), seed=2)
+    assert len(EpisodeStore.open(path)) == 3
+    for i, found in enumerate(EpisodeStore.open(path)):
+        assert_same(found, episode(i))
+    assert verify_store(path).ok
 
 
 def test_a_full_disk_while_creating_leaves_no_store(tmp_path, monkeypatch):
