@@ -133,10 +133,7 @@ def prepare(
         raise ConfigError(
             f"{config.editor} is an adapter. Train from its base, or go on with --resume."
         )
-    feedback, note = resolve_region(config.feedback, frames)
-    if note:
-        print(f"region: {note}")
-    config = dataclasses.replace(config, feedback=feedback)
+    config = _with_region(config, frames)
     accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
     base_digest = weights_digest(loaded.pipeline)
@@ -176,6 +173,14 @@ def prepare(
         build_feedback(config.feedback, device),
         accelerator,
     )
+
+
+def _with_region(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:
+    """Decide on the region, and say which it is."""
+    feedback, note = resolve_region(config.feedback, frames)
+    if note:
+        print(f"region: {note}")
+    return dataclasses.replace(config, feedback=feedback)
 
 
 def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import os
 import runpy
 from pathlib import Path
 
@@ -24,41 +22,6 @@ from spie_robo.data.object_storage import send
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
 SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard", "episode"))
-
-
-@pytest.fixture(scope="module")
-def server():
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def staged(tmp_path):
-    return tmp_path / "staging"
-
-
-@pytest.fixture
-def bucket(server, monkeypatch, staged, tmp_path):
-    """An empty bucket; its name."""
-    import boto3
-
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "something",
-        "AWS_REGION": "us-east-1",
-        "SPIE_ROBO_STAGING": str(staged),
-    }.items():
-        monkeypatch.setenv(name, value)
-    name = "look-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=name)
-    return name
 
 
 @pytest.fixture(params=[3, 2])

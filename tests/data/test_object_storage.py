@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import runpy
@@ -21,37 +20,13 @@ from spie_robo.recording import EditSetup
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
 SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard", "episode"))
-SECRET = "a-secret-that-nobody-may-see"
 
 
-@pytest.fixture(scope="module")
-def server():
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch, tmp_path):
-    """An empty bucket; its name."""
-    import boto3
-
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("SPIE_ROBO_STAGING", str(tmp_path / "staging"))
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
     monkeypatch.setattr(
         converting, "load_edit_setup", lambda edit: EditSetup(SwapEditor(), EvenGuard(), edit)
     )
-    name = "lab-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=name)
-    return name
 
 
 @pytest.fixture
@@ -109,21 +84,21 @@ def test_from_bucket_to_bucket_gives_the_local_bytes(bucket, store, tmp_path, to
         convert(f"s3://{bucket}/data/sim.zarr", f"s3://{bucket}/data", to=to)
 
 
-def test_a_missing_bucket_or_key_is_named_before_any_work(bucket, store, monkeypatch):
+def test_a_missing_bucket_or_key_is_named_before_any_work(bucket, secret, store, monkeypatch):
     monkeypatch.setattr(SwapEditor, "edit", None)
     with pytest.raises(StoreError, match="no bucket 'nowhere'"):
         convert(store, "s3://nowhere/lab.zarr")
     with pytest.raises(StoreError, match=f"s3://{bucket}/absent.zarr.*") as caught:
         convert(f"s3://{bucket}/absent.zarr", "lab.zarr")
-    assert SECRET not in str(caught.value)
+    assert secret not in str(caught.value)
 
 
-def test_errors_name_bucket_and_key_and_no_secret(bucket, store, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:1/{SECRET}")
+def test_errors_name_bucket_and_key_and_no_secret(bucket, secret, store, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:1/{secret}")
     monkeypatch.setattr(object_storage, "_RETRIES", 0)
     with pytest.raises(StoreError, match=f"bucket '{bucket}', key 'lab.zarr'.*AWS_") as caught:
         convert(store, f"s3://{bucket}/lab.zarr")
-    assert SECRET not in str(caught.value)
+    assert secret not in str(caught.value)
 
 
 def test_a_cut_off_upload_cannot_be_read_and_goes_on(bucket, store, tmp_path, monkeypatch):
