@@ -43,6 +43,7 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "two_writers": (faults_kill.two_writers, 50),
     "failing_editors": (faults_kill.failing_editors, 40),
     "hanging_editor": (faults_kill.hanging_editor, 10),
+    "timed_out_editor": (faults_kill.timed_out_editor, 20),
     "kill_ray_worker": (faults_ray.kill_ray_worker, 20),
     "ray_out_of_memory": (faults_ray.ray_out_of_memory, 10),
     "ray_deadly_block": (faults_ray.ray_deadly_block, 5),

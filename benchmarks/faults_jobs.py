@@ -36,6 +36,7 @@ from spie_robo.data import (
     verify_store,
 )
 from spie_robo.data.formats import export_episodes
+from spie_robo.data.local_engine import LocalEngine
 from spie_robo.policies import checkpoint as policy_checkpoint
 from spie_robo.policies.base import PolicySpec, build_policy
 from spie_robo.training import checkpoint as training_checkpoint
@@ -122,10 +123,11 @@ def record(path: Path, episodes: int = EPISODES, on_episode: Callable[[], None] 
                 on_episode()
 
 
-def convert(source: Path, out: Path, editor: Any = None) -> None:
+def convert(source: Path, out: Path, editor: Any = None, timeout: float | None = None) -> None:
     """Convert, or go on converting."""
     options = ConvertOptions(batch_size=2, seed=3)
-    convert_store(source, out, editor or Swap(), Even(), options, progress=False)
+    engine = LocalEngine(editor or Swap(), Even(), timeout)
+    convert_store(source, out, None, None, options, engine=engine, progress=False)
 
 
 def export(source: Path, out: Path) -> None:

@@ -275,7 +275,7 @@ class Broken(fakes.Swap):
             return edits
         if self.way == "raises":
             raise RuntimeError("out of memory")
-        if self.way == "hangs":
+        if self.way.startswith("hangs"):
             time.sleep(600)
         if self.way == "returns one edit too few":
             return edits[:-1]
@@ -291,8 +291,13 @@ def failing_editors(folder: Path, seed: int, trials: int) -> Outcome:
 
 
 def hanging_editor(folder: Path, seed: int, trials: int) -> Outcome:
-    """An editor hangs: there is no time-out, but Ctrl-C ends it within 5 s, then a resume."""
+    """An editor hangs: Ctrl-C ends it within 5 s, then a resume."""
     return _editors(folder, seed, trials, ("hangs",), _interrupted, 130)
+
+
+def timed_out_editor(folder: Path, seed: int, trials: int) -> Outcome:
+    """An editor hangs for longer than --edit-timeout allows: EditorError, then a resume."""
+    return _editors(folder, seed, trials, ("hangs for too long",), _timed_out, 7)
 
 
 def _editors(
@@ -330,6 +335,14 @@ def _named_editor_error(source: Path, out: Path, editor: Broken) -> int:
         return 7 if "swap@1" in str(error) else 8
     except SpieRoboError:
         return 9
+    return 0
+
+
+def _timed_out(source: Path, out: Path, editor: Broken) -> int:
+    try:
+        jobs.convert(source, out, editor, timeout=0.5)
+    except EditorError as error:
+        return 7 if "gave no edits within 0.5 s" in str(error) else 8
     return 0
 
 

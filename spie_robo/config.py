@@ -151,6 +151,8 @@ class ConvertConfig:
     """This process, or workers of Ray."""
     workers: OptionalCount = None
     """For ray; unset: one a GPU or core."""
+    edit_timeout: Count = 3600
+    """Seconds for a batch; more is a hang."""
     dry_run: bool = False
     """Print plan, time and size only."""
     edit: EditConfig = field(default_factory=EditConfig)
@@ -159,6 +161,7 @@ class ConvertConfig:
     def __post_init__(self) -> None:
         """Check the ranges, and that the two stores differ."""
         _at_least("batch_size", self.batch_size, 1)
+        _at_least("edit_timeout", self.edit_timeout, 1)
         if self.fps is not None:
             _at_least("fps", self.fps, 1)
         if self.workers is not None:

@@ -125,7 +125,9 @@ def _convert(config: ConvertConfig, progress: bool) -> ConvertSummary | ExportSu
 def _convert_and_send(config: ConvertConfig, target: Location, progress: bool) -> UploadSummary:
     """Convert into a staging folder and send what is there."""
     # Settings that do not change the bytes must not change the folder: the next run goes on there.
-    settings = replace(config, out=Path(), batch_size=1, engine="local", workers=None)
+    settings = replace(
+        config, out=Path(), batch_size=1, engine="local", workers=None, edit_timeout=1
+    )
     content = open_source(config.source).fingerprint()
     with object_storage.staging(target, settings, content) as folder:
         out = folder / Path(target.key).name
@@ -214,11 +216,12 @@ def _engine(config: ConvertConfig, stack: ExitStack) -> EditEngine | None:
     edit = _edit(config)
     if edit.editor is None:
         return None
+    load, timeout = partial(_load_pair, edit), float(config.edit_timeout)
     if config.engine == "ray":
         from spie_robo.data.ray_engine import RayEngine
 
-        return stack.enter_context(RayEngine(partial(_load_pair, edit), config.workers))
-    return LocalEngine(*_load_pair(edit))
+        return stack.enter_context(RayEngine(load, config.workers, timeout))
+    return LocalEngine(*load(), timeout)
 
 
 def _load_pair(edit: EditConfig) -> tuple[ImageEditor, Guard | None]:

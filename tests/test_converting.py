@@ -228,8 +228,8 @@ def test_ray_is_used_when_asked_for_and_its_absence_is_told(store, tmp_path, mon
     asked = []
 
     class Stub(LocalEngine):
-        def __init__(self, load, workers):
-            asked.append(workers)
+        def __init__(self, load, workers, timeout):
+            asked.extend([workers, timeout])
             super().__init__(*load())
 
         def __enter__(self):
@@ -241,7 +241,7 @@ def test_ray_is_used_when_asked_for_and_its_absence_is_told(store, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(ray_engine, "RayEngine", Stub)
         assert converting.convert(config, progress=False).episodes == 3
-    assert asked == [2, "stopped"]
+    assert asked == [2, 3600.0, "stopped"]
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'spie-robo\[ray\]'"):
         converting.convert(config, progress=False)

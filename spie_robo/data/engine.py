@@ -114,6 +114,11 @@ class EditTask:
         keys -= {fields.rgb_key(c) for c in self.cameras if fields.raw_key(c) in block.rows}
         return replace(block, rows={k: rows for k, rows in block.rows.items() if k in keys})
 
+    def calls(self, block: Block) -> int:
+        """How often the editor is called for a block at most, retries included."""
+        batches = -(-block.steps * len(self.cameras) // self.options.batch_size)
+        return batches * (1 + self.options.retries)
+
     def edit(self, guarded: GuardedEditor, block: Block) -> Edits:
         """Edit and judge the frames of a block.
 

@@ -19,6 +19,7 @@ from threading import Event, Lock
 from typing import Any, final
 
 from spie_robo.data.engine import Block, Edits, EditTask, Maker
+from spie_robo.data.time_limit import time_limit
 from spie_robo.types import EditResult, Frame, Guard, GuardVerdict, ImageEditor, References
 
 BLOCKS_AHEAD = 3
@@ -32,11 +33,15 @@ class LocalEngine:
     Args:
         editor: Makes the edits.
         guard: Judges them; None accepts all.
+        timeout: Seconds that a call of the editor may take; None for no limit
+            (:mod:`spie_robo.data.time_limit` says how it is kept).
     """
 
-    def __init__(self, editor: ImageEditor, guard: Guard | None = None) -> None:
+    def __init__(
+        self, editor: ImageEditor, guard: Guard | None = None, timeout: float | None = None
+    ) -> None:
         """Use ``editor`` and ``guard``."""
-        self._editor, self._guard = editor, guard
+        self._editor, self._guard = _Limited(editor, timeout), guard
 
     @property
     def maker(self) -> Maker:
@@ -126,6 +131,33 @@ class _Desk:
                 asked = self._calls.get_nowait()
                 if asked is not None:
                     asked[1].cancel()
+
+
+@final
+@dataclass(frozen=True)
+class _Limited:
+    """An editor whose calls may take so long and no longer."""
+
+    editor: ImageEditor
+    timeout: float | None
+
+    @property
+    def id(self) -> str:
+        return self.editor.id
+
+    @property
+    def instruction(self) -> str | None:
+        return getattr(self.editor, "instruction", None)
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        with time_limit(self.timeout, self.id):
+            return self.editor.edit(frames, references, instruction, seeds)
 
 
 @final

@@ -18,8 +18,10 @@ photos included, from its name: a folder has to be there, under the same path, o
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -55,6 +57,8 @@ class RayEngine:
         load: Loads editor and guard on a worker; sent there, so it and they must be importable.
         workers: Number of actors; None: the GPUs, or as many as the cores allow with the threads
             that torch uses here.
+        timeout: Seconds that a call of the editor may take, on average over a block; None for no
+            limit. A worker that takes longer counts as dead.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -62,12 +66,14 @@ class RayEngine:
         EditorError: If no worker starts.
     """
 
-    def __init__(self, load: Load, workers: int | None = None) -> None:
+    def __init__(
+        self, load: Load, workers: int | None = None, timeout: float | None = None
+    ) -> None:
         """Remember what to start; nothing is started yet."""
         if workers is not None and workers < 1:
             raise ConfigError(f"workers: expected 1 or more, got {workers}.")
         self._ray = _import_ray()
-        self._load, self._asked = load, workers
+        self._load, self._asked, self._timeout = load, workers, timeout
         self._workers: list[_Worker] = []
         self._resources: dict[str, Any] = {}
         self._owner = False
@@ -117,7 +123,7 @@ class RayEngine:
         while True:
             room = BLOCKS_IN_FLIGHT * len(self._workers)
             while len(window) < room and (block := next(source, None)) is not None:
-                window.append(_Job(block))
+                window.append(_Job(block, limit=self._limit(task, block)))
             if not window:
                 return
             self._hand_out(window, task, shared)
@@ -139,7 +145,15 @@ class RayEngine:
                 return
             worker = min(free, key=lambda w: len(w.jobs))
             job.result = worker.actor.edit.remote(shared, task.inputs(job.block))
+            if not worker.jobs:
+                worker.since = time.monotonic()
             worker.jobs.append(job)
+
+    def _limit(self, task: EditTask, block: Block) -> float:
+        """Seconds that a block may take: those of its calls, should all its frames be retried."""
+        if self._timeout is None:
+            return math.inf
+        return self._timeout * task.calls(block)
 
     def _wait(self, jobs: list[_Job]) -> None:
         """Wait for a job or for a worker that starts, and take in what came.
@@ -150,15 +164,19 @@ class RayEngine:
         starting = [w.started for w in self._workers if not w.ready]
         working = any(worker.ready for worker in self._workers)
         results = [job.result for job in jobs if job.result is not None]
-        timeout = None if working and results else START_SECONDS
+        idle = not (working and results)
+        left = START_SECONDS if idle else min(w.seconds_left() for w in self._workers)
+        timeout = None if math.isinf(left) else left
         done, _ = self._ray.wait(results + starting, num_returns=1, timeout=timeout)
-        if not done:
+        if not done and idle:
             raise EditorError(
                 f"Ray: no worker started within {START_SECONDS:.0f} s. Other programs may hold its "
                 "cores or GPUs: see `ray status`, or ask for fewer --workers."
             )
         for worker in list(self._workers):
             self._take_in(worker, set(done))
+        for worker in [w for w in self._workers if w.seconds_left() <= 0]:
+            self._replace(worker, f"it gave no edits within {worker.jobs[0].limit:g} s.")
 
     def _take_in(self, worker: _Worker, done: set[Any]) -> None:
         try:
@@ -177,6 +195,7 @@ class RayEngine:
             job.error = error
         job.result = None
         worker.jobs.remove(job)
+        worker.since = time.monotonic()
 
     def _fetch(self, result: Any) -> Any:
         errors = self._ray.exceptions
@@ -240,6 +259,7 @@ class _Job:
     """A block on its way: it has no result while it waits for a worker."""
 
     block: Block
+    limit: float = math.inf
     result: Any = None
     edits: Edits | None = None
     error: SpieRoboError | None = None
@@ -259,6 +279,13 @@ class _Worker:
     started: Any
     ready: bool = False
     jobs: list[_Job] = field(default_factory=list)
+    since: float = 0.0
+
+    def seconds_left(self) -> float:
+        """Until the block that it is at, the first, must be done."""
+        if not self.jobs:
+            return math.inf
+        return max(0.0, self.since + self.jobs[0].limit - time.monotonic())
 
 
 @final

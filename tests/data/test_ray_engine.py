@@ -153,6 +153,35 @@ def test_an_editor_that_fails_or_kills_every_worker_is_an_error(cluster, source,
         run(source, tmp_path / "four.zarr", healthy, workers=3)
 
 
+@pytest.mark.slow
+def test_a_worker_whose_editor_hangs_is_replaced(cluster, source, expected, tmp_path):
+    flag = tmp_path / "flag"
+
+    class Sleepy(SwapEditor):
+        def edit(self, frames, references=None, instruction=None, seeds=None):
+            if int(frames[0].rgb[0, 0, 0]) == 20 and not flag.exists():
+                flag.touch()
+                time.sleep(600)
+            return super().edit(frames, references, instruction, seeds)
+
+    with RayEngine(lambda: (Sleepy(), healthy()[1]), 2, timeout=3.0) as engine:
+        options = ConvertOptions(batch_size=2)
+        convert_store(source, tmp_path / "out.zarr", None, None, options, engine=engine)
+    assert flag.exists()
+    assert files(tmp_path / "out.zarr") == expected
+
+    class Hanging(SwapEditor):
+        def edit(self, frames, references=None, instruction=None, seeds=None):
+            time.sleep(600)
+
+    with (
+        pytest.raises(EditorError, match=r"3 workers died over it.* gave no edits within 1 s"),
+        RayEngine(lambda: (Hanging(), None), 1, timeout=0.5) as engine,
+    ):
+        out = tmp_path / "two.zarr"
+        convert_store(source, out, None, None, options, engine=engine, progress=False)
+
+
 def test_workers_are_one_a_gpu_or_as_many_as_the_threads_allow():
     assert _divide({"CPU": 16.0}, None, 4) == (4, {"num_cpus": 1})
     assert _divide({"CPU": 16.0}, 16, 4) == (16, {"num_cpus": 1})
