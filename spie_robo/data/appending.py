@@ -18,6 +18,7 @@ from zarr.storage import LocalStore
 from spie_robo.data.checksums import crc32, extend_checksums
 from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
 from spie_robo.data.durable import DurableStore, remove_partial_files, write_failure
+from spie_robo.data.header_checksums import header_checksums
 from spie_robo.data.headers import require_ours
 from spie_robo.data.layout import create_array, open_array
 from spie_robo.data.metadata import StoreMetadata
@@ -126,6 +127,7 @@ class StoreOnDisk:
             arrays=dict(episode.arrays),
             checksums=commit.checksums + len(checksums),
             meta_crc32=meta_crc32,
+            headers=commit.headers or header_checksums(self.path, episode.arrays, self.zarr_format),
         )
         self.write_commit(following, metadata)
 

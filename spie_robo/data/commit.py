@@ -52,6 +52,8 @@ class Commit:
         arrays: Every array of ``data/`` by key; empty before the first episode.
         checksums: Number of rows of ``meta/chunk_crc32``.
         meta_crc32: CRC-32 of the committed rows of each array of ``meta/``.
+        headers: CRC-32 of every header by folder (:mod:`spie_robo.data.header_checksums`); empty
+            before the first episode, and in stores of earlier releases.
     """
 
     episodes: int = 0
@@ -62,10 +64,11 @@ class Commit:
     meta_crc32: Mapping[str, int] = field(
         default_factory=lambda: {"episode_ends": 0, "seeds": 0, "chunk_crc32": 0}
     )
+    headers: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
-        return {
+        record = {
             "episodes": self.episodes,
             "steps": self.steps,
             "complete": self.complete,
@@ -81,6 +84,8 @@ class Commit:
             "checksums": self.checksums,
             "meta_crc32": dict(self.meta_crc32),
         }
+        # Without headers it is the record, and the fingerprint, of earlier releases.
+        return {**record, "headers": dict(self.headers)} if self.headers else record
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Commit:
@@ -104,6 +109,7 @@ class Commit:
             arrays=arrays,
             checksums=int(record["checksums"]),
             meta_crc32={key: int(value) for key, value in record["meta_crc32"].items()},
+            headers={name: int(value) for name, value in record.get("headers", {}).items()},
         )
 
     def fingerprint(self, metadata: StoreMetadata) -> str:

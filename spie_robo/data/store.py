@@ -61,7 +61,8 @@ class EpisodeStore:
                                  camera: intrinsics (3, 3) in pixels, names {segmentation id: name}
         commit                   episodes, steps, complete; per key dtype, shape, chunk_rows and
                                  tail_crc32 (the last chunk, until it is full); crc32 of the
-                                 committed part of each meta array and of the record itself
+                                 committed part of each meta array, of every header but the
+                                 root's (lengths left out), and of the record itself
 
     Chunks cut the time axis only. ``zarr_format`` 3 packs about 256 KB a chunk into shards of
     about 8 MB; 2 has one chunk a file, Blosc, and no other codec. Rows beyond the commit record

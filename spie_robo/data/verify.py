@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from spie_robo.data.header_checksums import changed_headers
 from spie_robo.data.store import EpisodeStore
 from spie_robo.errors import StoreCorruptError
 
@@ -60,6 +61,11 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
     except StoreCorruptError as error:
         return VerifyReport(path, 0, 0, 0, (str(error),))
     problems = [*_header_problems(path, store.zarr_format)]
+    if not problems:  # else they are named already, and in more words
+        problems += [
+            f"{folder}: its header is not the one that was committed."
+            for folder in changed_headers(path, store.commit.headers, store.zarr_format)
+        ]
     if store.zarr_format == 2:
         problems += _missing_attributes(store)
     chunks = 0

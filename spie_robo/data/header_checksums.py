@@ -1,0 +1,62 @@
+"""CRC-32 of the headers of a store: what a decoder may not look at, and another reader may.
+
+A flipped bit in a header can leave every row readable here (a compression level, the name of an
+attribute) and mislead another program, or the next writer. The checksum is over the parsed JSON,
+without the length of an array, which grows with every episode; the root's own attributes hold the
+commit record, which has a checksum of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from spie_robo.data.checksums import crc32
+from spie_robo.data.layout import ZarrFormat
+
+_META = ("episode_ends", "seeds", "chunk_crc32")
+
+
+def header_checksums(path: Path, keys: Iterable[str], zarr_format: ZarrFormat) -> dict[str, int]:
+    """Checksums of the headers of both groups and of all their arrays, by folder.
+
+    Args:
+        path: Folder of the store.
+        keys: Arrays of ``data/``.
+        zarr_format: 2 or 3.
+    """
+    arrays = [f"data/{key}" for key in sorted(keys)] + [f"meta/{name}" for name in _META]
+    return {name: _checksum(path / name, zarr_format) for name in ("data", "meta", *arrays)}
+
+
+def changed_headers(
+    path: Path, committed: Mapping[str, int], zarr_format: ZarrFormat
+) -> Iterable[Path]:
+    """Folders whose headers are not the committed ones.
+
+    Args:
+        path: Folder of the store.
+        committed: What :func:`header_checksums` gave.
+        zarr_format: 2 or 3.
+    """
+    return [
+        path / name for name, crc in committed.items() if _checksum(path / name, zarr_format) != crc
+    ]
+
+
+def _checksum(folder: Path, zarr_format: ZarrFormat) -> int:
+    names = ("zarr.json",) if zarr_format == 3 else (".zarray", ".zgroup", ".zattrs")
+    documents = [_document(folder / name) for name in names]
+    return crc32(json.dumps(documents, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _document(file: Path) -> object:
+    """The parsed header; None if it is missing or is no JSON."""
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if isinstance(document, dict) and isinstance(document.get("shape"), list):
+        document["shape"] = document["shape"][1:]
+    return document
