@@ -65,7 +65,12 @@ class StoreOnDisk:
         self.commit, self.metadata, self.zarr_format = read_commit(path)
         self._durable = DurableStore(LocalStore(path))
         try:
-            self._root = zarr.open_group(self._durable, mode="r+", zarr_format=self.zarr_format)
+            # A copy of all headers that zarr.consolidate_metadata made is stale from here on. In
+            # zarr 3 it is part of the root's header, which the next commit replaces.
+            (path / ".zmetadata").unlink(missing_ok=True)
+            self._root = zarr.open_group(
+                self._durable, mode="r+", zarr_format=self.zarr_format, use_consolidated=False
+            )
             self._data = self._group("data")
             self._meta = self._group("meta")
             for name in self.commit.meta_crc32:

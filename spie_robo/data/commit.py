@@ -180,7 +180,8 @@ def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
             f"{path}: expected an episode store, found a folder without zarr.json or .zgroup."
         )
     try:
-        root = zarr.open_group(InsideStore(LocalStore(path, read_only=True)), mode="r")
+        store = InsideStore(LocalStore(path, read_only=True))
+        root = zarr.open_group(store, mode="r", use_consolidated=False)
         return dict(root.attrs), 2 if root.metadata.zarr_format == 2 else 3
     except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise StoreCorruptError(

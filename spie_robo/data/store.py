@@ -228,7 +228,9 @@ class EpisodeStore:
     def _open_root(self) -> zarr.Group:
         store = InsideStore(LocalStore(self._path, read_only=True))
         try:
-            return zarr.open_group(store, mode="r", zarr_format=self._zarr_format)
+            return zarr.open_group(
+                store, mode="r", zarr_format=self._zarr_format, use_consolidated=False
+            )
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise StoreCorruptError(
                 f"{self._path}: its zarr group cannot be read: {error}. Restore the store from a "

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import zarr
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
 
@@ -72,3 +73,16 @@ def test_a_store_of_an_earlier_release_has_no_checksums_of_headers_until_it_grow
         writer.add_episode(episode(9), seed=9)
     assert EpisodeStore.open(store).commit.headers
     assert verify_store(store).ok
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_consolidated_metadata_does_no_harm_and_does_not_go_stale(tmp_path, zarr_format):
+    store = written(tmp_path / "sim.zarr", zarr_format)
+    zarr.consolidate_metadata(str(store))
+    assert verify_store(store).ok
+    with EpisodeWriter.open(store) as writer:
+        writer.add_episode(episode(9), seed=9)
+    assert verify_store(store).ok
+    rows = EpisodeStore.open(store).n_steps
+    assert zarr.open_group(str(store), mode="r")["data/action"].shape[0] == rows
