@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--lab", default="evening-desk")
     parser.add_argument("--steps", type=int, default=2000, help="of a policy's training")
     parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--color", type=float, default=0.0, help="augmentation; with its own --out")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "robustness")
     parser.add_argument("--data-only", action="store_true", help="stop when the stores are there")
@@ -280,7 +281,8 @@ def main() -> None:
     options = parser.parse_args()
     limit_threads(options.threads)
     for task in options.tasks if not options.table else []:
-        study = Study(task, options.lab, options.out, options.steps, options.episodes)
+        size = options.steps, options.episodes
+        study = Study(task, options.lab, options.out, *size, options.color)
         photograph(study)
         for column in options.columns:
             if column == "post-trained":
