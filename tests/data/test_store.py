@@ -185,7 +185,7 @@ def test_everything_is_on_disk_before_the_commit_and_the_commit_comes_last(tmp_p
     path = write(tmp_path / "s.zarr", range(1))
     events = []
     write_synced, sync_directory = durable.write_synced, durable.sync_directory
-    synced = []  # the threads that synced a file, one entry each time: zarr writes in several at once
+    synced = []  # a thread for each sync: zarr writes in several at once
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(threading.get_ident()))
 
     def watching_write(file, data):
