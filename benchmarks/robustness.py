@@ -1,8 +1,8 @@
 """What editing training frames buys a policy, and what it costs: NVIDIA's Isaac Lab Mimic table.
 
-Policies learn from the same demonstrations, seen in six ways (the columns), and act under changes
-of look that none of them has seen (the rows), the last of which is the photoreal twin of a lab that
-no training saw. Five twin photos of that lab are what histogram matching and the editors get.
+Policies learn from the same demonstrations, seen in several ways (the columns), and act under
+changes of look that none of them has seen (the rows), the last of which is the photoreal twin of a
+lab that no training saw. Five twin photos of it are what histogram matching and the editors get.
 
     python benchmarks/robustness.py --tasks Reach --steps 600 --seeds 0 1 2
     python benchmarks/robustness.py --table       # only read what is there, draw table and plot
@@ -52,8 +52,10 @@ from spie_robo.training.run import train
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers import RealismWrapper
 
-COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", "mixed", "twin")
-MIXTURES = {"mixed": ("raw", "edited")}
+COLUMNS = (
+    "raw", "randomized", "matched", "edited", "post-trained", "mixed", "randomized-mixed", "twin",
+)  # fmt: skip
+MIXTURES = {"mixed": ("raw", "edited"), "randomized-mixed": ("randomized", "edited")}
 """Columns that learn from several stores, in equal shares."""
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)

@@ -17,11 +17,11 @@ from spie_robo.policies import wilson_interval
 LABELS = {
     "raw": "raw frames", "randomized": "domain-randomised", "matched": "histogram-matched",
     "edited": "edited, base editor", "post-trained": "edited, post-trained",
-    "mixed": "half raw, half edited",
+    "mixed": "half raw, half edited", "randomized-mixed": "half randomised, half edited",
     "twin": "upper bound: twin frames of the lab",
 }  # fmt: skip
 ROW_LABELS = {"vanilla": "unchanged", "twin": "photoreal twin, unseen lab"}
-COLORS = ("#8c8c8c", "#c9a227", "#7d8fb3", "#3a7ca5", "#d1495b", "#1b4965", "#c8d5c0")
+COLORS = ("#8c8c8c", "#c9a227", "#7d8fb3", "#3a7ca5", "#d1495b", "#1b4965", "#7a5195", "#c8d5c0")
 
 
 def pooled(
