@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +18,7 @@ from zarr.storage import LocalStore
 
 from spie_robo.data.checksums import crc32, extend_checksums
 from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
-from spie_robo.data.durable import DurableStore, remove_partial_files, write_failure
+from spie_robo.data.durable import DurableStore, at_once, remove_partial_files, write_failure
 from spie_robo.data.header_checksums import header_checksums
 from spie_robo.data.headers import require_ours
 from spie_robo.data.layout import create_array, open_array
@@ -95,22 +96,13 @@ class StoreOnDisk:
             episode: The episode that the rows belong to.
             rows: One array (steps, ...) for each of ``episode.arrays``.
         """
-        start = episode.steps
-        for number, key in enumerate(sorted(episode.arrays)):
-            before, new = episode.arrays[key], rows[key]
+        start, keys = episode.steps, sorted(episode.arrays)
+        for key in keys:
             if key not in self._data:
-                create_array(self._data, key, before.row, self.zarr_format)
-            array = require_ours(open_array(self._data, key), self.path / "data" / key)
-            try:
-                array.resize((start + len(new), *before.row.shape))
-                array[start:] = new
-            except (OSError, StoreError):
-                raise
-            except Exception as error:  # it adds to a chunk, which a codec may not understand
-                raise StoreCorruptError(
-                    f"{self.path}/data/{key}, around step {start}: the chunk to add to cannot be "
-                    f"decoded ({error}). Run `spie-robo verify`; restore the store from a copy."
-                ) from error
+                create_array(self._data, key, episode.arrays[key].row, self.zarr_format)
+        at_once(partial(self._write_array, key, start, rows[key]) for key in keys)
+        for number, key in enumerate(keys):
+            before, new = episode.arrays[key], rows[key]
             full, tail = extend_checksums(before.tail_crc32, start, new, before.chunk_rows)
             episode.full_chunks += [(number, chunk, checksum) for chunk, checksum in full]
             episode.arrays[key] = replace(before, tail_crc32=tail)
@@ -142,6 +134,19 @@ class StoreOnDisk:
         self._root.update_attributes(attributes_of(commit, metadata))
         self._durable.sync()
         self.commit, self.metadata = commit, metadata
+
+    def _write_array(self, key: str, start: int, rows: NDArray[Any]) -> None:
+        array = require_ours(open_array(self._data, key), self.path / "data" / key)
+        try:
+            array.resize((start + len(rows), *rows.shape[1:]))
+            array[start:] = rows
+        except (OSError, StoreError):
+            raise
+        except Exception as error:  # it adds to a chunk, which a codec may not understand
+            raise StoreCorruptError(
+                f"{self.path}/data/{key}, around step {start}: the chunk to add to cannot be "
+                f"decoded ({error}). Run `spie-robo verify`; restore the store from a copy."
+            ) from error
 
     def _append_meta(self, name: str, start: int, values: Any) -> int:
         rows = np.asarray(values, np.int64)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar, final
@@ -23,6 +24,9 @@ from spie_robo.data.headers import is_readable, require_inside
 from spie_robo.errors import StoreError
 
 PARTIAL_SUFFIX = ".partial"
+
+DISK_THREADS = 4
+"""Writes that wait for the disk together; each waits several milliseconds and needs no core."""
 
 Result = TypeVar("Result")
 
@@ -84,6 +88,17 @@ def to_the_end(work: Callable[[], Result]) -> Result:
         if not future.cancel():  # it has begun
             wait([future])
         raise
+
+
+def at_once(works: Iterable[Callable[[], object]]) -> None:
+    """Do all of ``works``, a few at a time, in threads; raise the first error once all are over.
+
+    For code that runs inside :func:`to_the_end`, where no Ctrl-C comes.
+    """
+    with ThreadPoolExecutor(DISK_THREADS, "disk") as pool:
+        futures = [pool.submit(work) for work in works]
+    for future in futures:
+        future.result()
 
 
 def sync_directory(path: Path) -> None:
@@ -161,9 +176,8 @@ class DurableStore(WrapperStore[LocalStore]):
 
     def sync(self) -> None:
         """Wait until every file written so far can be found again after a power cut."""
-        for directory in sorted(self._touched):
-            if directory.is_dir():
-                sync_directory(directory)
+        directories = [path for path in sorted(self._touched) if path.is_dir()]
+        at_once(partial(sync_directory, directory) for directory in directories)
         self._touched.clear()
 
     def _directories(self, path: Path) -> list[Path]:
