@@ -9,8 +9,32 @@ import pytest
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionInstructPix2PixPipeline
+    from transformers import CLIPTextModel, CLIPTokenizer
 
     from spie_robo.editor.pipeline import SpiePipeline
+
+
+def _tiny_text() -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """A tokenizer of letters, and an encoder with weights from torch's generator."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{c}</w>" for c in letters]]
+    tokenizer = CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=16
+    )
+    config = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return tokenizer, CLIPTextModel(config).eval()
 
 
 def _tiny_stock(
@@ -19,30 +43,12 @@ def _tiny_stock(
     """Random weights (fixed seed) in stock classes; VAE factor 4, sizes are multiples of 8."""
     import diffusers
     import torch
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{c}</w>" for c in letters]]
-    tokenizer = CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=16
-    )
     first = "CrossAttnDownBlock2D" if attend_first else "DownBlock2D"
     last = "CrossAttnUpBlock2D" if attend_first else "UpBlock2D"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokens),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=16,
-                bos_token_id=0,
-                eos_token_id=1,
-                pad_token_id=1,
-            )
-        ).eval()
+        tokenizer, text_encoder = _tiny_text()
         vae = diffusers.AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3,
