@@ -19,7 +19,7 @@ from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
 from spie_robo.evaluation.judges import JudgeNames, load_judges
 from spie_robo.evaluation.page import render_page
 from spie_robo.evaluation.table import RAW, EvaluationTable, table_as_json
-from spie_robo.feedback import FeedbackConfig, frame_region, photo_regions, resolve_region
+from spie_robo.feedback import FeedbackConfig, photo_regions, resolve_region, visible_regions
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.output_files import require_place, write_json, write_text
 from spie_robo.types import Frame, ImageEditor
@@ -65,19 +65,20 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
     feedback, note = resolve_region(_feedback(config), frames)
     judges = load_judges(names, feedback, device)
     segmenter = load_segmenter(feedback, device)
+    frames, regions, left_out = visible_regions(frames, feedback, segmenter)
     table = evaluate(
         frames,
         photos.images,
         editors,
         judges,
         held_out=() if held_out is None else held_out.images,
-        frame_regions=[frame_region(frame, feedback, segmenter) for frame in frames],
+        frame_regions=regions,
         photo_regions=photo_regions(photos.files, photos.images, feedback, segmenter),
         options=EvaluationOptions(config.seed, config.instruction),
         progress=progress,
     )
     checked = photos.notes if held_out is None else (*photos.notes, *held_out.notes)
-    region = (f"region: {note}",) if note else ()
+    region = tuple(f"region: {line}" for line in (note, left_out) if line)
     table = replace(table, notes=(*checked, *region, *table.notes))
     settings = _settings(config, feedback, frames, photos, held_out)
     if config.json is not None:

@@ -102,6 +102,28 @@ def test_a_named_region_measures_what_lies_outside(
     assert json.loads(file.read_text())["settings"]["region_names"] == ["table"]
 
 
+def test_frames_that_do_not_show_the_region_are_left_out_and_told(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = StoreMetadata(cameras={"front": CameraMetadata(names={0: "table", 1: "red cube"})})
+    store, file = tmp_path / "some.zarr", tmp_path / "t.json"
+    with EpisodeWriter.create(store, metadata) as writer:
+        writer.begin_episode(seed=0)
+        for step in range(3):
+            ids = np.zeros((64, 64), np.int32)
+            ids[:16, :16] = step > 0
+            rgb = np.full((64, 64, 3), 150 + step, np.uint8)
+            depth = np.ones((64, 64), np.float32)
+            row = {"front_rgb": rgb, "front_depth": depth, "front_segmentation": ids}
+            writer.append({"action": np.zeros(2, np.float32), **row})
+        writer.end_episode()
+    words = ["evaluate", "--frames", str(store), *command[3:], "--editors", "reinhard"]
+    words += ["--region-names", "red cube", "--json", str(file)]
+    code, out, _ = run(words, capsys)
+    assert code == 0 and "region: 1 of 3 frames left out" in out
+    assert json.loads(file.read_text())["settings"]["frames"] == 2
+
+
 def test_a_held_out_photo_that_is_a_reference_is_left_out(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

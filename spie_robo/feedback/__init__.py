@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spie_robo.feedback.feedback import FeedbackModel, build_feedback
     from spie_robo.feedback.ranking import rank
     from spie_robo.feedback.records import Feedback, FeedbackInput, Mask, Scores
-    from spie_robo.feedback.regions import frame_region, photo_regions
+    from spie_robo.feedback.regions import frame_region, photo_regions, visible_regions
     from spie_robo.feedback.surroundings import resolve_region
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "photo_regions",
     "rank",
     "resolve_region",
+    "visible_regions",
 ]
 
 _HOMES = {
@@ -45,6 +46,7 @@ _HOMES = {
     "photo_regions": "regions",
     "rank": "ranking",
     "resolve_region": "surroundings",
+    "visible_regions": "regions",
 }
 
 

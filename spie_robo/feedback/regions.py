@@ -56,6 +56,38 @@ def frame_region(
     return named_region(frame, config.region_names) if config.region_names else None
 
 
+def visible_regions(
+    frames: Sequence[Frame], config: FeedbackConfig, segmenter: PhraseSegmenter | None = None
+) -> tuple[list[Frame], list[Mask | None], str]:
+    """The frames in which the region is visible, with :func:`frame_region` of each.
+
+    Args:
+        frames: Raw frames.
+        config: Where the region comes from.
+        segmenter: For ``phrase``.
+
+    Returns:
+        Those frames, their regions, and a line for people on the others; empty if there are none.
+
+    Raises:
+        FrameError: If the region is visible in none of them.
+        ConfigError: As :func:`frame_region`.
+    """
+    usable, regions, failure = [], [], None
+    for frame in frames:
+        try:
+            regions.append(frame_region(frame, config, segmenter))
+            usable.append(frame)
+        except FrameError as error:
+            failure = error
+    if failure is None:
+        return usable, regions, ""
+    if not usable:
+        raise failure
+    left_out = len(frames) - len(usable)
+    return usable, regions, f"{left_out} of {len(frames)} frames left out: {failure}"
+
+
 def named_region(frame: Frame, names: Sequence[str]) -> Mask:
     """All pixels of the objects called so in the simulator's segmentation.
 

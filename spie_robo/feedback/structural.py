@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 import cv2
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spie_robo.errors import FrameError
-from spie_robo.feedback.config import StructureKind
+from spie_robo.feedback.config import FeedbackConfig, StructureKind
 from spie_robo.feedback.judges.depth import DepthJudge, DepthScale
 from spie_robo.feedback.records import FeedbackInput, Mask
 from spie_robo.guard.deviations import normalise
@@ -74,6 +74,28 @@ class StructuralScore:
         if self.kind == "paper":
             return [raw_difference(m, own) for m in maps]
         return [depth_difference(m, own) for m in maps]
+
+
+def resolve_structure(
+    config: FeedbackConfig, frames: Sequence[Frame]
+) -> tuple[FeedbackConfig, str]:
+    """Decide for a data set whether edits can be held to the simulator's depth, and say if not.
+
+    Args:
+        config: How edits are scored.
+        frames: All frames that will be.
+
+    Returns:
+        The settings, with structure ``monocular`` in place of ``simulator`` if a frame has no
+        depth; and a line for people, empty if nothing changed.
+    """
+    without = sum(frame.geometry is None or frame.geometry.depth is None for frame in frames)
+    if config.structure != "simulator" or not without:
+        return config, ""
+    return replace(config, structure="monocular"), (
+        f"{without} of {len(frames)} frames have no depth: edits are compared with what the depth "
+        "judge sees in the raw frames (monocular)."
+    )
 
 
 def raw_difference(edit: DepthMap, reference: DepthMap) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from spie_robo.editor.presets import HUB_PRESETS
 from spie_robo.training.checkpoint import Row
 from spie_robo.training.config import TrainConfig
+from spie_robo.training.preview import ACCEPTED
 
 PICTURE = "preview.png"
 _WITH_PHOTOS = (
@@ -66,7 +67,8 @@ Columns: raw frame, base editor, this editor; frames that training never saw.
 
 {_score_table([{"epoch": 0, **before}, *history])}
 
-Lower is better, for both. These are the scores that it was trained on: look at the pictures too.
+Lower is better, for both scores. It was trained on them, and not on the guard's verdicts: falling
+acceptance shows what the scores miss, as the pictures do.
 """
 
 
@@ -78,9 +80,13 @@ def _base_line(editor: str) -> str:
 
 
 def _score_table(rows: Sequence[Row]) -> str:
-    lines = ["| epoch | structural score | semantic score |", "|---|---|---|"]
+    lines = [
+        "| epoch | structural score | semantic score | guard accepts |",
+        "|---|---|---|---|",
+    ]
     lines += [
-        f"| {int(row['epoch'])} | {row['preview_structural']:.4f} | {row['preview_semantic']:.4f} |"
+        f"| {int(row['epoch'])} | {row['preview_structural']:.4f} | {row['preview_semantic']:.4f} "
+        f"| {f'{row[ACCEPTED]:.0%}' if ACCEPTED in row else ''} |"
         for row in rows
         if "preview_semantic" in row
     ]

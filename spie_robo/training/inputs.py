@@ -25,7 +25,7 @@ from spie_robo.errors import ConfigError, FrameError
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.feedback.judges.segmenters import PhraseSegmenter
 from spie_robo.feedback.records import FeedbackInput, Mask
-from spie_robo.feedback.regions import frame_region
+from spie_robo.feedback.regions import visible_regions
 from spie_robo.types import RGB, Frame
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,11 @@ def gather_data(
             "cameras that agree with `cameras`."
         )
     size = sizes.pop()
-    usable, regions = _with_regions([_at_size(f, size) for f in frames], feedback, segmenter)
+    usable, regions, left_out = visible_regions(
+        [_at_size(f, size) for f in frames], feedback, segmenter
+    )
+    if left_out:
+        logger.warning(left_out)
     vae = pipeline.vae
     latents = [
         encode_image(vae, to_tensor(frame.rgb)[None].to(vae.device, vae.dtype)) for frame in usable
@@ -182,24 +186,6 @@ def _draw_evenly(population: int, count: int, rng: np.random.Generator) -> NDArr
     """Draw without repetition until all were drawn, then again."""
     rounds = -(-count // population)
     return np.concatenate([rng.permutation(population) for _ in range(rounds)])[:count]
-
-
-def _with_regions(
-    frames: Sequence[Frame], feedback: FeedbackConfig, segmenter: PhraseSegmenter | None
-) -> tuple[list[Frame], list[Mask | None]]:
-    usable, regions, failure = [], [], None
-    for frame in frames:
-        try:
-            regions.append(frame_region(frame, feedback, segmenter))
-            usable.append(frame)
-        except FrameError as error:
-            failure = error
-    if failure is not None:
-        if not usable:
-            raise failure
-        left_out = len(frames) - len(usable)
-        logger.warning("%d of %d frames left out: %s", left_out, len(frames), failure)
-    return usable, regions
 
 
 def _at_size(frame: Frame, size: tuple[int, int]) -> Frame:

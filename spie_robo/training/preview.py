@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,11 @@ from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.training.inputs import TrainingData
 from spie_robo.training.rollout import seeded
-from spie_robo.types import RGB
+from spie_robo.types import RGB, EditResult, Frame, Guard
+
+ACCEPTED = "preview_accepted"
+MOST_LOST = 0.1
+"""Share of a camera's edits that the guard may reject beyond those of the base, untold."""
 
 
 @torch.no_grad()
@@ -59,6 +63,40 @@ def mean_scores(
         "preview_structural": float(scores.structural.nanmean()),
         "preview_semantic": float(scores.semantic.nanmean()),
     }
+
+
+def accepted_shares(
+    guard: Guard, frames: Sequence[Frame], edits: Sequence[RGB]
+) -> dict[str, float]:
+    """Share of edits that the guard accepts: ``preview_accepted``, and one a camera.
+
+    No reward knows the guard: edits that win scores by inserting things show here.
+    """
+    results = [EditResult(edit, 0, "", "preview", 0) for edit in edits]
+    accepted = [verdict.accepted for verdict in guard.judge_batch(frames, results)]
+    shares = {ACCEPTED: float(np.mean(accepted))}
+    cameras = [frame.camera for frame in frames]
+    for camera in sorted(set(cameras)):
+        own = [was for was, of in zip(accepted, cameras, strict=True) if of == camera]
+        shares[f"{ACCEPTED}/{camera}"] = float(np.mean(own))
+    return shares
+
+
+def told_acceptance(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """What :func:`accepted_shares` of base and policy say to people, with a way out if it fell."""
+    line = f"the guard accepts {after[ACCEPTED]:.0%} of the edits (base: {before[ACCEPTED]:.0%})"
+    fallen = [
+        f"{key.removeprefix(ACCEPTED + '/')} {share:.0%}"
+        for key, share in after.items()
+        if key.startswith(ACCEPTED + "/") and share < before.get(key, 0) - MOST_LOST
+    ]
+    if not fallen:
+        return line
+    return (
+        f"{line}. FEWER THAN BEFORE from camera {', '.join(fallen)}: rejected edits become raw "
+        "frames. Look at logs/preview.png; train fewer epochs, or on the cameras whose view the "
+        "photos have (cameras in the settings)"
+    )
 
 
 def grid(columns: Sequence[Sequence[RGB]]) -> RGB:

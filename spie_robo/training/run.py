@@ -37,16 +37,25 @@ from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
+from spie_robo.feedback.structural import resolve_structure
 from spie_robo.feedback.surroundings import resolve_region
+from spie_robo.guard import GeometryGuard
 from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.policy import Policy
-from spie_robo.training.preview import deployed_edits, grid, mean_scores
+from spie_robo.training.preview import (
+    ACCEPTED,
+    accepted_shares,
+    deployed_edits,
+    grid,
+    mean_scores,
+    told_acceptance,
+)
 from spie_robo.training.rollout import build_chain
 from spie_robo.training.trainer import Trainer, build_accelerator
-from spie_robo.types import Frame
+from spie_robo.types import RGB, Frame, Guard
 
 LOGS = "logs"
 IGNORED = ".gitignore"
@@ -109,7 +118,7 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
         f"{out}: {position.epoch} epochs; semantic score {before['preview_semantic']:.4f} -> "
         f"{last['preview_semantic']:.4f}, structural {before['preview_structural']:.4f} -> "
         f"{last['preview_structural']:.4f} (lower is better) on {len(run.preview.frames)} frames "
-        "that training never saw"
+        f"that training never saw; {told_acceptance(before, last)}"
     )
 
 
@@ -133,7 +142,7 @@ def prepare(
         raise ConfigError(
             f"{config.editor} is an adapter. Train from its base, or go on with --resume."
         )
-    config = _with_region(config, frames)
+    config = _suited_to(config, frames)
     accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
     base_digest = weights_digest(loaded.pipeline)
@@ -175,11 +184,13 @@ def prepare(
     )
 
 
-def _with_region(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:
-    """Decide on the region, and say which it is."""
-    feedback, note = resolve_region(config.feedback, frames)
-    if note:
-        print(f"region: {note}")
+def _suited_to(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:
+    """Decide on region and structure by what the frames carry, and say what was chosen."""
+    feedback, region = resolve_region(config.feedback, frames)
+    feedback, structure = resolve_structure(feedback, frames)
+    for name, note in (("region", region), ("structure", structure)):
+        if note:
+            print(f"{name}: {note}")
     return dataclasses.replace(config, feedback=feedback)
 
 
@@ -207,7 +218,8 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
         base_edits = deployed_edits(
             run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
         )
-    before = mean_scores(run.feedback, run.preview, base_edits)
+    guard = GeometryGuard()
+    before = preview_scores(run, guard, base_edits)
     trainer = build_trainer(run, out, before)
     if resume:
         _check_base(out, run.base_digest)
@@ -227,7 +239,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
             edits = deployed_edits(
                 run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
             )
-            scores = mean_scores(run.feedback, run.preview, edits)
+            scores = preview_scores(run, guard, edits)
             if shown:
                 picture = grid([raw, base_edits, edits])
                 Image.fromarray(picture).save(out / LOGS / PICTURE)
@@ -239,6 +251,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
                 bar.set_postfix(
                     semantic=f"{scores['preview_semantic']:.4f}",
                     structural=f"{scores['preview_structural']:.4f}",
+                    accepted=f"{scores[ACCEPTED]:.0%}",
                 )
             run.accelerator.log({**position.history[-1], **scores}, step=position.epoch)
             return scores
@@ -250,6 +263,12 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
         _publish(checkpoints(out)[-1] / "adapter", out)
     run.accelerator.end_training()
     return position, before
+
+
+def preview_scores(run: TrainingRun, guard: Guard, edits: Sequence[RGB]) -> Row:
+    """What a row says of edits of the preview frames."""
+    scores = mean_scores(run.feedback, run.preview, edits)
+    return scores | accepted_shares(guard, run.preview.frames, edits)
 
 
 def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Position) -> None:

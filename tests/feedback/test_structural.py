@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from spie_robo.errors import FrameError
+from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.feedback.judges.depth import EmbeddedDepth
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.feedback.structural import (
     StructuralScore,
     depth_difference,
     raw_difference,
+    resolve_structure,
     true_depth,
 )
 from spie_robo.types import RGB, Frame, Geometry
@@ -168,3 +170,16 @@ def test_the_embedded_judge_sees_no_difference_where_there_is_none(
     scores = StructuralScore(EmbeddedDepth(), "monocular").score([one], [edits])
     assert scores[0, 0] == 0.0
     assert scores[0, 1] > 0.0
+
+
+def test_frames_without_depth_are_held_to_what_the_judge_sees_in_them():
+    rgb = np.zeros((16, 16, 3), np.uint8)
+    known = Frame(rgb, geometry=Geometry(depth=np.ones((16, 16), np.float32)))
+    bare = Frame(rgb)
+    config = FeedbackConfig(structure="simulator")
+    assert resolve_structure(config, [known, known]) == (config, "")
+    chosen, note = resolve_structure(config, [known, bare, bare])
+    assert chosen.structure == "monocular"
+    assert "2 of 3 frames have no depth" in note
+    paper = FeedbackConfig(structure="paper")
+    assert resolve_structure(paper, [bare]) == (paper, "")

@@ -59,7 +59,7 @@ def test_the_command_trains_and_the_adapter_loads(
     file = tmp_path / "train.yaml"
     file.write_text(
         f"objective: {objective}\nframes: 2\npreview: 1\nepochs: 1\n"
-        "rollout: {inputs: 1, edits: 2, steps: 3}\nfeedback: {structure: monocular}\n"
+        "rollout: {inputs: 1, edits: 2, steps: 3}\n"
     )
     out = tmp_path / "lab"
     words = ["train", "--config", str(file), "--references", str(photo_folder)]

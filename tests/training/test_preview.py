@@ -7,7 +7,14 @@ import torch
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.training.card import model_card
-from spie_robo.training.preview import deployed_edits, grid, mean_scores
+from spie_robo.training.preview import (
+    accepted_shares,
+    deployed_edits,
+    grid,
+    mean_scores,
+    told_acceptance,
+)
+from spie_robo.types import Frame, GuardVerdict
 
 SETTINGS = EditorSettings(steps=2, resolution=16, guidance=Guidance(1.5, 3.0, 7.5))
 
@@ -78,3 +85,28 @@ def test_tensors_of_previews_need_no_gradient(tiny, base):
     pipeline.unet.requires_grad_(True)
     deployed_edits(pipeline, tiny.data(pipeline, tiny.settings(), 1), SETTINGS, 0)
     assert torch.is_grad_enabled()
+
+
+class RedIsWrong:
+    """A guard that rejects an edit with a red first pixel."""
+
+    def judge(self, frame, edit):
+        return GuardVerdict(bool(edit.rgb[0, 0, 0] < 255), (), "", "estimate")
+
+    def judge_batch(self, frames, edits):
+        return [self.judge(frame, edit) for frame, edit in zip(frames, edits, strict=True)]
+
+
+def test_acceptance_is_told_for_each_camera_and_its_fall_is_pointed_out():
+    black = np.zeros((16, 16, 3), np.uint8)
+    red = np.full((16, 16, 3), (255, 0, 0), np.uint8)
+    frames = [Frame(black, "front"), Frame(black, "front"), Frame(black, "wrist")]
+    before = accepted_shares(RedIsWrong(), frames, [black, black, black])
+    after = accepted_shares(RedIsWrong(), frames, [black, black, red])
+    assert after == {
+        "preview_accepted": pytest.approx(2 / 3),
+        "preview_accepted/front": 1.0,
+        "preview_accepted/wrist": 0.0,
+    }
+    assert told_acceptance(before, before) == "the guard accepts 100% of the edits (base: 100%)"
+    assert "FEWER THAN BEFORE from camera wrist 0%" in told_acceptance(before, after)
