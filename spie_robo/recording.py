@@ -20,6 +20,7 @@ from spie_robo import __version__
 from spie_robo.config import EditConfig, RecordConfig
 from spie_robo.data import EpisodeWriter, RecordSummary, StoreMetadata, record_episodes
 from spie_robo.data.layout import ZarrFormat
+from spie_robo.data.maker import Maker
 from spie_robo.errors import EnvError
 from spie_robo.types import Guard, ImageEditor, PolicyLike
 
@@ -62,22 +63,14 @@ class EditSetup:
         """What a store says about its edits, for :meth:`EpisodeWriter.create`."""
         if self.editor is None:
             return StoreMetadata(provenance={"spie_robo": __version__})
-        settings = getattr(self.editor, "settings", None)
-        budget = getattr(self.guard, "budget", None)
-        config = self.config
-        provenance = {
-            "spie_robo": __version__,
-            "denoising_steps": config.steps or getattr(settings, "steps", None),
-            "references": None if config.references is None else config.references.name,
-            "retries": config.retries,
-            "guard": None if self.guard is None else type(self.guard).__name__,
-            "guard_limits": None if budget is None else dataclasses.asdict(budget),
-            "protected": list(config.protect),
-        }
+        maker, config = Maker.of(self.editor, self.guard), self.config
+        provenance = {"spie_robo": __version__, **maker.provenance, "retries": config.retries}
+        if config.references is not None:
+            provenance["references"] = config.references.name
         return StoreMetadata(
-            editor_id=self.editor.id,
-            instruction=str(config.instruction or getattr(settings, "instruction", "")),
-            provenance={key: value for key, value in provenance.items() if value not in (None, [])},
+            editor_id=maker.editor,
+            instruction=config.instruction or maker.instruction,
+            provenance=provenance,
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from spie_robo import __version__
 from spie_robo.data.layout import ZarrFormat
+from spie_robo.data.maker import Maker
 from spie_robo.errors import ConfigError, ReferencePhotoError, StoreError
 from spie_robo.types import References
 
@@ -56,8 +57,7 @@ class ConvertOptions:
 def identify(
     source_name: str,
     source_fingerprint: str,
-    editor: str | None,
-    guard: str | None,
+    maker: Maker | None,
     options: ConvertOptions,
 ) -> dict[str, Any]:
     """Everything that the bytes of the output depend on, as plain JSON values.
@@ -65,8 +65,7 @@ def identify(
     Args:
         source_name: Last part of the source's path.
         source_fingerprint: Of its content.
-        editor: Id of the editor; None copies.
-        guard: Id of the guard; None accepts all.
+        maker: Editor and guard; None copies.
         options: What to do.
 
     Raises:
@@ -75,8 +74,10 @@ def identify(
     return {
         "source": source_name,
         "source_fingerprint": source_fingerprint,
-        "editor": editor,
-        "guard": guard,
+        "editor": None if maker is None else maker.editor,
+        "editor_description": None if maker is None else dict(maker.editor_description),
+        "guard": None if maker is None else maker.guard,
+        "guard_description": None if maker is None else dict(maker.guard_description),
         "cameras": sorted(options.cameras),
         "steps": options.steps,
         "seed": options.seed,

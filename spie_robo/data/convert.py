@@ -25,10 +25,11 @@ from tqdm import tqdm
 
 from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
-from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Maker, Rows
+from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Rows
 from spie_robo.data.formats.registry import open_source
 from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.local_engine import LocalEngine
+from spie_robo.data.maker import PROVENANCE_KEYS, Maker
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
 from spie_robo.data.store import EpisodeStore
 from spie_robo.data.threads import KEY, recorded_threads, torch_threads, using_threads
@@ -109,8 +110,7 @@ def convert_store(
     _require_apart(path, target)
     cameras = () if engine is None else _cameras(store, options)
     maker = None if engine is None else engine.maker
-    editor_id, guard_id = (None, None) if maker is None else (maker.editor, maker.guard)
-    identity = identify(path.name, store.fingerprint(), editor_id, guard_id, options)
+    identity = identify(path.name, store.fingerprint(), maker, options)
     with _open_output(store, target, maker, identity, options) as writer:
         resumed_at = writer.n_episodes
         if not writer.complete:
@@ -238,9 +238,11 @@ def _open_output(
             raise
         return writer
     provenance = {**store.metadata.provenance, "conversion": identity}
-    provenance.pop(KEY, None)  # of an earlier conversion
-    if maker is not None:
-        provenance[KEY] = torch_threads()
+    if maker is not None:  # what an earlier maker said is not true of this one
+        kept = {key: value for key, value in provenance.items() if key not in PROVENANCE_KEYS}
+        provenance = kept | maker.provenance | {KEY: torch_threads()}
+    else:
+        provenance.pop(KEY, None)
     if "source" in store.metadata.provenance:
         provenance["geometry"] = {
             camera: geometry_origin(store.metadata, store.keys, camera)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions
 from spie_robo.data.frames import camera_frames
+from spie_robo.data.maker import Maker
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.seeds import episode_seed
 from spie_robo.guarded_editor import GuardedEditor
@@ -52,27 +53,6 @@ class Block:
     def __str__(self) -> str:
         """Where it is, for people."""
         return f"episode {self.episode}, steps {self.start} to {self.start + self.steps - 1}"
-
-
-@dataclass(frozen=True)
-class Maker:
-    """Names of what makes the edits, which a store keeps.
-
-    Attributes:
-        editor: Id of the editor.
-        guard: Id of the guard; None without one.
-        instruction: The editor's own text; empty if it has none.
-    """
-
-    editor: str
-    guard: str | None
-    instruction: str
-
-    @staticmethod
-    def of(editor: ImageEditor, guard: Guard | None) -> Maker:
-        """The names of an editor and a guard."""
-        name = None if guard is None else str(getattr(guard, "id", type(guard).__name__))
-        return Maker(editor.id, name, str(getattr(editor, "instruction", None) or ""))
 
 
 @dataclass(frozen=True)
@@ -141,7 +121,7 @@ class EditEngine(Protocol):
 
     @property
     def maker(self) -> Maker:
-        """Names of its editor and guard."""
+        """Its editor and guard."""
         ...
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:

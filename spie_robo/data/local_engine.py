@@ -18,7 +18,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Lock
 from typing import Any, final
 
-from spie_robo.data.engine import Block, Edits, EditTask, Maker
+from spie_robo.data.engine import Block, Edits, EditTask
+from spie_robo.data.maker import Maker
 from spie_robo.data.time_limit import time_limit
 from spie_robo.types import EditResult, Frame, Guard, GuardVerdict, ImageEditor, References
 
@@ -45,8 +46,8 @@ class LocalEngine:
 
     @property
     def maker(self) -> Maker:
-        """Names of its editor and guard."""
-        return Maker.of(self._editor, self._guard)
+        """Its editor and guard."""
+        return Maker.of(self._editor.editor, self._guard)
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:
         """Every block with its edits, in order.
@@ -144,10 +145,6 @@ class _Limited:
     @property
     def id(self) -> str:
         return self.editor.id
-
-    @property
-    def instruction(self) -> str | None:
-        return getattr(self.editor, "instruction", None)
 
     def edit(
         self,

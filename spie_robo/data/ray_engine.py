@@ -29,7 +29,8 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, TypeAlias, final
 
-from spie_robo.data.engine import Block, Edits, EditTask, Maker
+from spie_robo.data.engine import Block, Edits, EditTask
+from spie_robo.data.maker import Maker
 from spie_robo.data.threads import set_threads, torch_threads
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, SpieRoboError
 from spie_robo.types import Guard, ImageEditor
@@ -82,7 +83,7 @@ class RayEngine:
 
     @property
     def maker(self) -> Maker:
-        """Names of the workers' editor and guard."""
+        """The workers' editor and guard."""
         if self._maker is None:
             raise ConfigError("RayEngine: expected to be used in a with block.")
         return self._maker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -125,6 +125,20 @@ class Editor:
     def id(self) -> str:
         """``name@hash``: with equal ids and settings, edits are equal."""
         return f"{self.name}@{self.weights_hash[:8]}"
+
+    @property
+    def instruction(self) -> str:
+        """What an edit is told if nothing else is said."""
+        return self.settings.instruction
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What edits depend on beside :attr:`id`, in plain values, for what a store remembers."""
+        return {
+            "settings": asdict(self.settings),
+            "references": None if self.references is None else self.references.digest,
+            "protect": list(self.protect),
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Editor:
         """An editor does not change: copies of what holds one (an env's spec) share it."""

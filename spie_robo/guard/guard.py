@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias, cast, final
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias, cast, final
 
 import cv2
 import numpy as np
@@ -61,6 +61,11 @@ class GeometryGuard:
     budget: GuardBudget = field(default_factory=GuardBudget)
     protect: tuple[str | int, ...] = ()
     estimator: Judge | None = None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What verdicts depend on, in plain values, for what a store remembers."""
+        return {"limits": asdict(self.budget), "protect": list(self.protect)}
 
     def judge(self, frame: Frame, edit: EditResult) -> GuardVerdict:
         """Measure one edit against the geometry of its frame.

@@ -6,7 +6,7 @@ spaces; envs that name the same editor share one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FunctionType
@@ -39,6 +39,17 @@ class EditorByName:
         """Name and weights hash of the editor; loads it."""
         return load_editor(self.name).id
 
+    @property
+    def instruction(self) -> str:
+        """The editor's own text; loads it."""
+        return str(getattr(load_editor(self.name), "instruction", ""))
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What the editor says of itself; loads it."""
+        described: Mapping[str, Any] = getattr(load_editor(self.name), "description", {})
+        return described
+
     def edit(
         self,
         frames: Sequence[Frame],
@@ -53,17 +64,38 @@ class EditorByName:
 @final
 @dataclass(frozen=True)
 class DefaultGuard:
-    """The :class:`spie_robo.guard.GeometryGuard` with its default budget, loaded at first use."""
+    """The :class:`spie_robo.guard.GeometryGuard` with its default budget, loaded at first use.
+
+    Attributes:
+        protect: Objects whose colour is measured: those that the editor protects.
+    """
+
+    protect: tuple[int | str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Name of the guard."""
+        return "GeometryGuard"
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Its limits and protected objects; loads it."""
+        described: Mapping[str, Any] = getattr(self._guard, "description", {})
+        return described
+
+    @property
+    def _guard(self) -> Guard:
+        return load_default_guard(self.protect)
 
     def judge(self, frame: Frame, edit: EditResult) -> GuardVerdict:
         """Measure one edit against the geometry of its frame."""
-        return load_default_guard().judge(frame, edit)
+        return self._guard.judge(frame, edit)
 
     def judge_batch(
         self, frames: Sequence[Frame], edits: Sequence[EditResult]
     ) -> list[GuardVerdict]:
         """The same for several frames at once."""
-        return load_default_guard().judge_batch(frames, edits)
+        return self._guard.judge_batch(frames, edits)
 
 
 def resolve_editor(editor: str | ImageEditor) -> ImageEditor:
@@ -83,8 +115,8 @@ def resolve_editor(editor: str | ImageEditor) -> ImageEditor:
     return editor
 
 
-def resolve_guard(guard: GuardOption) -> Guard | None:
-    """The guard that a wrapper's ``guard=`` means.
+def resolve_guard(guard: GuardOption, editor: ImageEditor) -> Guard | None:
+    """The guard that a wrapper's ``guard=`` means, for its editor.
 
     Raises:
         EnvError: If it is no guard, or a spec names a live object.
@@ -92,7 +124,7 @@ def resolve_guard(guard: GuardOption) -> Guard | None:
     if guard is None or isinstance(guard, Guard):
         return guard
     if guard == "default":
-        return DefaultGuard()
+        return DefaultGuard(tuple(getattr(editor, "protect", ())))
     if isinstance(guard, str):
         refuse_live(guard, "guard")
     raise EnvError(
@@ -152,10 +184,10 @@ def load_editor(name: str) -> ImageEditor:
     return editor
 
 
-@lru_cache(maxsize=1)
-def load_default_guard() -> Guard:
-    """``GeometryGuard()``, once a process."""
+@lru_cache(maxsize=4)
+def load_default_guard(protect: tuple[int | str, ...] = ()) -> Guard:
+    """``GeometryGuard(protect=protect)``, once a process."""
     from spie_robo.guard import GeometryGuard
 
-    guard: Guard = GeometryGuard()
+    guard: Guard = GeometryGuard(protect=protect)
     return guard

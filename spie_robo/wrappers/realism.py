@@ -108,8 +108,9 @@ class RealismWrapper(
             EnvError: If the env has no images, lacks a named camera, or its images are too small.
             ConfigError: If a setting is out of its range.
         """
+        made = resolve_editor(editor)
         guarded = GuardedEditor(
-            resolve_editor(editor), resolve_guard(guard), references, instruction, retries, on_error
+            made, resolve_guard(guard, made), references, instruction, retries, on_error
         )
         source = GeometrySource(geometry)
         gym.utils.RecordConstructorArgs.__init__(

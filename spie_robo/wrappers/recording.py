@@ -163,17 +163,22 @@ class Recording:
             self._writer.close()
 
     def _describe(self) -> None:
+        from spie_robo.data.maker import Maker
         from spie_robo.data.record import with_env
 
         metadata = with_env(self._writer.metadata, self._env)
-        editor_id = self._guarded.editor.id
-        if metadata.editor_id not in ("", editor_id):
+        maker = Maker.of(self._guarded.editor, self._guarded.guard)
+        if metadata.editor_id not in ("", maker.editor):
             raise StoreError(
                 f"{self._writer.path} was recorded with the editor {metadata.editor_id!r}, this "
-                f"is {editor_id!r}. Record each editor into a store of its own."
+                f"is {maker.editor!r}. Record each editor into a store of its own."
             )
-        instruction = self._guarded.instruction or metadata.instruction
-        self._writer.metadata = replace(metadata, editor_id=editor_id, instruction=instruction)
+        self._writer.metadata = replace(
+            metadata,
+            editor_id=maker.editor,
+            instruction=self._guarded.instruction or metadata.instruction or maker.instruction,
+            provenance={**metadata.provenance, **maker.provenance},
+        )
 
 
 def open_recorders(

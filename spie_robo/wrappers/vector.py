@@ -100,8 +100,9 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
                 "geometry: a function cannot reach the envs of a vector env. Wrap each of them: "
                 "spie_robo.wrappers.GeometryInfo(env, function)."
             )
+        made = resolve_editor(editor)
         guarded = GuardedEditor(
-            resolve_editor(editor), resolve_guard(guard), references, instruction, retries, on_error
+            made, resolve_guard(guard, made), references, instruction, retries, on_error
         )
         found = find_cameras(env.single_observation_space, cameras)
         self._moments = MomentEditor(found, guarded, GeometrySource(geometry))

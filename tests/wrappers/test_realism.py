@@ -200,10 +200,11 @@ def test_wrapping_loads_no_editor(toys):
 
 
 def test_the_default_guard_is_loaded_with_the_first_frame(toys, monkeypatch):
-    made = []
+    made, protected = [], []
 
-    def make_guard():
+    def make_guard(protect):
         made.append(toys.FakeGuard())
+        protected.append(protect)
         return made[-1]
 
     monkeypatch.setitem(vars(spie_robo.guard), "GeometryGuard", make_guard)
@@ -214,6 +215,10 @@ def test_the_default_guard_is_loaded_with_the_first_frame(toys, monkeypatch):
         for env in envs:
             assert env.reset(seed=0)[1]["realism"]["camera"].verdict.accepted
         assert len(made) == 1 and len(made[0].frames) == 2
+        careful = toys.NegativeEditor()
+        careful.protect = ("cube",)
+        RealismWrapper(toys.PlainImageEnv(), careful).reset(seed=0)
+        assert protected == [(), ("cube",)]  # it measures what the editor protects
     finally:
         load_default_guard.cache_clear()
 

@@ -216,3 +216,22 @@ def test_a_vector_env_records_what_the_single_wrapper_would(toys, kind, mode):
         assert seed == expected_seed and arrays.keys() == expected_arrays.keys()
         for key, array in arrays.items():
             np.testing.assert_array_equal(array, expected_arrays[key], err_msg=key)
+
+
+def test_the_store_says_what_made_its_edits(toys, tmp_path):
+    editor = toys.NegativeEditor()
+    editor.instruction = "the negative"
+    editor.description = {"settings": {"steps": 3}, "protect": ["cube"]}
+    guard = toys.FakeGuard(lambda frame, edit: True)
+    guard.description = {"limits": {"inserted_px": 5.0}}
+    env = RealismWrapper(
+        gym.make("test/DictImage-v0"), editor, guard=guard, record=tmp_path / "s.zarr"
+    )
+    run_episodes(env, 0)
+    env.close()
+    metadata = EpisodeStore.open(tmp_path / "s.zarr").metadata
+    assert metadata.instruction == "the negative"
+    assert metadata.provenance["denoising_steps"] == 3
+    assert metadata.provenance["protected"] == ["cube"]
+    assert metadata.provenance["guard"] == "FakeGuard"
+    assert metadata.provenance["guard_limits"] == {"inserted_px": 5.0}
