@@ -3,7 +3,7 @@
     python examples/train_on_lab_photos.py my_lab_photos/ --out lab
 
 The same on the command line: spie-robo train --references my_lab_photos/ --frames lab/sim.zarr
---out lab/editor. Ten epochs take some minutes on two cores.
+--out lab/editor. Ten epochs take about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def main(
     out: Path = Path("lab"),
     env_id: str = "SpieRobo/Push-v0",
     epochs: int = 10,
-    inputs: int = 16,
-    edits: int = 6,
+    inputs: int = 8,
+    edits: int = 2,
     episodes: int = 4,
 ) -> None:
     """Train an adapter on photos of a lab.
@@ -41,7 +41,7 @@ def main(
         env_id: The environment whose frames are to be edited.
         epochs: Times that edits are made, scored and learned from.
         inputs: Frames edited in each epoch.
-        edits: Edits of each frame, ranked against each other.
+        edits: Edits of each frame, each from its own noise.
         episodes: Episodes recorded for frames to train on.
     """
     # Frames of the simulator, with the depth and segmentation that edits are scored against.

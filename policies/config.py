@@ -123,6 +123,8 @@ class PolicyEvaluateConfig:
     """Steps of an episode at most; unset: the environment's limit."""
     image_size: OptionalCount = None
     """Side of the camera images in pixels; unset: the environment's."""
+    other_env: bool = False
+    """Let it act in another environment than its own."""
     edit: EditConfig = field(default_factory=_raw)
     """How frames are edited before the policy sees them; without an editor they stay raw."""
 

@@ -86,6 +86,7 @@ def evaluate_policy(
     seed: int = 0,
     *,
     max_steps: int | None = None,
+    other_env: bool = False,
     on_episode: Callable[[EpisodeOutcome], None] | None = None,
     progress: bool = True,
 ) -> EvaluationResult:
@@ -100,6 +101,7 @@ def evaluate_policy(
         episodes: Episodes to run, 1 or more.
         seed: Of the first episode.
         max_steps: Cut episodes at this length; None leaves it to the environment.
+        other_env: Let a learned policy act in an environment of another id than its own.
         on_episode: Called after each episode.
         progress: Show a progress bar.
 
@@ -114,7 +116,7 @@ def evaluate_policy(
             f"episodes={episodes}, max_steps={max_steps}, seed={seed}."
         )
     if isinstance(policy, ActingPolicy):
-        policy.check_env(env)
+        policy.check_env(env, other_env=other_env)
     outcomes: list[EpisodeOutcome] = []
     with tqdm(total=episodes, desc="evaluate", unit="episode", disable=not progress) as bar:
         for i in range(episodes):

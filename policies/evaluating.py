@@ -35,6 +35,7 @@ def run_policy_evaluation(
             config.episodes,
             config.edit.seed,
             max_steps=config.max_steps,
+            other_env=config.other_env,
             progress=progress,
         )
     finally:

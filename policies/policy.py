@@ -79,12 +79,23 @@ class ActingPolicy:
             self._queue.extend(self._predict())
         return self._queue.popleft()
 
-    def check_env(self, env: gym.Env[Any, Any]) -> None:
-        """Raise if the policy cannot act in ``env``.
+    def check_env(self, env: gym.Env[Any, Any], *, other_env: bool = False) -> None:
+        """Raise if the policy does not belong to ``env``.
+
+        Args:
+            env: Where it is to act.
+            other_env: Accept an environment of another id, as one with another look has.
 
         Raises:
-            EnvError: If actions have another size than the policy's.
+            EnvError: If actions have another size than the policy's, or, unless ``other_env``, it
+                learnt from episodes of an environment of another id.
         """
+        env_id, own = env.spec.id if env.spec is not None else "", self.spec.env_id
+        if own and env_id and own != env_id and not other_env:
+            raise EnvError(
+                f"{self._name} is a policy of another environment: it learnt in {own}, this is "
+                f"{env_id}. Choose {own}, or let it act here all the same with --other-env."
+            )
         shape = env.action_space.shape
         if shape is None or int(np.prod(shape)) != self.spec.action_dim:
             raise EnvError(

@@ -47,6 +47,8 @@ class EditConfig:
     """Seed of the first episode and its edits; later episodes add one."""
     steps: OptionalCount = None
     """Denoising steps; unset: the editor's."""
+    frames_per_pass: OptionalCount = None
+    """Frames in one pass of the network; unset: the editor's."""
     guard: bool = True
     """Judge each edit; --no-guard accepts all."""
     retries: Count = 1
@@ -59,8 +61,9 @@ class EditConfig:
         require_here(self)
         _at_least("seed", self.seed, 0)
         _at_least("retries", self.retries, 0)
-        if self.steps is not None:
-            _at_least("steps", self.steps, 1)
+        for name in ("steps", "frames_per_pass"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
         if self.editor is not None:
             _not_empty("editor", self.editor)
 
@@ -110,6 +113,8 @@ class RecordConfig:
     """Steps of an episode at most; unset: the environment's limit."""
     image_size: OptionalCount = None
     """Side of the camera images in pixels; unset: the environment's."""
+    other_env: bool = False
+    """Let a learned policy act in another environment than its own."""
     zarr_format: Literal[2, 3] = 3
     """2 opens with Diffusion Policy's original ReplayBuffer."""
     edit: EditConfig = field(default_factory=_raw)
@@ -144,7 +149,7 @@ class ConvertConfig:
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
     batch_size: Count = 8
-    """Frames edited at once; the result stays."""
+    """Frames in one call of the editor; the result stays."""
     fps: OptionalCount = None
     """Steps a second, for lerobot."""
     engine: Literal["local", "ray"] = "local"

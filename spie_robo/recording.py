@@ -90,7 +90,11 @@ def load_edit_setup(config: EditConfig) -> EditSetup:
     if config.references is not None:
         load_references(config.references)  # a folder without photos is refused before any work
     editor = Editor.from_pretrained(
-        config.editor, base=config.base, steps=config.steps, protect=config.protect
+        config.editor,
+        base=config.base,
+        steps=config.steps,
+        batch_size=config.frames_per_pass,
+        protect=config.protect,
     )
     guard = GeometryGuard(protect=config.protect) if config.guard else None
     return EditSetup(editor, guard, config)
@@ -132,8 +136,13 @@ def make_env(env_id: str, setup: EditSetup, image_size: int | None = None) -> gy
     )
 
 
-def make_policy(name: str, env: gym.Env[Any, Any]) -> PolicyLike:
+def make_policy(name: str, env: gym.Env[Any, Any], *, other_env: bool = False) -> PolicyLike:
     """The policy that ``--policy`` names.
+
+    Args:
+        name: ``expert``, ``random``, or the folder of a learned policy.
+        env: Where it is to act.
+        other_env: Let a learned policy act in an environment of another id than its own.
 
     Raises:
         EnvError: If the environment has no scripted expert, or the policy is of another one.
@@ -146,7 +155,7 @@ def make_policy(name: str, env: gym.Env[Any, Any]) -> PolicyLike:
         from spie_robo.policies.policy import load_policy
 
         learned = load_policy(name)
-        learned.check_env(env)
+        learned.check_env(env, other_env=other_env)
         return learned
     from spie_robo.envs.experts import make_expert
 
@@ -182,7 +191,7 @@ def record(config: RecordConfig, *, progress: bool = True) -> RecordSummary:
     setup = load_edit_setup(config.edit)
     env = make_env(config.env, setup, config.image_size)
     try:
-        policy = make_policy(config.policy, env)
+        policy = make_policy(config.policy, env, other_env=config.other_env)
         provenance = {**setup.metadata.provenance, "policy": config.policy}
         metadata = dataclasses.replace(setup.metadata, provenance=provenance)
         with new_store(config.out, metadata, config.zarr_format) as writer:

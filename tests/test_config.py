@@ -68,6 +68,13 @@ def test_names_what_is_wrong_in_a_file(tmp_path: Path, text: str, message: str) 
     assert str(file) in str(caught.value) and message in str(caught.value)
 
 
+@pytest.mark.parametrize(("settings", "name"), [(ConvertConfig, "convert"), (DemoConfig, "demo")])
+def test_shipped_files_say_the_defaults(settings: type, name: str) -> None:
+    said = read_values(settings, CONFIGS / f"{name}.yaml")
+    places = {"source": Path("a"), "out": Path("b")} if name == "convert" else {"out": Path("b")}
+    assert settings(**places, **said) == settings(**places)
+
+
 def test_missing_settings_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'episodes', 'out'"):
         load_config(RecordConfig, write(tmp_path / "c.yaml", "env: A-v0"))
@@ -93,6 +100,7 @@ def test_missing_settings_and_files_are_named(tmp_path: Path) -> None:
         ),
         (DemoConfig, {"out": Path("o"), "max_steps": 0}, "max_steps: expected 1"),
         (EditConfig, {"steps": 0}, "steps: expected 1"),
+        (EditConfig, {"frames_per_pass": 0}, "frames_per_pass: expected 1"),
         (EditConfig, {"retries": -1}, "retries: expected 0"),
         (EditConfig, {"editor": ""}, "editor: expected a name"),
         (ReportConfig, {"store": Path("s"), "out": Path("o"), "frames": 1}, "frames: expected 2"),

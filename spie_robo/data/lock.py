@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
@@ -56,7 +56,7 @@ class StoreLock:
             self._lock.release()
 
     def _sign(self) -> None:
-        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
         try:
             self._holder.write_text(json.dumps(holder), encoding="utf-8")

@@ -19,7 +19,7 @@ from spie_robo.doctor.self_test import SelfTest
 Status = Literal["ok", "warn", "fail"]
 
 DISTRIBUTION = "spie-robo"
-PYTHONS = ((3, 10), (3, 11))
+PYTHONS = ((3, 11),)
 OPENCV_WHEELS = (
     "opencv-python",
     "opencv-python-headless",
@@ -62,7 +62,7 @@ def check_python(version: tuple[int, int], system: str) -> CheckResult:
     detail = f"{version[0]}.{version[1]} on {system}"
     if version in PYTHONS:
         return CheckResult("python", "ok", detail)
-    way_out = "Make an environment with Python 3.11: PyBullet has Linux wheels for 3.10 and 3.11."
+    way_out = "Make an environment with Python 3.11: PyBullet has no Linux wheels for later ones."
     return CheckResult("python", "fail", detail, way_out)
 
 
@@ -74,7 +74,7 @@ def check_pybullet(version: str | None, tags: Iterable[str]) -> CheckResult:
         tags: The wheel's tags; a wheel that was built on this machine has no manylinux tag.
     """
     if version is None:
-        way_out = "pip install pybullet (Python 3.10 or 3.11; elsewhere it needs a compiler)"
+        way_out = "pip install pybullet (Python 3.11; later ones need a compiler)"
         return CheckResult("pybullet", "fail", "not installed", way_out)
     published = any("manylinux" in tag or "macosx" in tag or "win" in tag for tag in tags)
     return CheckResult(

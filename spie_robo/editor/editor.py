@@ -84,6 +84,7 @@ class Editor:
         base: str | None = None,
         settings: EditorSettings | None = None,
         steps: int | None = None,
+        batch_size: int | None = None,
         protect: Sequence[int | str] = (),
     ) -> Editor:
         """Load an editor.
@@ -96,6 +97,7 @@ class Editor:
             base: For an adapter: the base to use instead of the one that it names.
             settings: Instead of the editor's own.
             steps: Number of denoising steps, instead of the settings'.
+            batch_size: Frames per forward pass, instead of the settings'.
             protect: Instance ids or object names whose chroma edits must keep.
 
         Raises:
@@ -105,8 +107,11 @@ class Editor:
         name, digest = _split_id(str(name))
         loaded = load_editor(name, base=base, dtype=dtype)
         chosen = settings or loaded.settings
-        if steps is not None:
-            chosen = replace(chosen, steps=steps)
+        chosen = replace(
+            chosen,
+            steps=chosen.steps if steps is None else steps,
+            batch_size=chosen.batch_size if batch_size is None else batch_size,
+        )
         loaded.pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         editor = cls(loaded.pipeline, name, chosen, loaded.references, protect)
         if digest and not editor.weights_hash.startswith(digest):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, final
 
 import numpy as np
@@ -272,6 +272,6 @@ def _provenance(store: EpisodeStore, address: str) -> tuple[Provenance, ...]:
         ),
         ("Store", f"{address} (zarr format {store.zarr_format})"),
         ("Content fingerprint", store.fingerprint()),
-        ("Report written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        ("Report written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
     return tuple(Provenance(name, value) for name, value in facts if value)

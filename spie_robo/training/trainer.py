@@ -178,16 +178,18 @@ class Trainer:
         with self._accelerator.autocast():
             prepared = self._objective.prepare(self.policy, epoch)
         row: Row = {}
-        skipped = True
-        for _ in range(self.config.optimizer.updates):
+        updates, skipped = self.config.optimizer.updates, 0
+        for _ in range(updates):
             row = self.accumulate(epoch, prepared)
             norm = self._clip()
             row["gradient_norm"] = float(norm)
             if torch.isfinite(norm):
                 self._optimizer.step()
-                skipped = False
+            else:
+                skipped += 1
         self._optimizer.zero_grad(set_to_none=True)
-        return row, skipped
+        row["skipped_updates"] = float(skipped)
+        return row, skipped == updates
 
     def accumulate(self, epoch: Epoch, prepared: object) -> Row:
         """Leave the gradient of the whole objective, over all processes, in the parameters."""

@@ -137,6 +137,7 @@ def saved(pipeline, folder):
 
 def test_from_pretrained_folder(tiny_pipeline, tmp_path):
     folder = saved(tiny_pipeline, tmp_path / "model")
+    assert Editor.from_pretrained(folder, device="cpu", batch_size=2).settings.batch_size == 2
     editor = Editor.from_pretrained(folder, device="cpu", steps=3)
     assert editor.settings == replace(SETTINGS, steps=3)
     assert len(editor.references.stored) == 2

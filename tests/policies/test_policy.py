@@ -220,7 +220,7 @@ def test_behaviour_cloning_solves_what_it_was_shown(
 
     store, out, file = tmp_path / "demo.zarr", tmp_path / "policy", tmp_path / "result.json"
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "make_policy", lambda *_: ColumnExpert())
+        patch.setattr(recording, "make_policy", lambda *_, **__: ColumnExpert())
         record(RecordConfig(ENV_ID, 15, store), progress=False)
     line = f"policy train {store} --out {out} --camera front --steps 200 --action-steps 1"
     line += " --shift 0 --batch-size 32 --image-size 20 --learning-rate 3e-3 --threads 1"
@@ -240,6 +240,20 @@ def test_behaviour_cloning_solves_what_it_was_shown(
     policy.reset(seed=0)
     seen = {"front": rows["front_rgb"][0], "state": rows["state"][0]}
     np.testing.assert_array_equal(policy.act(seen), rows["action"][0])
+
+
+def test_a_policy_of_another_task_is_told_although_its_spaces_are_the_same() -> None:
+    env = gym.make(ENV_ID)
+    acting(env_id=ENV_ID).check_env(env)
+    acting().check_env(env)  # of a store that names no environment
+    other = acting(env_id="SpieRobo/Reach-v0")
+    with pytest.raises(EnvError, match=f"learnt in SpieRobo/Reach-v0, this is {ENV_ID}"):
+        other.check_env(env)
+    with pytest.raises(EnvError, match="--other-env"):
+        evaluate_policy(other, env, 1, progress=False)
+    result = evaluate_policy(other, env, 1, max_steps=1, other_env=True, progress=False)
+    assert len(result.episodes) == 1
+    env.close()
 
 
 def test_commands_name_mistakes_in_one_line(
