@@ -48,9 +48,9 @@ class EditConfig:
     steps: OptionalCount = None
     """Denoising steps; unset: the editor's."""
     frames_per_pass: OptionalCount = None
-    """Frames in one pass of the network; unset: the editor's."""
+    """Frames a pass; unset: the editor's."""
     guard: bool = True
-    """Judge each edit; --no-guard accepts all."""
+    """Judge the edits, or accept all."""
     retries: Count = 1
     """Further seeds to try after a rejection."""
     protect: Names = ()
