@@ -42,7 +42,7 @@ class EditConfig:
     references: OptionalPath = None
     """Reference photos: a folder or a file; unset: the editor's own."""
     instruction: OptionalText = None
-    """Text for the editor; unset: the editor's own."""
+    """Text for the editor; unset: its own."""
     seed: Count = 0
     """Seed of the first episode and its edits; later episodes add one."""
     steps: OptionalCount = None
