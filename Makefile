@@ -1,4 +1,4 @@
-# demo, test, lint, bench: each makes $(VENV) first if it is missing or older than the sources.
+# demo, test, lint, bench, bench-all: each makes $(VENV) first if it is missing or older than the sources.
 # The package is installed into it as a user would install it (a wheel, not the working folder).
 
 VENV ?= .venv
@@ -16,7 +16,7 @@ PACKAGE := $(VENV)/.package-installed
 SOURCES := $(shell find spie_robo envs policies -type f ! -path '*/__pycache__/*' 2>/dev/null)
 CHECKED := spie_robo envs policies tests examples benchmarks
 
-.PHONY: install demo test lint format bench clean
+.PHONY: install demo test lint format bench bench-all clean
 
 install: $(PACKAGE)
 
@@ -52,11 +52,17 @@ format:
 	$(BIN)/ruff check --fix $(wildcard $(CHECKED))
 	$(BIN)/ruff format $(wildcard $(CHECKED))
 
-# Every script of benchmarks/ that can be run; each prints the figures of docs/benchmarks.md.
+# Tables and plot of the robustness benchmark, from the cells of runs/ or else of benchmarks/results/.
 bench: $(PACKAGE)
-	@for script in $$(grep -l __main__ benchmarks/*.py); do \
-		echo "== $$script"; $(BIN)/python $$script || exit 1; \
-	done
+	$(BIN)/python benchmarks/robustness.py --table
+	$(BIN)/python benchmarks/robustness.py --table --color 0.3 --out runs/robustness_color
+
+# Every script of benchmarks/ with its own defaults, which takes days; docs/benchmarks.md has the commands
+# that its figures come from. Goes on after one that fails, for instance for want of rendered pairs.
+bench-all: $(PACKAGE)
+	@failed=""; for script in $$(grep -l __main__ benchmarks/*.py); do \
+		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache $(PACKAGE) $(DEPENDENCIES)

@@ -6,6 +6,7 @@ lab that no training saw. Five twin photos of it are what histogram matching and
 
     python benchmarks/robustness.py --tasks Reach --steps 600 --seeds 0 1 2
     python benchmarks/robustness.py --table       # only read what is there, draw table and plot
+    python benchmarks/robustness.py --color 0.3 --out runs/robustness_color ...   # another table
 
 Every cell is one JSON file in ``runs/robustness``: started again, finished ones are kept; several
 processes can share the work by seeds (``--seeds 0``, ``--seeds 1``).
@@ -26,7 +27,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from harness import ROOT, report
+from harness import RESULTS, ROOT, report
 from PIL import Image
 from robustness_table import draw, robustness_table
 
@@ -295,9 +296,19 @@ def main() -> None:
                 evaluate(study, column, seed, options.rows)
     if options.data_only:
         return
+    name = "robustness_color" if options.color else "robustness"
     cells = [json.loads(path.read_text()) for path in sorted(options.out.glob("*/cells/*.json"))]
-    draw(cells, COLUMNS, ROWS, ROOT / "docs" / "images" / "robustness.png")
-    report("robustness", 0, {"cells": cells}, robustness_table(cells, COLUMNS, ROWS))
+    kept = not cells  # a clean checkout has only these
+    if kept:
+        cells = json.loads((RESULTS / f"{name}.json").read_text())["results"]["cells"]
+    rows = [row for row in ROWS if any(cell["row"] == row for cell in cells)]
+    if not options.color:
+        draw(cells, COLUMNS, rows, ROOT / "docs" / "images" / "robustness.png")
+    table = robustness_table(cells, COLUMNS, rows)
+    if kept:
+        print(table)
+    else:
+        report(name, 0, {"cells": cells}, table)
 
 
 if __name__ == "__main__":
