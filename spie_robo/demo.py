@@ -1,4 +1,4 @@
-"""``spie-robo demo``: one edited, guarded, recorded episode and its report, in one folder."""
+"""``spie-robo demo``: edited, guarded, recorded episodes and their report, in one folder."""
 
 from __future__ import annotations
 

@@ -243,11 +243,10 @@ def _open_output(
         provenance = kept | maker.provenance | {KEY: torch_threads()}
     else:
         provenance.pop(KEY, None)
-    if "source" in store.metadata.provenance:
-        provenance["geometry"] = {
-            camera: geometry_origin(store.metadata, store.keys, camera)
-            for camera in fields.cameras_of(store.keys)
-        }
+    provenance["geometry"] = {
+        camera: geometry_origin(store.metadata, store.keys, camera)
+        for camera in fields.cameras_of(store.keys)
+    }
     metadata = replace(store.metadata, provenance=provenance)
     if maker is not None:
         instruction = options.instruction or maker.instruction
