@@ -218,6 +218,8 @@ class TrainConfig:
         cameras: Cameras of the store; none: all.
         save_references: Let the photos travel with the adapter, as latents that can be decoded.
         use_references: Show the photos to the editor; False trains without a visual prompt.
+        photo_crops: Random crops of each photo, some mirrored, that epochs show beside the whole
+            photo, so that where something stands in the photos says nothing about the frames.
         preview: Further frames, never trained on, that are edited and scored after each epoch.
         checkpoint_every: Epochs between checkpoints.
         precision: ``"no"`` or ``"bf16"`` (autocast).
@@ -242,6 +244,7 @@ class TrainConfig:
     cameras: tuple[str, ...] = ()
     save_references: bool = True
     use_references: bool = True
+    photo_crops: int = 7
     checkpoint_every: int = 1
     precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
@@ -260,7 +263,7 @@ class TrainConfig:
                 f"objective: expected 'spie', 'nft' or 'draft', got {self.objective!r}."
             )
         for name, least in (("epochs", 1), ("frames", 1), ("preview", 1),
-                            ("checkpoint_every", 1), ("seed", 0)):  # fmt: skip
+                            ("checkpoint_every", 1), ("seed", 0), ("photo_crops", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
         if self.objective == "draft" and self.rollout.exploration > 0:
@@ -297,6 +300,7 @@ def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
         return TrainConfig()
     return TrainConfig(
         objective=objective,
+        photo_crops=0,
         rollout=RolloutConfig(inputs=16, edits=6),
         feedback=FeedbackConfig(structural_weight=0.5),
         optimizer=OptimizerConfig(learning_rate=1e-3, updates=1),

@@ -30,6 +30,11 @@ from spie_robo.types import RGB, Frame
 
 logger = logging.getLogger(__name__)
 
+_CROPS = 0xC
+"""Keeps the random numbers of crops apart from those of epochs."""
+_LEAST_SIDE = 0.4
+"""Of a photo's, for a crop."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,7 @@ class TrainingData:
         input_latents: (F, C, h, w), unscaled latents of the frames.
         style_latents: (P, C, h, w), of the photos; None to train without a visual prompt.
         instruction: What the edits are told.
+        crop_latents: (P, V, C, h, w), of V random crops of each photo; None if there are none.
     """
 
     frames: tuple[Frame, ...]
@@ -53,6 +59,7 @@ class TrainingData:
     input_latents: Tensor
     style_latents: Tensor | None
     instruction: str
+    crop_latents: Tensor | None = None
 
     def subset(self, frames: slice) -> TrainingData:
         """The same photos with some of the frames."""
@@ -100,6 +107,8 @@ def gather_data(
     resolution: int,
     instruction: str,
     use_references: bool = True,
+    photo_crops: int = 0,
+    seed: int = 0,
 ) -> TrainingData:
     """Bring frames and photos to the working size, find regions, and encode everything once.
 
@@ -128,6 +137,11 @@ def gather_data(
         encode_image(vae, to_tensor(frame.rgb)[None].to(vae.device, vae.dtype)) for frame in usable
     ]
     style = PhotoReferences(tuple(photos)).latents(vae, *size) if use_references else None
+    crops = None
+    if use_references and photo_crops:
+        rng = np.random.default_rng([seed, _CROPS])
+        shown = tuple(random_crop(photo, rng) for photo in photos for _ in range(photo_crops))
+        crops = PhotoReferences(shown).latents(vae, *size).unflatten(0, (-1, photo_crops))
     return TrainingData(
         tuple(usable),
         tuple(regions),
@@ -136,6 +150,7 @@ def gather_data(
         torch.cat(latents),
         style,
         instruction,
+        crops,
     )
 
 
@@ -162,13 +177,14 @@ def epoch_inputs(
     rng = np.random.default_rng([seed, epoch])
     frames = _draw_evenly(len(data.frames), count, rng)
     photos = rng.integers(len(data.photos), size=count)
+    crops = data.crop_latents
+    views = rng.integers(-1, 0 if crops is None else crops.shape[1], size=count)
     mine = range(process, count, processes)
     chosen = torch.from_numpy(frames)[mine]
-    style = data.style_latents
     return EpochInputs(
         numbers=tuple(mine),
         input_latents=data.input_latents[chosen],
-        style_latents=None if style is None else style[torch.from_numpy(photos)[mine]],
+        style_latents=_shown(data, photos[mine], views[mine]),
         instructions=(data.instruction,) * len(mine),
         judged=tuple(
             FeedbackInput(
@@ -180,6 +196,37 @@ def epoch_inputs(
             for i in mine
         ),
     )
+
+
+def random_crop(photo: RGB, rng: np.random.Generator) -> RGB:
+    """A random part of a photo, mirrored half of the time; see ``TrainConfig.photo_crops``.
+
+    Args:
+        photo: uint8, (H, W, 3).
+        rng: Decides on size (``_LEAST_SIDE`` of each side or more), place and mirroring.
+    """
+    height, width = (round(side * rng.uniform(_LEAST_SIDE, 1)) for side in photo.shape[:2])
+    top = rng.integers(photo.shape[0] - height + 1)
+    left = rng.integers(photo.shape[1] - width + 1)
+    part = photo[top : top + height, left : left + width]
+    return np.ascontiguousarray(part[:, ::-1] if rng.integers(2) else part)
+
+
+def _shown(
+    data: TrainingData, photos: NDArray[np.int64], views: NDArray[np.int64]
+) -> Tensor | None:
+    """The style latents of some photos: of crop ``views``, or of the whole photo where that is -1.
+
+    Returns:
+        (n, C, h, w), or None without a visual prompt.
+    """
+    if data.style_latents is None:
+        return None
+    shown = data.style_latents[torch.from_numpy(photos)]
+    for i in np.flatnonzero(views >= 0):
+        assert data.crop_latents is not None
+        shown[i] = data.crop_latents[photos[i], views[i]]
+    return shown
 
 
 def _draw_evenly(population: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -165,6 +165,8 @@ def prepare(
         resolution=settings.resolution,
         instruction=settings.instruction,
         use_references=config.use_references,
+        photo_crops=config.photo_crops,
+        seed=config.seed,
     )
     if len(data.frames) < 2:
         raise StoreError(

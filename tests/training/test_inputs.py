@@ -11,7 +11,7 @@ from spie_robo.editor.latents import encode_image
 from spie_robo.editor.references import to_tensor
 from spie_robo.errors import ConfigError, FrameError
 from spie_robo.feedback.config import FeedbackConfig
-from spie_robo.training.inputs import epoch_inputs, gather_data
+from spie_robo.training.inputs import epoch_inputs, gather_data, random_crop
 
 
 def gather(tiny, pipeline, frames, *, feedback=None, resolution=16, **changes):
@@ -38,6 +38,39 @@ def test_latents_are_those_of_the_frames(tiny, tiny_pipeline):
         expected = encode_image(tiny_pipeline.vae, to_tensor(data.frames[2].rgb)[None])
     torch.testing.assert_close(data.input_latents[2:], expected)
     assert gather(tiny, tiny_pipeline, tiny.frames(3), use_references=False).style_latents is None
+
+
+def test_epochs_show_crops_of_the_photos_beside_the_whole_ones(tiny, tiny_pipeline):
+    data = gather(tiny, tiny_pipeline, tiny.frames(3), photo_crops=2)
+    again, other = (
+        gather(tiny, tiny_pipeline, tiny.frames(3), photo_crops=2, seed=seed) for seed in (0, 1)
+    )
+    assert data.crop_latents.shape == (2, 2, 4, 4, 4)
+    assert torch.equal(data.crop_latents, again.crop_latents)
+    assert not torch.equal(data.crop_latents, other.crop_latents)
+    inputs = epoch_inputs(data, 40, seed=0, epoch=0)
+    shown = {style.numpy().tobytes() for style in inputs.style_latents}
+    known = [*data.style_latents, *data.crop_latents.flatten(0, 1)]
+    assert shown == {style.numpy().tobytes() for style in known}
+    for style, judged in zip(inputs.style_latents, inputs.judged, strict=True):
+        photo = next(i for i, photo in enumerate(data.photos) if photo is judged.photo)
+        own = [data.style_latents[photo], *data.crop_latents[photo]]
+        assert any(torch.equal(style, view) for view in own)  # of the photo that it is held to
+    assert gather(tiny, tiny_pipeline, tiny.frames(2)).crop_latents is None
+
+
+def test_a_crop_is_a_part_of_the_photo_and_half_of_them_are_mirrored():
+    photo = np.arange(40 * 60, dtype=np.int64).reshape(40, 60, 1).repeat(3, axis=2)
+    mirrored = 0
+    for seed in range(40):
+        crop = random_crop(photo, np.random.default_rng(seed))
+        assert 16 <= crop.shape[0] <= 40 and 24 <= crop.shape[1] <= 60
+        mirrored += bool(crop[0, 0, 0] > crop[0, -1, 0])
+        straight = crop[:, ::-1] if crop[0, 0, 0] > crop[0, -1, 0] else crop
+        top, left = divmod(int(straight[0, 0, 0]), 60)
+        expected = photo[top : top + crop.shape[0], left : left + crop.shape[1]]
+        assert np.array_equal(straight, expected)
+    assert 10 <= mirrored <= 30
 
 
 def test_frames_come_to_the_working_size_with_their_geometry(tiny, tiny_pipeline):

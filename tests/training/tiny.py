@@ -125,6 +125,7 @@ def settings(**changes: Any) -> TrainConfig:
     """A run of 4 inputs, 3 edits each, 3 steps; ``rollout__edits=2`` changes a nested setting."""
     config = TrainConfig(
         objective="spie",
+        photo_crops=2,
         frames=6,
         preview=2,
         rollout=RolloutConfig(
@@ -154,6 +155,8 @@ def data(pipeline: SpiePipeline, config: TrainConfig, count: int = 6) -> Trainin
         resolution=SIDE,
         instruction="a lab",
         use_references=config.use_references,
+        photo_crops=config.photo_crops,
+        seed=config.seed,
     )
 
 
