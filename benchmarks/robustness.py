@@ -53,11 +53,14 @@ from spie_robo.training.run import train
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers import RealismWrapper
 
-COLUMNS = (
-    "raw", "randomized", "matched", "edited", "post-trained", "mixed", "randomized-mixed", "twin",
-)  # fmt: skip
-MIXTURES = {"mixed": ("raw", "edited"), "randomized-mixed": ("randomized", "edited")}
+MIXTURES = {
+    "mixed": ("raw", "edited"),
+    "randomized-raw": ("randomized", "raw"),
+    "randomized-mixed": ("randomized", "edited"),
+    "randomized-post-trained": ("randomized", "post-trained"),
+}
 """Columns that learn from several stores, in equal shares."""
+COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", *MIXTURES, "twin")
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)
 PROXY_ROWS = (EDITED_SIM, POST_TRAINED_SIM)
@@ -296,19 +299,26 @@ def main() -> None:
                 evaluate(study, column, seed, options.rows)
     if options.data_only:
         return
-    name = "robustness_color" if options.color else "robustness"
-    cells = [json.loads(path.read_text()) for path in sorted(options.out.glob("*/cells/*.json"))]
-    kept = not cells  # a clean checkout has only these
-    if kept:
-        cells = json.loads((RESULTS / f"{name}.json").read_text())["results"]["cells"]
-    rows = [row for row in ROWS if any(cell["row"] == row for cell in cells)]
-    if not options.color:
-        draw(cells, COLUMNS, rows, ROOT / "docs" / "images" / "robustness.png")
-    table = robustness_table(cells, COLUMNS, rows)
-    if kept:
-        print(table)
-    else:
-        report(name, 0, {"cells": cells}, table)
+    tell(options.out, "robustness_color" if options.color else "robustness")
+
+
+def tell(out: Path, name: str) -> None:
+    """Print the table of a folder's cells, keep them, and draw the plot of all that are kept."""
+    cells = [json.loads(path.read_text()) for path in sorted(out.glob("*/cells/*.json"))]
+    kept = {one: RESULTS / f"{one}.json" for one in ("robustness", "robustness_color")}
+    if cells:
+        report(name, 0, {"cells": cells}, robustness_table(cells, COLUMNS, ROWS))
+    else:  # a clean checkout has only what was kept
+        cells = json.loads(kept[name].read_text())["results"]["cells"]
+        print(robustness_table(cells, COLUMNS, ROWS))
+    known = [json.loads(file.read_text())["results"]["cells"] for file in kept.values()
+             if file.exists()]  # fmt: skip
+    draw(
+        [cell for some in known for cell in some],
+        COLUMNS,
+        ROWS,
+        ROOT / "docs" / "images" / "robustness.png",
+    )
 
 
 if __name__ == "__main__":
