@@ -1,4 +1,4 @@
-"""What the editor costs beside its main job: frame sizes, flicker over time, protected colours.
+"""What the editor costs beside its main job: frame sizes, steadiness in time, protected colours.
 
 python benchmarks/editor_details.py
 """
@@ -17,8 +17,10 @@ from harness import report, spread
 import spie_robo.envs  # noqa: F401  # registers the tasks
 from spie_robo.editor import Editor
 from spie_robo.envs.experts import make_expert
+from spie_robo.envs.perturbations import PerturbationWrapper
 from spie_robo.evaluation.gradient import gradient_ratio
 from spie_robo.evaluation.temporal import flicker
+from spie_robo.evaluation.warping import warping_ratio
 from spie_robo.guard import GeometryGuard
 from spie_robo.types import Frame
 
@@ -26,13 +28,17 @@ SIZES = ((64, 64), (96, 128), (128, 128), (256, 256), (480, 640))
 TASK = "SpieRobo/Push-v0"
 
 
-def episode(seed: int, size: tuple[int, int], steps: int) -> list[Frame]:
-    """Front-camera frames of the Push expert."""
+def episode(
+    seed: int, size: tuple[int, int], steps: int, camera: str = "front", textured: bool = False
+) -> list[Frame]:
+    """One camera's frames of the Push expert, at a plain or a textured table."""
     env = gymnasium.make(TASK, height=size[0], width=size[1])
+    if textured:
+        env = PerturbationWrapper(env, "table-texture")
     observation, info = env.reset(seed=seed)
     expert, frames = make_expert(env), []
     for _ in range(steps):
-        frames.append(Frame(observation["front"], "front", info["geometry"]["front"]))
+        frames.append(Frame(observation[camera], camera, info["geometry"][camera]))
         observation, _, terminated, truncated, info = env.step(expert.act(observation))
         if terminated or truncated:
             break
@@ -80,6 +86,24 @@ def steadiness(editor: Editor, seed: int, steps: int) -> dict[str, float]:
     }
 
 
+def wrist_steadiness(editor: Editor, seed: int, steps: int) -> dict[str, dict[str, float]]:
+    """Warping error of the wrist camera's edits over that of its raw frames.
+
+    A plain table's raw error is 0 and counts as half a grey level.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for table in ("plain", "textured"):
+        frames = episode(seed, (128, 128), steps, "wrist", table == "textured")
+        seeds = {
+            "one seed an episode": [seed] * len(frames),
+            "a new seed every step": list(range(len(frames))),
+        }
+        for name, chosen in seeds.items():
+            edits = [edit.rgb for edit in editor.edit(frames, seeds=chosen)]
+            rows.setdefault(name, {})[table] = warping_ratio(edits, frames)
+    return rows
+
+
 def protection(editor: Editor, seed: int, count: int) -> dict[str, dict[str, float]]:
     """Chroma drift of the red cube, in CIELAB units, with and without ``protect``."""
     guard = GeometryGuard(protect=("cube",))
@@ -102,6 +126,7 @@ def main() -> None:
     results = {
         "sizes": sizes(editor, options.seed, options.frames),
         "flicker": steadiness(editor, options.seed, options.frames),
+        "warping": wrist_steadiness(editor, options.seed, options.frames),
         "chroma_drift": protection(editor, options.seed, options.frames),
     }
     lines = [
@@ -117,6 +142,9 @@ def main() -> None:
         )
     lines += ["", "| flicker in static pixels | grey levels a step |", "|---|---|"]
     lines += [f"| {name} | {value:.2f} |" for name, value in results["flicker"].items()]
+    lines += ["", "| wrist camera, warping ratio | plain table | textured table |", "|---|---|---|"]
+    for name, row in results["warping"].items():
+        lines.append(f"| {name} | {row['plain']:.1f} | {row['textured']:.2f} |")
     lines += ["", "| the cube's chroma drift | CIELAB, median [5 %, 95 %] |", "|---|---|"]
     for name, row in results["chroma_drift"].items():
         lines.append(f"| {name} | {row['median']:.1f} [{row['p5']:.1f}, {row['p95']:.1f}] |")

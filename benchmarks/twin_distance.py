@@ -24,15 +24,34 @@ from spie_robo.types import RGB
 COLUMNS = ("raw", "matched", "edited", "post-trained")
 
 
-def frames(store: Path, numbers: list[int]) -> list[RGB]:
-    """Frames of the front camera by their number over all episodes."""
-    array = EpisodeStore.open(store).array("front_rgb")
+def frames(store: Path, camera: str, numbers: list[int]) -> list[RGB]:
+    """Frames of a camera by their number over all episodes."""
+    array = EpisodeStore.open(store).array(f"{camera}_rgb")
     return [array.read(number, number + 1)[0] for number in numbers]
+
+
+def edited_share(store: Path, camera: str) -> float:
+    """Share of a camera's frames that are edits, which the guard accepted; NaN without editor."""
+    opened, key = EpisodeStore.open(store), f"realism_{camera}_edited"
+    return float(opened.array(key).read(0, opened.n_steps).mean()) if key in opened.keys else np.nan
 
 
 def psnr(one: RGB, other: RGB) -> float:
     error = np.square(one.astype(np.float64) - other.astype(np.float64)).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def distances(edits: list[RGB], targets: list[RGB], seed: int) -> dict[str, float]:
+    """How far edits are from the twin's frames of the same moments."""
+    values = [psnr(edit, target) for edit, target in zip(edits, targets, strict=True)]
+    early = PooledFeatures("stride8")
+    return {
+        "psnr": float(np.mean(values)),
+        "psnr_deviation": float(np.std(values)),
+        "color": float(np.abs(color_histogram(edits) - color_histogram(targets)).sum() / 2),
+        "kid": kernel_distance(edits, targets, seed=seed).mean,
+        "kid_stride8": kernel_distance(edits, targets, seed=seed, extractor=early).mean,
+    }
 
 
 def main() -> None:
@@ -46,28 +65,23 @@ def main() -> None:
     total = EpisodeStore.open(folder / "twin.zarr").n_steps
     rng = np.random.default_rng(options.seed)
     numbers = sorted(rng.choice(total, min(options.frames, total), replace=False).tolist())
-    targets = frames(folder / "twin.zarr", numbers)
     results: dict[str, dict[str, float]] = {}
     lines = [
-        "| frames | PSNR, dB | colour histogram | KID x 1000 | KID (stride 8) |",
-        "|---|---|---|---|---|",
+        "| camera | frames | edits | PSNR, dB | colour histogram | KID x 1000 | KID (stride 8) |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for column in COLUMNS:
-        edits = frames(folder / f"{column}.zarr", numbers)
-        values = [psnr(edit, target) for edit, target in zip(edits, targets, strict=True)]
-        hues = np.abs(color_histogram(edits) - color_histogram(targets)).sum() / 2
-        kid = kernel_distance(edits, targets, seed=options.seed).mean
-        early = kernel_distance(
-            edits, targets, seed=options.seed, extractor=PooledFeatures("stride8")
-        ).mean
-        results[column] = {
-            "psnr": float(np.mean(values)), "psnr_deviation": float(np.std(values)),
-            "color": float(hues), "kid": kid, "kid_stride8": early,
-        }  # fmt: skip
-        lines.append(
-            f"| {LABELS[column]} | {np.mean(values):.2f} ± {np.std(values):.2f} | {hues:.3f} "
-            f"| {1000 * kid:.0f} | {early:.0f} |"
-        )
+    for camera in ("front", "wrist"):
+        targets = frames(folder / "twin.zarr", camera, numbers)
+        for column in COLUMNS:
+            store = folder / f"{column}.zarr"
+            found = distances(frames(store, camera, numbers), targets, options.seed)
+            found["edited"] = edited_share(store, camera)
+            results[f"{camera} {column}"] = found
+            lines.append(
+                f"| {camera} | {LABELS[column]} | {found['edited']:.0%} "
+                f"| {found['psnr']:.2f} ± {found['psnr_deviation']:.2f} | {found['color']:.3f} "
+                f"| {1000 * found['kid']:.0f} | {found['kid_stride8']:.0f} |"
+            )
     report("twin_distance", options.seed, results, "\n".join(lines))
 
 

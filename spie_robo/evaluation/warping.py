@@ -129,7 +129,8 @@ def warping_ratio(edits: Sequence[RGB], frames: Sequence[Frame]) -> float:
     mean below half a grey level (0.5/255) counts as half a grey level: where the camera stands
     still or each surface has one colour, as in plainly rendered scenes, the raw error is almost 0,
     and the ratio is then the edits' change in half grey levels.
-    Blurred edits change little, so read it next to :func:`~.gradient.gradient_ratio`.
+    Blurred edits change little, so read it next to
+    :func:`spie_robo.evaluation.gradient.gradient_ratio`.
 
     Args:
         edits: uint8, (height, width, 3) each, in the order of ``frames``.
@@ -214,7 +215,8 @@ def _corners(
     """Rows and columns of the pixels around each place, and their weights; pixel 0 elsewhere."""
     place = np.where(where[..., None], moved, 0.0)
     low, high = np.floor(place).astype(np.intp), np.ceil(place).astype(np.intp)
-    across, down = (place - low)[..., 0], (place - low)[..., 1]
+    rest = np.subtract(place, low, dtype=np.float64)
+    across, down = rest[..., 0], rest[..., 1]
     indices = [(y[..., 1], x[..., 0]) for y in (low, high) for x in (low, high)]
     weights = [v * h for v in (1 - down, down) for h in (1 - across, across)]
     return indices, weights

@@ -148,7 +148,7 @@ def test_what_is_missing_is_said() -> None:
         warping_ratio(images, [frames[0], replace(frames[1], camera="front")])
     with pytest.raises(FrameError, match="depth and intrinsics and extrinsics unknown"):
         warping_ratio(images, [frames[0], replace(frames[1], geometry=None)])
-    with pytest.raises(FrameError, match="before.*extrinsics unknown"):
+    with pytest.raises(FrameError, match=r"before.*extrinsics unknown"):
         static_flow(replace(geometry(0), extrinsics=None), geometry(1))
     with pytest.raises(FrameError, match="like their depth"):
         warping_error(view(0)[:32], view(1), geometry(0), geometry(1))
