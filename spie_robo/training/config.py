@@ -219,7 +219,8 @@ class TrainConfig:
         save_references: Let the photos travel with the adapter, as latents that can be decoded.
         use_references: Show the photos to the editor; False trains without a visual prompt.
         photo_crops: Random crops of each photo, some mirrored, that epochs show beside the whole
-            photo, so that where something stands in the photos says nothing about the frames.
+            photo, so that where something stands in the photos says nothing about the frames. It
+            costs some of the look: use it where the guard rejects edits of a camera.
         preview: Further frames, never trained on, that are edited and scored after each epoch.
         checkpoint_every: Epochs between checkpoints.
         precision: ``"no"`` or ``"bf16"`` (autocast).
@@ -244,7 +245,7 @@ class TrainConfig:
     cameras: tuple[str, ...] = ()
     save_references: bool = True
     use_references: bool = True
-    photo_crops: int = 7
+    photo_crops: int = 0
     checkpoint_every: int = 1
     precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
@@ -300,7 +301,6 @@ def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
         return TrainConfig()
     return TrainConfig(
         objective=objective,
-        photo_crops=0,
         rollout=RolloutConfig(inputs=16, edits=6),
         feedback=FeedbackConfig(structural_weight=0.5),
         optimizer=OptimizerConfig(learning_rate=1e-3, updates=1),

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _CROPS = 0xC
 """Keeps the random numbers of crops apart from those of epochs."""
-_LEAST_SIDE = 0.7
+_LEAST_SIDE = 0.4
 """Of a photo's, for a crop."""
 
 

@@ -94,8 +94,8 @@ def told_acceptance(before: Mapping[str, float], after: Mapping[str, float]) -> 
         return line
     return (
         f"{line}. FEWER THAN BEFORE from camera {', '.join(fallen)}: rejected edits become raw "
-        "frames. Look at logs/preview.png; train fewer epochs, or on the cameras whose view the "
-        "photos have (cameras in the settings)"
+        "frames. Look at logs/preview.png; train with photo_crops: 7 in the settings, fewer "
+        "epochs, or only the cameras whose view the photos have (cameras)"
     )
 
 

@@ -64,7 +64,7 @@ def test_a_crop_is_a_part_of_the_photo_and_half_of_them_are_mirrored():
     mirrored = 0
     for seed in range(40):
         crop = random_crop(photo, np.random.default_rng(seed))
-        assert 28 <= crop.shape[0] <= 40 and 42 <= crop.shape[1] <= 60
+        assert 16 <= crop.shape[0] <= 40 and 24 <= crop.shape[1] <= 60
         mirrored += bool(crop[0, 0, 0] > crop[0, -1, 0])
         straight = crop[:, ::-1] if crop[0, 0, 0] > crop[0, -1, 0] else crop
         top, left = divmod(int(straight[0, 0, 0]), 60)
