@@ -167,8 +167,14 @@ def _command(words: list[str], ready: Path) -> int:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    status = cli.main(words)
-    ready.with_name("over").touch()
+    status: int | None = None
+    try:
+        status = cli.main(words)
+        ready.with_name("over").touch()
+    except KeyboardInterrupt:
+        if status is None:
+            raise
+        ready.with_name("over").touch()  # it came when the command had returned
     return status
 
 
