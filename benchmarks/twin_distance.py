@@ -77,8 +77,9 @@ def main() -> None:
             found = distances(frames(store, camera, numbers), targets, options.seed)
             found["edited"] = edited_share(store, camera)
             results[f"{camera} {column}"] = found
+            share = "" if np.isnan(found["edited"]) else f"{found['edited']:.0%}"
             lines.append(
-                f"| {camera} | {LABELS[column]} | {found['edited']:.0%} "
+                f"| {camera} | {LABELS[column]} | {share} "
                 f"| {found['psnr']:.2f} ± {found['psnr_deviation']:.2f} | {found['color']:.3f} "
                 f"| {1000 * found['kid']:.0f} | {found['kid_stride8']:.0f} |"
             )
