@@ -25,8 +25,9 @@ OptionalCount: TypeAlias = Annotated[int | None, conf.arg(metavar="N")]
 Count: TypeAlias = Annotated[int, conf.arg(metavar="N")]
 Names: TypeAlias = Annotated[tuple[str, ...], conf.arg(metavar="NAME ...")]
 DataFormat: TypeAlias = Literal[
-    "zarr", "diffusion-policy", "diffusion-policy-zip", "umi", "lerobot", "robomimic", "minari"
-]
+    "zarr", "diffusion-policy", "diffusion-policy-zip", "umi", "lerobot", "robomimic", "minari",
+    "minari-jpeg",
+]  # fmt: skip
 Store: TypeAlias = Annotated[Path, conf.arg(metavar="STORE"), conf.Positional]
 
 
@@ -145,7 +146,7 @@ class ConvertConfig:
     out: Annotated[Path, conf.arg(metavar="OUT"), conf.Positional]
     """What to write, s3:// too; what was cut off goes on."""
     to: Annotated[DataFormat, conf.arg(metavar="FORMAT")] = "zarr"
-    """zarr (our store), diffusion-policy[-zip], umi, lerobot, robomimic or minari."""
+    """zarr (our store), diffusion-policy[-zip], umi, lerobot, robomimic, minari[-jpeg]."""
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
     batch_size: Count = 8

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     import h5py
 
 NAME = "minari"
+JPEG_QUALITY = 75
+"""Pillow's default, which Minari leaves as it is."""
 
 _ENDS = ("terminations", "truncations")
 _TOP = {"action": "actions", "reward": "rewards", **{name: name for name in _ENDS}}
@@ -172,24 +174,31 @@ def open_episodes(path: Path) -> MinariSource:
     return MinariSource(path)
 
 
-def write(source: EpisodeSource, out: Path, fps: float | None = None) -> Written:
-    """Write episodes as a Minari data set; every array bit by bit, images unpacked.
+def write(
+    source: EpisodeSource, out: Path, fps: float | None = None, *, jpeg: bool = False
+) -> Written:
+    """Write episodes as a Minari data set; an episode is held in memory meanwhile.
 
-    An episode is held in memory while it is written.
+    Args:
+        source: Episodes to write.
+        out: A path where nothing is.
+        fps: Not needed.
+        jpeg: Write images of 32x32 pixels and more as JPEG, as Minari does it (Pillow's quality
+            75); else every array is kept bit by bit, images unpacked.
 
     Raises:
         MissingExtraError: If minari or h5py is not installed.
         OSError: If the disk refuses.
     """
     need("h5py"), need("minari")
-    from minari.dataset.minari_storage import MinariStorage
+    from minari.dataset.minari_storage import MinariStorage, is_image_space
 
     places = _places(source)
     record = SourceRecord.of(source.metadata)
     extras = record.extras if record is not None and record.format == NAME else {}
     (out / "data").mkdir(parents=True)
     storage = MinariStorage.new(
-        out / "data", *_spaces(places), data_format="hdf5", jpeg_encoding=False
+        out / "data", *_spaces(places), data_format="hdf5", jpeg_encoding=jpeg
     )
     storage.update_episodes(_buffers(source, places))
     file = out / "data" / "metadata.json"
@@ -201,7 +210,13 @@ def write(source: EpisodeSource, out: Path, fps: float | None = None) -> Written
         PASSENGER: {**pack(source), "arrays": [place.to_json() for place in places.values()]},
     }
     file.write_text(json.dumps(about))
-    return Written({}, {}, ("the last observation of each episode repeats the one before",))
+    encoded = [
+        key
+        for key, place in places.items()
+        if jpeg and place.name.startswith(_OBSERVATIONS) and is_image_space(_box(place))
+    ]
+    lossy = dict.fromkeys(encoded, f"JPEG, quality {JPEG_QUALITY}")
+    return Written(lossy, {}, ("the last observation of each episode repeats the one before",))
 
 
 def _buffers(source: EpisodeSource, places: Mapping[str, ForeignArray]) -> Iterator[Any]:

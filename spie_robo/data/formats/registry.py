@@ -114,6 +114,12 @@ def _replay_buffer(name: str, title: str) -> Format:
     )
 
 
+def _write_jpeg(source: EpisodeSource, out: Path, fps: float | None) -> Written:
+    from spie_robo.data.formats.minari import write
+
+    return write(source, out, fps, jpeg=True)
+
+
 def _module(name: str, title: str) -> Format:
     return Format(name, title, partial(_read_with, name), partial(_write_with, name))
 
@@ -127,6 +133,12 @@ FORMATS: dict[str, Format] = {
         _module("robomimic", "robomimic HDF5"),
         _module("lerobot", "LeRobot data set v3"),
         _module("minari", "Minari data set"),
+        Format(
+            "minari-jpeg",
+            "Minari data set, images as JPEG",
+            partial(_read_with, "minari"),
+            _write_jpeg,
+        ),
     )
 }
 """Every foreign format by name."""

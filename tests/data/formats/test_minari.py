@@ -152,3 +152,23 @@ def test_a_picture_that_claims_too_much_is_refused(tmp_path):
             group.create_dataset("top", data=data, dtype=h5py.vlen_dtype(np.uint8))
     with pytest.raises(StoreError, match="at most"):
         open_source(tmp_path / "x")
+
+
+def test_jpeg_is_written_as_minari_reads_it_and_its_error_is_told(store, tmp_path):
+    report = export_episodes(store, tmp_path / "m", "minari-jpeg", progress=False)
+    lossy = {loss.key for loss in report.losses}
+    assert lossy and all("JPEG, quality 75" in str(loss) for loss in report.losses)
+    assert all(key.endswith(("_rgb", "_raw")) for key in lossy)
+    plain = export_episodes(store, tmp_path / "plain", "minari", progress=False)
+    assert not plain.losses
+    with open_source(tmp_path / "m") as source:
+        rows, before = source.read_rows(0, 0, 2), store.read_rows(0, 0, 2)
+        for key, expected in before.items():
+            if key in lossy:
+                error = np.abs(rows[key].astype(int) - expected.astype(int)).mean()
+                assert 0 < error < 30
+            else:
+                np.testing.assert_array_equal(rows[key], expected)
+    theirs_read = MinariDataset(tmp_path / "m" / "data")[0].observations
+    key = sorted(lossy)[0]
+    np.testing.assert_array_equal(theirs_read[key][:2], rows[key])
