@@ -141,7 +141,8 @@ def gather_data(
     if use_references and photo_crops:
         rng = np.random.default_rng([seed, _CROPS])
         shown = tuple(random_crop(photo, rng) for photo in photos for _ in range(photo_crops))
-        crops = PhotoReferences(shown).latents(vae, *size).unflatten(0, (-1, photo_crops))
+        flat = PhotoReferences(shown).latents(vae, *size)
+        crops = flat.reshape(len(photos), photo_crops, *flat.shape[1:])
     return TrainingData(
         tuple(usable),
         tuple(regions),
