@@ -138,10 +138,7 @@ def prepare(
         ConfigError: If the base is an adapter.
         SpieRoboError: For unusable photos, frames, editors or judges.
     """
-    if (find_folder(config.editor) / ADAPTER_CONFIG).is_file():
-        raise ConfigError(
-            f"{config.editor} is an adapter. Train from its base, or go on with --resume."
-        )
+    _require_base(config.editor)
     config = _suited_to(config, frames)
     accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
@@ -184,6 +181,11 @@ def prepare(
         build_feedback(config.feedback, device),
         accelerator,
     )
+
+
+def _require_base(editor: str) -> None:
+    if (find_folder(editor) / ADAPTER_CONFIG).is_file():
+        raise ConfigError(f"{editor} is an adapter. Train from its base, or go on with --resume.")
 
 
 def _suited_to(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:

@@ -59,8 +59,9 @@ def outputs(pipeline, inputs, guidance=PAPER):
 def test_recomputed_log_probs_equal_those_of_the_rollout(
     tiny, base, scheduler, guidance, use_references
 ):
+    # float64: how float32 rounds depends on the processor and the batch.
     config, policy, inputs, chain = setting(
-        tiny, base(scheduler), guidance, use_references=use_references
+        tiny, base(scheduler).to(torch.float64), guidance, use_references=use_references
     )
     tiny.nudge(policy)  # no update since the rollout; the policy itself is not the base
     rollout = rolled(config, policy, inputs, chain)
@@ -69,7 +70,7 @@ def test_recomputed_log_probs_equal_those_of_the_rollout(
     )
     assert again.requires_grad
     assert rollout.log_probs.shape == (4, 3, 2)
-    torch.testing.assert_close(again.detach(), rollout.log_probs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again.detach(), rollout.log_probs, atol=1e-5, rtol=0)
     assert not torch.allclose(rollout.log_probs, rollout.reference_log_probs, atol=1e-4)
 
 
@@ -77,7 +78,7 @@ def test_recomputed_log_probs_equal_those_of_the_rollout(
 def test_at_the_start_the_reference_is_the_policy(tiny, base, scheduler):
     config, policy, inputs, chain = setting(tiny, base(scheduler))
     rollout = rolled(config, policy, inputs, chain)
-    torch.testing.assert_close(rollout.log_probs, rollout.reference_log_probs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rollout.log_probs, rollout.reference_log_probs, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -88,7 +89,7 @@ def test_reference_log_probs_are_the_untouched_base_s(tiny, base, scheduler):
     untouched = dataclasses.make_dataclass("Base", ["pipeline"])(base(scheduler))
     with torch.no_grad():
         expected = recompute(untouched, inputs, rollout, chain, [0, 1, 2, 3])
-    torch.testing.assert_close(rollout.reference_log_probs, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rollout.reference_log_probs, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("objective", ["spie", "nft"])
