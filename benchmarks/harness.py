@@ -34,6 +34,17 @@ def report(name: str, seed: int, results: dict[str, Any], table: str) -> None:
     print(f"written to {path}")
 
 
+def limit_threads(count: int) -> None:
+    """Share the cores with other processes; renderers that take all of them only wait."""
+    import drjit
+    import torch
+
+    torch.set_num_threads(count)
+    os.environ["OIDN_NUM_THREADS"] = str(count)
+    os.environ["OIDN_SET_AFFINITY"] = "0"
+    drjit.set_thread_count(count)
+
+
 def lab_folders() -> list[Path]:
     """The labs of real photographs beside the repository; none where they are absent."""
     photos = ROOT.parent / "shared" / "photos"

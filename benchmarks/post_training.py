@@ -107,6 +107,11 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no-visual-prompt": changed(use_references=False),
     "wide-adapter": changed(adapter__targets=WIDE),
     "pull": changed(draft__pull=0.3),
+    "blind-to-light": changed(
+        kept="frame", feedback__rec_lambda=0.5, feedback__patch_judge="embedded:stride2+stride16"
+    ),
+    "no-color": changed(feedback__patch_judge="embedded:stride2+stride16"),
+    "frame-kept": changed(kept="frame"),
     "nft": ranking(),
     "spie": ranking(objective="spie"),
     "nft-four-steps": ranking(rollout__steps=4, rollout__eta=1.0, nft__timesteps=(0.2, 1.0)),

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -25,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 import torch
-from harness import RESULTS, ROOT, report
-from PIL import Image
+from harness import RESULTS, ROOT, limit_threads, report
 from robustness_table import draw, robustness_table
+from twin_photos import photograph
 
 from spie_robo.config import RecordConfig
 from spie_robo.config_files import load_config
@@ -117,23 +115,6 @@ class Study:
     def cell(self, column: str, seed: int, row: str) -> Path:
         """The result of a policy in a row."""
         return self.out / self.task / "cells" / f"{column}_{seed}_{row}.json"
-
-
-def photograph(study: Study) -> None:
-    """Five twin photos of the lab, of Push scenes that no demonstration has."""
-    folder = study.photos()
-    if len(list(folder.glob("*.png"))) == 5:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    inner = gymnasium.make("SpieRobo/Push-v0", width=256, height=256, distractors=3)
-    env = TwinWrapper(inner, study.lab, cameras=("front",), samples=16)
-    for number in range(5):
-        observation, _ = env.reset(seed=2_000_000 + number)
-        for _ in range(3 * number):
-            tabletop(env).advance(env.action_space.sample())
-        observation = env.step(np.zeros(4, np.float32))[0]
-        Image.fromarray(observation["front"]).save(folder / f"photo_{number}.png")
-    env.close()
 
 
 def demonstrate(study: Study, column: str) -> None:
@@ -261,16 +242,6 @@ def evaluate(study: Study, column: str, seed: int, rows: Sequence[str]) -> None:
         print(study.task, column, seed, row, f"{sum(solved)}/{len(solved)}", flush=True)
 
 
-def limit_threads(count: int) -> None:
-    """Share the cores with other processes; renderers that take all of them only wait."""
-    torch.set_num_threads(count)
-    os.environ["OIDN_NUM_THREADS"] = str(count)
-    os.environ["OIDN_SET_AFFINITY"] = "0"
-    import drjit
-
-    drjit.set_thread_count(count)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=["Reach", "Push", "PickPlace"])
@@ -290,7 +261,7 @@ def main() -> None:
     for task in options.tasks if not options.table else []:
         size = options.steps, options.episodes
         study = Study(task, options.lab, options.out, *size, options.color)
-        photograph(study)
+        photograph(study.lab, study.photos())
         for column in options.columns:
             if column == "post-trained":
                 post_train(study)

@@ -24,6 +24,9 @@ PATCH_STRIDES = (2, 4, 8, 16, 32)
 """Strides of the embedded patch judge: ``"embedded:stride8"``, or several,
 ``"embedded:stride4+stride16"``; plain ``"embedded"`` is 16."""
 
+COLOR = "color"
+"""The mean colour of a patch, beside strides: ``"embedded:color+stride16"``."""
+
 
 @final
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class FeedbackConfig:
     depth_judge: str = EMBEDDED
     """embedded, or the folder or Hub id of a Depth Anything V2 model."""
     patch_judge: str = EMBEDDED
-    """embedded, embedded:stride8, embedded:stride4+stride16, dreamsim, dreamsim:FOLDER,
+    """embedded, embedded:stride8, embedded:color+stride16, dreamsim, dreamsim:FOLDER,
     or a folder or Hub id of DINOv2."""
     region: RegionKind = "frame"
     """What should look like the photos: the whole frame, the surfaces that the simulator
@@ -80,7 +83,7 @@ class FeedbackConfig:
         if not self.patch_judge.strip():
             raise ConfigError("patch_judge: expected 'embedded', a folder or a Hub id, got ''.")
         if self.patch_judge.partition(":")[0] == EMBEDDED:
-            embedded_strides(self.patch_judge)
+            embedded_layers(self.patch_judge)
         self._check_region()
 
     def _check_region(self) -> None:
@@ -110,21 +113,27 @@ class FeedbackConfig:
                 )
 
 
-def embedded_strides(name: str) -> tuple[int, ...]:
-    """The strides of an embedded patch judge's name, finest first: 16 for ``"embedded"``.
+def embedded_layers(name: str) -> tuple[tuple[int, ...], bool]:
+    """The strides of an embedded patch judge's name, finest first, and whether it has colour.
+
+    Plain ``"embedded"`` is stride 16 without colour.
 
     Raises:
-        ConfigError: If the name has another form, there is no such layer, or one comes twice.
+        ConfigError: If the name has another form, there is no such layer, one comes twice, or
+            there is no stride.
     """
     if name == EMBEDDED:
-        return (16,)
+        return (16,), False
     known = {f"stride{stride}": stride for stride in PATCH_STRIDES}
     layers = name.removeprefix(f"{EMBEDDED}:").split("+")
     for layer in layers:
-        _one_of("patch_judge: layer of the embedded judge", layer, tuple(known))
+        _one_of("patch_judge: layer of the embedded judge", layer, (*known, COLOR))
     if len(set(layers)) < len(layers):
         raise ConfigError(f"patch_judge: expected each layer once, got {name!r}.")
-    return tuple(sorted(known[layer] for layer in layers))
+    strides = tuple(sorted(known[layer] for layer in layers if layer != COLOR))
+    if not strides:
+        raise ConfigError(f"patch_judge: expected a stride beside color, got {name!r}.")
+    return strides, COLOR in layers
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

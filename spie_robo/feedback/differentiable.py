@@ -16,6 +16,7 @@ from spie_robo.feedback.records import FeedbackInput, Mask
 from spie_robo.feedback.semantic import PhotoPatches, select
 from spie_robo.feedback.structural import true_depth
 from spie_robo.guard.deviations import SCALE_FLOOR
+from spie_robo.types import RGB
 
 
 @final
@@ -70,7 +71,7 @@ class DifferentiableFeedback:
             reference = torch.from_numpy(truth).to(depth.device)
             return (normalise(depth[valid]) - normalise(reference[valid])).abs().mean()
         with torch.no_grad():
-            own = self._depth.depth_of(_pixels(one).to(depth.device))[0]
+            own = self._depth.depth_of(_pixels(one.frame.rgb).to(depth.device))[0]
         if score.kind == "paper":
             return (depth - own).abs().mean()
         return (normalise(depth) - normalise(own)).abs().mean()
@@ -92,13 +93,13 @@ def _outside_error(edit: Tensor, one: FeedbackInput, region: Mask | None) -> Ten
     if region is None or region.all():
         return edit.new_zeros(())
     outside = torch.from_numpy(~region).to(edit.device)
-    frame = _pixels(one)[0].to(edit)
-    return ((edit - frame)[:, outside] / 255).square().mean()
+    kept = _pixels(one.outside)[0].to(edit)
+    return ((edit - kept)[:, outside] / 255).square().mean()
 
 
-def _pixels(one: FeedbackInput) -> Tensor:
-    """The frame of an input, float32 (1, 3, H, W), 0..255."""
-    return torch.from_numpy(one.frame.rgb.copy()).permute(2, 0, 1)[None].float()
+def _pixels(image: RGB) -> Tensor:
+    """An image as float32 (1, 3, H, W), 0..255."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
 
 
 def _without_gradients(setting: str, judge: object) -> ConfigError:

@@ -27,9 +27,12 @@ class FeedbackInput:
         frame_region: bool, of the frame's size: where the edit should look like the photo; the
             rest should stay as it was. None: the whole frame.
         photo_region: bool, of the photo's size: the part of the photo that counts. None: all.
+        kept: uint8, of the frame's size: what the edit should stay like outside its region. None:
+            the frame.
 
     Raises:
-        FrameError: If the frame's region has another size than the frame, or is empty.
+        FrameError: If the frame's region or ``kept`` has another size than the frame, or the
+            region is empty.
         ReferencePhotoError: If the photo is not a uint8 image, or its region does not fit it.
     """
 
@@ -37,6 +40,12 @@ class FeedbackInput:
     photo: RGB
     frame_region: Mask | None = None
     photo_region: Mask | None = None
+    kept: RGB | None = None
+
+    @property
+    def outside(self) -> RGB:
+        """What the edit should stay like outside its region."""
+        return self.frame.rgb if self.kept is None else self.kept
 
     def __post_init__(self) -> None:
         """Check the photo and the regions, so that no score has to."""
@@ -47,6 +56,11 @@ class FeedbackInput:
         frame_fault = _fault(self.frame_region, self.frame.rgb)
         if frame_fault:
             raise FrameError(f"Region of camera {self.frame.camera!r}: {frame_fault}")
+        if self.kept is not None and self.kept.shape != self.frame.rgb.shape:
+            raise FrameError(
+                f"Camera {self.frame.camera!r}: expected a kept picture of shape "
+                f"{self.frame.rgb.shape}, like the frame, got {self.kept.shape}."
+            )
         photo_fault = _fault(self.photo_region, self.photo)
         if photo_fault:
             raise ReferencePhotoError(f"Region of the reference photo: {photo_fault}")

@@ -31,8 +31,9 @@ class SemanticScore:
     - ``paper``: ``mean_{p in E, q in R} d(p, q)``;
     - ``nearest``: ``mean_{p in E} min_{q in R} d(p, q)``;
 
-    plus ``rec_lambda * mean_{outside} (edit - frame)^2``, pixels in 0..1. Without a region there
-    is no outside, and that term is 0.
+    plus ``rec_lambda * mean_{outside} (edit - frame)^2``, pixels in 0..1 (or, where an input has a
+    picture to be kept, that in place of the frame). Without a region there is no outside, and that
+    term is 0.
 
     Attributes:
         judge: Gives patch features.
@@ -74,7 +75,7 @@ class SemanticScore:
         for edit, grid in zip(edits, self.judge.patches(edits), strict=True):
             look = self.distance(select(grid, one.frame_region), reference)
             scores.append(
-                float(look) + self.rec_lambda * outside_error(edit, one.frame.rgb, one.frame_region)
+                float(look) + self.rec_lambda * outside_error(edit, one.outside, one.frame_region)
             )
         return scores
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from spie_robo.editor.presets import HUB_PRESETS
 from spie_robo.training.checkpoint import Row
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.preview import ACCEPTED
+from spie_robo.training.preview import ACCEPTED, FLOOR, SEMANTIC, closed_share
 
 PICTURE = "preview.png"
 _WITH_PHOTOS = (
@@ -68,7 +68,7 @@ Columns: raw frame, base editor, this editor; frames that training never saw.
 {_score_table([{"epoch": 0, **before}, *history])}
 
 Lower is better, for both scores. It was trained on them, and not on the guard's verdicts: falling
-acceptance shows what the scores miss, as the pictures do.
+acceptance shows what the scores miss, as the pictures do.{_floor_line(before)}
 """
 
 
@@ -79,15 +79,27 @@ def _base_line(editor: str) -> str:
     return f"base_model: {hub_id}\n" if named else ""
 
 
+def _floor_line(before: Row) -> str:
+    if FLOOR not in before:
+        return ""
+    return f"\nThe photos score {before[FLOOR]:.4f} against each other: the floor of the gap."
+
+
 def _score_table(rows: Sequence[Row]) -> str:
     lines = [
-        "| epoch | structural score | semantic score | guard accepts |",
-        "|---|---|---|---|",
+        "| epoch | structural score | semantic score | gap closed | guard accepts |",
+        "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {int(row['epoch'])} | {row['preview_structural']:.4f} | {row['preview_semantic']:.4f} "
-        f"| {f'{row[ACCEPTED]:.0%}' if ACCEPTED in row else ''} |"
-        for row in rows
-        if "preview_semantic" in row
-    ]
+    for row in rows:
+        if SEMANTIC not in row:
+            continue
+        closed = closed_share(rows[0], row)
+        shown = [
+            f"{int(row['epoch'])}",
+            f"{row['preview_structural']:.4f}",
+            f"{row[SEMANTIC]:.4f}",
+            "" if closed is None else f"{closed:.0%}",
+            f"{row[ACCEPTED]:.0%}" if ACCEPTED in row else "",
+        ]
+        lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)

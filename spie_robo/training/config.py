@@ -11,6 +11,7 @@ from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
 
 ObjectiveName = Literal["spie", "nft", "draft"]
+KeptName = Literal["frame", "relit"]
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,10 @@ class OptimizerConfig:
 
 def _balanced() -> FeedbackConfig:
     return FeedbackConfig(
-        structural_weight=0.25, patch_judge="embedded:stride2+stride16", region="surroundings"
+        structural_weight=0.25,
+        rec_lambda=3.0,
+        patch_judge="embedded:color+stride2+stride16",
+        region="surroundings",
     )
 
 
@@ -221,6 +225,8 @@ class TrainConfig:
         photo_crops: Random crops of each photo, some mirrored, that epochs show beside the whole
             photo, so that where something stands in the photos says nothing about the frames. It
             costs some of the look: use it where the guard rejects edits of a camera.
+        kept: What edits should stay like outside the region: ``"frame"``, the raw frame (the
+            paper's), or ``"relit"``, the raw frame in the light of the base editor's edit of it.
         preview: Further frames, never trained on, that are edited and scored after each epoch.
         checkpoint_every: Epochs between checkpoints.
         precision: ``"no"`` or ``"bf16"`` (autocast).
@@ -246,6 +252,7 @@ class TrainConfig:
     save_references: bool = True
     use_references: bool = True
     photo_crops: int = 0
+    kept: KeptName = "relit"
     checkpoint_every: int = 1
     precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
@@ -263,6 +270,8 @@ class TrainConfig:
             raise ConfigError(
                 f"objective: expected 'spie', 'nft' or 'draft', got {self.objective!r}."
             )
+        if self.kept not in get_args(KeptName):
+            raise ConfigError(f"kept: expected 'frame' or 'relit', got {self.kept!r}.")
         for name, least in (("epochs", 1), ("frames", 1), ("preview", 1),
                             ("checkpoint_every", 1), ("seed", 0), ("photo_crops", 0)):  # fmt: skip
             if getattr(self, name) < least:
@@ -301,6 +310,7 @@ def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
         return TrainConfig()
     return TrainConfig(
         objective=objective,
+        kept="frame",
         rollout=RolloutConfig(inputs=16, edits=6),
         feedback=FeedbackConfig(structural_weight=0.5),
         optimizer=OptimizerConfig(learning_rate=1e-3, updates=1),

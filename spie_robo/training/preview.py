@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from spie_robo.editor.pipeline import SpiePipeline
-from spie_robo.editor.references import to_image, to_tensor
+from spie_robo.editor.references import cover, to_image, to_tensor
 from spie_robo.editor.resolution import hold_detail
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.feedback.feedback import FeedbackModel
@@ -18,6 +19,9 @@ from spie_robo.training.rollout import seeded
 from spie_robo.types import RGB, EditResult, Frame, Guard
 
 ACCEPTED = "preview_accepted"
+SEMANTIC = "preview_semantic"
+FLOOR = "photos_apart"
+"""The base's row has this: :func:`photo_floor`."""
 MOST_LOST = 0.1
 """Share of a camera's edits that the guard may reject beyond those of the base, untold."""
 
@@ -45,9 +49,19 @@ def deployed_edits(
 
 
 def mean_scores(
-    feedback: FeedbackModel, data: TrainingData, edits: Sequence[RGB]
+    feedback: FeedbackModel,
+    data: TrainingData,
+    edits: Sequence[RGB],
+    kept: Sequence[RGB] | None = None,
 ) -> dict[str, float]:
-    """Mean structural and semantic score of :func:`deployed_edits`; lower is better."""
+    """Mean structural and semantic score of :func:`deployed_edits`; lower is better.
+
+    Args:
+        feedback: The scores.
+        data: What was edited.
+        edits: One a frame.
+        kept: What they should stay like outside their regions; None: the frames.
+    """
     photos = len(data.photos)
     judged = [
         FeedbackInput(
@@ -55,14 +69,52 @@ def mean_scores(
             data.photos[i % photos],
             data.frame_regions[i],
             data.photo_regions[i % photos],
+            None if kept is None else kept[i],
         )
         for i, frame in enumerate(data.frames)
     ]
     scores = feedback.score(judged, [[edit] for edit in edits])
     return {
         "preview_structural": float(scores.structural.nanmean()),
-        "preview_semantic": float(scores.semantic.nanmean()),
+        SEMANTIC: float(scores.semantic.nanmean()),
     }
+
+
+def photo_floor(feedback: FeedbackModel, data: TrainingData) -> float | None:
+    """What one of the photos scores against the others: no edit need come nearer.
+
+    Returns:
+        The mean semantic score over all ordered pairs; None if there is one photo only, or no
+        finite score.
+    """
+    height, width = data.frames[0].rgb.shape[:2]
+    photos = [cover(photo, height, width) for photo in data.photos]
+    groups = [
+        [photo for other, photo in enumerate(photos) if other != i] for i in range(len(photos))
+    ]
+    if len(photos) < 2:
+        return None
+    stand_in = Frame(photos[0], "photo")  # without a region its look is not used
+    inputs = [
+        FeedbackInput(stand_in, photo, photo_region=region)
+        for photo, region in zip(data.photos, data.photo_regions, strict=True)
+    ]
+    floor = float(feedback.semantic.score(inputs, groups).nanmean())
+    return floor if math.isfinite(floor) else None
+
+
+def closed_share(before: Mapping[str, float], row: Mapping[str, float]) -> float | None:
+    """Share of the way from the base's semantic score to the floor; None if there is no floor."""
+    gap = before[SEMANTIC] - before.get(FLOOR, math.nan)
+    return (before[SEMANTIC] - row[SEMANTIC]) / gap if gap > 0 else None
+
+
+def told_gap(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """:func:`closed_share` for people; empty if there is no floor."""
+    share = closed_share(before, after)
+    if share is None:
+        return ""
+    return f" ({share:.0%} of the way to {before[FLOOR]:.4f}, your photos among themselves)"
 
 
 def accepted_shares(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -26,6 +26,7 @@ from spie_robo.editor.samplers import (
 )
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
+from spie_robo.feedback.relight import relit
 from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import EpochInputs
 from spie_robo.training.policy import Policy
@@ -128,6 +129,7 @@ def roll_out(
     seed: int,
     epoch: int,
     record: bool,
+    edits: int | None = None,
 ) -> Rollout:
     """Make the edits of an epoch.
 
@@ -142,9 +144,10 @@ def roll_out(
         seed: The run's.
         epoch: From 0 on.
         record: Keep chains and log-probabilities, the reference policy's too.
+        edits: K; None: the config's.
     """
     columns = []
-    for k in range(config.edits):
+    for k in range(edits or config.edits):
         explorer = seeded(seed, epoch, 4, k)
         with policy.perturbed(config.exploration if k else 0.0, explorer):
             parts = []
@@ -159,8 +162,33 @@ def roll_out(
         for tensors in zip(*columns, strict=True)
     )
     assert clean is not None
-    edits = finish(policy.pipeline, inputs, clean, chain.frame_detail)
-    return Rollout(clean, edits, latents, log_probs, reference)
+    finished = finish(policy.pipeline, inputs, clean, chain.frame_detail)
+    return Rollout(clean, finished, latents, log_probs, reference)
+
+
+@torch.no_grad()
+def keep_relit(
+    policy: Policy,
+    inputs: EpochInputs,
+    config: RolloutConfig,
+    chain: Chain,
+    *,
+    seed: int,
+    epoch: int,
+) -> EpochInputs:
+    """The same inputs, whose edits should stay like their frames in the light of the base's."""
+    once = replace(config, exploration=0.0)
+    with policy.reference():
+        rollout = roll_out(
+            policy, inputs, once, chain, seed=seed, epoch=epoch, record=False, edits=1
+        )
+    return replace(
+        inputs,
+        judged=tuple(
+            replace(one, kept=relit(one.frame.rgb, group[0], one.frame_region))
+            for one, group in zip(inputs.judged, rollout.edits, strict=True)
+        ),
+    )
 
 
 def starting_noise(

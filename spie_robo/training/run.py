@@ -37,6 +37,7 @@ from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
+from spie_robo.feedback.relight import relit
 from spie_robo.feedback.structural import resolve_structure
 from spie_robo.feedback.surroundings import resolve_region
 from spie_robo.guard import GeometryGuard
@@ -47,11 +48,15 @@ from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.policy import Policy
 from spie_robo.training.preview import (
     ACCEPTED,
+    FLOOR,
+    SEMANTIC,
     accepted_shares,
     deployed_edits,
     grid,
     mean_scores,
+    photo_floor,
     told_acceptance,
+    told_gap,
 )
 from spie_robo.training.rollout import build_chain
 from spie_robo.training.trainer import Trainer, build_accelerator
@@ -115,10 +120,11 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
     position, before = run_epochs(run, out, resume)
     last = position.history[-1]
     return (
-        f"{out}: {position.epoch} epochs; semantic score {before['preview_semantic']:.4f} -> "
-        f"{last['preview_semantic']:.4f}, structural {before['preview_structural']:.4f} -> "
-        f"{last['preview_structural']:.4f} (lower is better) on {len(run.preview.frames)} frames "
-        f"that training never saw; {told_acceptance(before, last)}"
+        f"{out}: {position.epoch} epochs; semantic score {before[SEMANTIC]:.4f} -> "
+        f"{last[SEMANTIC]:.4f}{told_gap(before, last)}, structural "
+        f"{before['preview_structural']:.4f} -> {last['preview_structural']:.4f} (lower is better) "
+        f"on {len(run.preview.frames)} frames that training never saw; "
+        f"{told_acceptance(before, last)}"
     )
 
 
@@ -223,7 +229,10 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
             run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
         )
     guard = GeometryGuard()
-    before = preview_scores(run, guard, base_edits)
+    kept = _relit_previews(run, base_edits) if run.config.kept == "relit" else None
+    before = preview_scores(run, guard, base_edits, kept)
+    floor = photo_floor(run.feedback, run.data)
+    before |= {} if floor is None else {FLOOR: floor}
     trainer = build_trainer(run, out, before)
     if resume:
         _check_base(out, run.base_digest)
@@ -243,7 +252,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
             edits = deployed_edits(
                 run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
             )
-            scores = preview_scores(run, guard, edits)
+            scores = preview_scores(run, guard, edits, kept)
             if shown:
                 picture = grid([raw, base_edits, edits])
                 Image.fromarray(picture).save(out / LOGS / PICTURE)
@@ -253,7 +262,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
                 )
                 bar.update()
                 bar.set_postfix(
-                    semantic=f"{scores['preview_semantic']:.4f}",
+                    semantic=f"{scores[SEMANTIC]:.4f}",
                     structural=f"{scores['preview_structural']:.4f}",
                     accepted=f"{scores[ACCEPTED]:.0%}",
                 )
@@ -269,9 +278,16 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     return position, before
 
 
-def preview_scores(run: TrainingRun, guard: Guard, edits: Sequence[RGB]) -> Row:
-    """What a row says of edits of the preview frames."""
-    scores = mean_scores(run.feedback, run.preview, edits)
+def _relit_previews(run: TrainingRun, base_edits: Sequence[RGB]) -> list[RGB]:
+    rows = zip(run.preview.frames, base_edits, run.preview.frame_regions, strict=True)
+    return [relit(frame.rgb, edit, region) for frame, edit, region in rows]
+
+
+def preview_scores(
+    run: TrainingRun, guard: Guard, edits: Sequence[RGB], kept: Sequence[RGB] | None
+) -> Row:
+    """What a row says of edits of the preview frames; see :func:`.preview.mean_scores`."""
+    scores = mean_scores(run.feedback, run.preview, edits, kept)
     return scores | accepted_shares(guard, run.preview.frames, edits)
 
 

@@ -36,7 +36,7 @@ from spie_robo.training.objectives import (
     PreferenceObjective,
 )
 from spie_robo.training.policy import CONV_IN, Policy
-from spie_robo.training.rollout import Chain, Rollout, roll_out
+from spie_robo.training.rollout import Chain, Rollout, keep_relit, roll_out
 
 
 @final
@@ -128,6 +128,10 @@ class Trainer:
             processes=accelerator.num_processes,
         )
         with accelerator.autocast():
+            if config.kept == "relit":
+                inputs = keep_relit(
+                    self.policy, inputs, config.rollout, self._chain, seed=config.seed, epoch=epoch
+                )
             rollout = roll_out(
                 self.policy, inputs, config.rollout, self._chain, seed=config.seed, epoch=epoch,
                 record=self._objective.needs_log_probs,

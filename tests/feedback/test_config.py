@@ -9,7 +9,7 @@ import pytest
 
 from spie_robo.config_files import load_config
 from spie_robo.errors import ConfigError
-from spie_robo.feedback.config import FeedbackConfig, embedded_strides
+from spie_robo.feedback.config import FeedbackConfig, embedded_layers
 
 PHRASE = {
     "region": "phrase",
@@ -60,15 +60,19 @@ def test_each_kind_of_region_can_be_configured() -> None:
 
 
 def test_layers_of_the_embedded_judge_have_names() -> None:
-    assert embedded_strides("embedded") == (16,)
-    assert embedded_strides("embedded:stride8") == (8,)
-    assert embedded_strides("embedded:stride16+stride4") == (4, 16)
+    assert embedded_layers("embedded") == ((16,), False)
+    assert embedded_layers("embedded:stride8") == ((8,), False)
+    assert embedded_layers("embedded:stride16+stride4") == ((4, 16), False)
+    assert embedded_layers("embedded:color+stride16+stride4") == ((4, 16), True)
 
 
-@pytest.mark.parametrize("name", ["embedded:stride5", "embedded:", "embedded:stride4+stride4"])
+@pytest.mark.parametrize(
+    "name",
+    ["embedded:stride5", "embedded:", "embedded:stride4+stride4", "embedded:color"],
+)
 def test_unknown_layers_of_the_embedded_judge_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="patch_judge"):
-        embedded_strides(name)
+        embedded_layers(name)
 
 
 def test_it_can_be_read_from_yaml(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,11 +26,14 @@ def inputs_and_edits(scene, noise, region=None):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("semantic", ["nearest", "paper"])
-@pytest.mark.parametrize("judge", ["embedded", "embedded:stride4+stride16"])
-def test_scores_are_those_of_the_feedback(scene, noise, structure, semantic, judge):
+@pytest.mark.parametrize("judge", ["embedded", "embedded:color+stride4+stride16"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_scores_are_those_of_the_feedback(scene, noise, structure, semantic, judge, kept):
     region = np.zeros((64, 64), bool)
     region[:32] = True
     inputs, edits, pixels = inputs_and_edits(scene, noise, region)
+    if kept:
+        inputs = [replace(one, kept=noise(4)) for one in inputs]
     model = build_feedback(
         FeedbackConfig(structure=structure, semantic=semantic, patch_judge=judge)
     )

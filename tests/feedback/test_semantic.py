@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spie_robo.errors import ReferencePhotoError
+from spie_robo.errors import FrameError, ReferencePhotoError
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.feedback.semantic import (
     SemanticScore,
@@ -101,6 +102,22 @@ def test_the_weight_of_the_outside_is_the_config_s(colour_patches) -> None:
     for weight in (0.0, 0.5, 2.0):
         score = SemanticScore(colour_patches, rec_lambda=weight).score([one], [[edit]])
         assert score.item() == pytest.approx(weight, abs=1e-6)
+
+
+def test_the_outside_is_held_to_the_picture_that_an_input_has(colour_patches) -> None:
+    frame = Frame(_halves((0, 0, 0), (100, 100, 100)))
+    kept = _halves((0, 0, 0), (50, 50, 50))
+    edit = _halves(RED, (50, 50, 50))
+    held = FeedbackInput(frame, _halves(RED, RED), _left(), kept=kept)
+    score = SemanticScore(colour_patches, "nearest", rec_lambda=1.0)
+    by_kept = float(score.score([held], [[edit]]))
+    by_frame = float(score.score([dataclasses.replace(held, kept=None)], [[edit]]))
+    assert by_frame - by_kept == pytest.approx((50 / 255) ** 2, rel=1e-4)
+
+
+def test_a_kept_picture_of_another_size_is_refused() -> None:
+    with pytest.raises(FrameError, match=r"kept picture of shape \(32, 32, 3\)"):
+        FeedbackInput(Frame(_halves(RED, RED)), _halves(RED, RED), kept=_halves(RED, RED, 16))
 
 
 def test_the_region_selects_patches_in_reading_order() -> None:

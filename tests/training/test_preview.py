@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from spie_robo.editor.guidance import Guidance
+from spie_robo.editor.references import cover
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.training.card import model_card
 from spie_robo.training.preview import (
     accepted_shares,
+    closed_share,
     deployed_edits,
     grid,
     mean_scores,
+    photo_floor,
     told_acceptance,
+    told_gap,
 )
 from spie_robo.types import Frame, GuardVerdict
 
@@ -43,6 +49,66 @@ def test_scores_are_means_over_what_could_be_scored(tiny, base):
     expected = [np.abs(raw[i].mean(axis=(0, 1)) - photos[i % 2]).mean() / 255 for i in (0, 2)]
     assert scores["preview_semantic"] == pytest.approx(np.mean(expected))
     assert scores["preview_structural"] == 0
+
+
+def test_edits_are_held_to_what_is_to_be_kept(tiny, base):
+    data = tiny.data(base(), tiny.settings(), 2)
+    region = np.zeros((16, 16), np.bool_)
+    region[:8] = True
+    data = replace(data, frame_regions=(region, region))
+    raw = [frame.rgb for frame in data.frames]
+    feedback = tiny.differentiable_feedback()
+    by_frame = mean_scores(feedback, data, raw)["preview_semantic"]
+    kept = [np.zeros_like(image) for image in raw]
+    by_kept = mean_scores(feedback, data, raw, kept)["preview_semantic"]
+    apart = np.mean([np.square(image[8:] / 255.0).mean() for image in raw])
+    assert by_kept - by_frame == pytest.approx(feedback.semantic.rec_lambda * apart, rel=1e-4)
+
+
+def test_the_floor_is_what_photos_score_among_themselves(tiny, base):
+    data, feedback = tiny.data(base(), tiny.settings(), 2), tiny.differentiable_feedback()
+    first, second = data.photos
+    pair = [
+        mean_scores(feedback, as_if_edited(data, one), [cover(other, 16, 16)])["preview_semantic"]
+        for one, other in ((first, second), (second, first))
+    ]
+    assert photo_floor(feedback, data) == pytest.approx(np.mean(pair))
+    alike = replace(data, photos=(first, first))
+    assert photo_floor(feedback, alike) == pytest.approx(0, abs=1e-6)
+    assert photo_floor(feedback, as_if_edited(data, first)) is None
+
+
+def as_if_edited(data, photo):
+    """One frame, one photo, and no region that anything would be held to outside of."""
+    return replace(
+        data.subset(slice(1)), frame_regions=(None,), photos=(photo,), photo_regions=(None,)
+    )
+
+
+def test_the_share_of_the_gap_is_told_where_there_is_a_floor():
+    before = {"preview_semantic": 0.6, "photos_apart": 0.2}
+    after = {"preview_semantic": 0.5}
+    assert closed_share(before, after) == pytest.approx(0.25)
+    assert told_gap(before, after) == " (25% of the way to 0.2000, your photos among themselves)"
+    assert told_gap({"preview_semantic": 0.6}, after) == ""
+    assert told_gap({"preview_semantic": 0.1, "photos_apart": 0.2}, after) == ""
+
+
+def test_the_card_has_the_gap_and_its_floor(tiny):
+    scores = {"preview_semantic": 0.5, "preview_structural": 0.1}
+    row = {"epoch": 1, **scores}
+    before = {**scores, "preview_semantic": 0.6, "photos_apart": 0.2}
+    card = model_card(
+        tiny.settings(), photos=2, frames=6, before=before, history=[row], references=True
+    )
+    assert "The photos score 0.2000 against each other" in card
+    assert "| 0 | 0.1000 | 0.6000 | 0% |  |" in card
+    assert "| 1 | 0.1000 | 0.5000 | 25% |  |" in card
+    del before["photos_apart"]
+    without = model_card(
+        tiny.settings(), photos=1, frames=6, before=before, history=[row], references=True
+    )
+    assert "against each other" not in without and "| 1 | 0.1000 | 0.5000 |  |  |" in without
 
 
 def test_a_grid_has_a_row_a_frame():

@@ -9,10 +9,11 @@ import torch
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.references import to_image, to_tensor
 from spie_robo.errors import EditorError
+from spie_robo.feedback.relight import relit
 from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs
 from spie_robo.training.policy import Policy
-from spie_robo.training.rollout import build_chain, roll_out, seeded
+from spie_robo.training.rollout import build_chain, keep_relit, roll_out, seeded
 
 
 @pytest.fixture
@@ -158,6 +159,31 @@ def test_exploration_moves_all_edits_of_a_frame_but_the_first(rolled):
         for p in range(2)
     ]
     torch.testing.assert_close(halves[1], explored.clean[1::2], atol=1e-4, rtol=1e-3)
+
+
+def test_the_light_is_the_base_s_whatever_the_policy_has_learnt(tiny, base):
+    pipeline, settings = base(), tiny.settings()
+    policy = Policy(pipeline, settings.adapter)
+    inputs = epoch_inputs(tiny.data(pipeline, settings), 4, seed=0, epoch=0)
+    region = np.zeros((16, 16), np.bool_)
+    region[:8] = True
+    judged = tuple(replace(one, frame_region=region) for one in inputs.judged)
+    inputs = replace(inputs, judged=judged)
+    chain = build_chain(pipeline, settings, tiny.EDITING)
+
+    def kept():
+        held = keep_relit(policy, inputs, settings.rollout, chain, seed=0, epoch=0)
+        return [one.kept for one in held.judged]
+
+    rollout = roll_out(
+        policy, inputs, settings.rollout, chain, seed=0, epoch=0, record=False, edits=1
+    )
+    untrained = kept()
+    for mine, group, one in zip(untrained, rollout.edits, judged, strict=True):
+        assert np.array_equal(mine, relit(one.frame.rgb, group[0], region))
+        assert not np.array_equal(mine, one.frame.rgb)
+    tiny.nudge(policy)
+    assert all(np.array_equal(*pair) for pair in zip(kept(), untrained, strict=True))
 
 
 def test_what_the_config_leaves_open_is_the_editors(tiny, base):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -118,6 +119,7 @@ def test_what_a_run_tells(config, photo_folder, frame_folder, tmp_path):
         assert told in card
     assert card.count("\n| 0 |") == card.count("\n| 1 |") == card.count("\n| 2 |") == 1
     assert f"{history[2]['preview_semantic']:.4f}" in card
+    assert f"The photos score {history[0]['photos_apart']:.4f} against each other" in card
 
 
 @pytest.mark.slow
@@ -230,10 +232,14 @@ def test_what_changes_nothing_stops_with_the_reason(
 ):
     from spie_robo.feedback.records import Scores
 
+    def nothing(inputs, edits):
+        return torch.full((len(inputs), len(edits[0])), float("nan"))
+
     class NoScores:
+        semantic = SimpleNamespace(score=nothing)
+
         def score(self, inputs, edits):
-            nothing = torch.full((len(inputs), len(edits[0])), float("nan"))
-            return Scores(nothing, nothing)
+            return Scores(nothing(inputs, edits), nothing(inputs, edits))
 
     monkeypatch.setattr(training_run, "build_feedback", lambda *_: NoScores())
     out = tmp_path / "lab"

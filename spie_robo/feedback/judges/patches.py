@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from spie_robo.errors import ConfigError, MissingExtraError
 from spie_robo.features import encoder, images_to_tensor
-from spie_robo.feedback.config import DREAMSIM, EMBEDDED, PATCH_STRIDES, embedded_strides
+from spie_robo.feedback.config import DREAMSIM, EMBEDDED, PATCH_STRIDES, embedded_layers
 from spie_robo.feedback.judges.batches import batches, normalised
 from spie_robo.feedback.judges.loading import load_model, load_processor, model_type
 from spie_robo.types import RGB
@@ -48,15 +48,19 @@ class EmbeddedPatches:
     """EfficientNet-Lite0 (ImageNet), one feature for each ``stride`` x ``stride`` pixels.
 
     Stride 16 (112 channels) sees shapes and materials, and hardly any colour; finer strides see
-    colour and grain. Several strides together: the finer ones averaged to the coarsest grid, unit
-    features of each joined and scaled, so that a cosine distance is the mean of theirs.
+    colour and grain, and, cosine distances being blind to length, little light. Several strides
+    together: the finer ones averaged to the coarsest grid, unit features of each joined and scaled,
+    so that a cosine distance is the mean of theirs. ``color`` joins them as one more: the mean
+    colour of a patch.
     """
 
-    def __init__(self, strides: int | Sequence[int] = 16, device: str = "cpu") -> None:
-        """Choose layers: strides 2, 4, 8, 16 or 32, finest first."""
+    def __init__(
+        self, strides: int | Sequence[int] = 16, device: str = "cpu", *, color: bool = False
+    ) -> None:
+        """Choose layers: strides 2, 4, 8, 16 or 32, finest first, and colour."""
         strides = (strides,) if isinstance(strides, int) else tuple(strides)
         self._levels = [PATCH_STRIDES.index(stride) for stride in strides]
-        self._device = device
+        self._color, self._device = color, device
         self._encoder = encoder(device)
 
     @torch.no_grad()
@@ -75,15 +79,33 @@ class EmbeddedPatches:
         """See :class:`DifferentiablePatches`."""
         found = self._encoder.levels_with_gradient(pixels, max(self._levels) + 1)
         chosen = [found[level] for level in self._levels]
+        if self._color:
+            chosen = [patch_colors(pixels, *chosen[-1].shape[-2:]), *chosen]
         if len(chosen) > 1:
-            height, width = chosen[-1].shape[-2:]
+            size = (chosen[-1].shape[-2], chosen[-1].shape[-1])
             scale = 1 / math.sqrt(len(chosen))
-            pooled = [
-                functional.adaptive_avg_pool2d(features, (height, width)) for features in chosen
-            ]
+            pooled = [functional.adaptive_avg_pool2d(features, size) for features in chosen]
             units = [functional.normalize(features, dim=1) * scale for features in pooled]
             chosen = [torch.cat(units, dim=1)]
         return chosen[0].permute(0, 2, 3, 1)
+
+
+def patch_colors(pixels: Tensor, down: int, across: int) -> Tensor:
+    """The mean red, green and blue of patches, each as a direction on a half circle.
+
+    The cosine distance of two colours is the mean of ``1 - cos(pi difference)``, differences in
+    0..1: 0.05 for a tenth, 1 for a half, 2 from black to white.
+
+    Args:
+        pixels: (N, 3, H, W), sRGB in 0..255.
+        down: Patches along the height.
+        across: Patches along the width.
+
+    Returns:
+        (N, 6, down, across).
+    """
+    angles = functional.adaptive_avg_pool2d(pixels.float(), (down, across)) * (math.pi / 255)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 @final
@@ -231,7 +253,7 @@ def load_patch_judge(name: str, device: str = "cpu") -> PatchJudge:
 
     Args:
         name: ``"embedded"``, ``"embedded:stride8"`` (2, 4, 8, 16, 32),
-            ``"embedded:stride4+stride16"``, ``"dreamsim"``,
+            ``"embedded:color+stride4+stride16"``, ``"dreamsim"``,
             ``"dreamsim:FOLDER"``, or a local folder or Hub id of a DINOv2 model.
         device: Where it runs.
 
@@ -241,7 +263,8 @@ def load_patch_judge(name: str, device: str = "cpu") -> PatchJudge:
     """
     kind, _, detail = name.partition(":")
     if kind == EMBEDDED:
-        return EmbeddedPatches(embedded_strides(name), device)
+        strides, color = embedded_layers(name)
+        return EmbeddedPatches(strides, device, color=color)
     if kind == DREAMSIM:
         return DreamSimPatches(detail, device)
     return Dinov2Patches(name, device)

@@ -18,6 +18,7 @@ from spie_robo.feedback.judges.patches import (
     DreamSimPatches,
     EmbeddedPatches,
     load_patch_judge,
+    patch_colors,
 )
 from spie_robo.types import Frame
 
@@ -31,6 +32,7 @@ from spie_robo.types import Frame
         ("embedded:stride8", (8, 12, 40)),
         ("embedded:stride32", (2, 3, 320)),
         ("embedded:stride8+stride16", (4, 6, 40 + 112)),
+        ("embedded:color+stride16", (4, 6, 6 + 112)),
     ],
 )
 def test_layers_of_the_embedded_judge(noise, name: str, shape: tuple[int, ...]) -> None:
@@ -54,6 +56,26 @@ def test_the_distance_by_several_layers_is_the_mean_of_theirs(noise) -> None:
 
     apart = [distance("embedded:stride2"), distance("embedded:stride4")]
     assert distance("embedded:stride2+stride4") == pytest.approx(np.mean(apart), rel=1e-3)
+
+
+def test_colour_joins_as_one_more_layer_that_sees_light() -> None:
+    images = [np.full((64, 64, 3), shade, np.uint8) for shade in (51, 102)]
+
+    def distance(name: str) -> float:
+        first, second = load_patch_judge(name).patches(images)
+        return 1 - float(torch.cosine_similarity(first[2, 2], second[2, 2], 0))
+
+    by_hand = 1 - np.cos(np.pi * 0.2)
+    apart = [by_hand, distance("embedded:stride16")]
+    assert distance("embedded:color+stride16") == pytest.approx(np.mean(apart), rel=1e-3)
+
+
+def test_patch_colours_by_hand() -> None:
+    pixels = torch.zeros(1, 3, 4, 2)
+    pixels[0, 0, :2] = torch.tensor([255.0, 0.0])  # the upper patch: half of full red
+    (colors,) = patch_colors(pixels, 2, 1).unbind()
+    torch.testing.assert_close(colors[:, 0, 0], torch.tensor([0.0, 1, 1, 1, 0, 0]))
+    torch.testing.assert_close(colors[:, 1, 0], torch.tensor([1.0, 1, 1, 0, 0, 0]))
 
 
 def test_images_of_several_sizes_keep_their_order(noise) -> None:
