@@ -191,7 +191,10 @@ def main() -> None:
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     share = tried = 0.0
-    lossy = encoders(source, scratch)
+    whole = EpisodeStore.open(
+        recording.out
+    )  # longer: Minari's headers cost the same for any length
+    lossy = encoders(whole, scratch)
     import ray
 
     os.environ["RAY_worker_niceness"] = "0"  # as the local engine: not behind other programs

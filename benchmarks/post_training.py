@@ -89,6 +89,13 @@ WIDE = (
     "proj_out",
 )
 
+BLIND: dict[str, Any] = {
+    "kept": "frame",
+    "feedback__rec_lambda": 0.5,
+    "feedback__patch_judge": "embedded:stride2+stride16",
+}
+"""The settings before light was seen: no colour, and the raw frame's light outside the region."""
+
 VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "default": changed(),
     "semantic-only": changed(feedback__structural_weight=0.0),
@@ -107,9 +114,8 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no-visual-prompt": changed(use_references=False),
     "wide-adapter": changed(adapter__targets=WIDE),
     "pull": changed(draft__pull=0.3),
-    "blind-to-light": changed(
-        kept="frame", feedback__rec_lambda=0.5, feedback__patch_judge="embedded:stride2+stride16"
-    ),
+    "blind-to-light": changed(**BLIND),
+    "whole-frame-blind": changed(**BLIND, feedback__region="frame"),
     "no-color": changed(feedback__patch_judge="embedded:stride2+stride16"),
     "frame-kept": changed(kept="frame"),
     "nft": ranking(),

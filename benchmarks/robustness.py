@@ -165,7 +165,6 @@ def post_train(study: Study) -> None:
     if (study.adapter() / "adapter_config.json").exists():
         return
     config = load_config(TrainConfig, ROOT / "configs" / "train" / "embedded.yaml")
-    config = dataclasses.replace(config, photo_crops=7)  # the arm stands at one place in all photos
     print(train(study.photos(), study.store("raw"), study.adapter(), config, resume=True))
 
 
