@@ -178,7 +178,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
                 bases = [cell["measured"]["0"][camera] for cell in members]
                 shown = [spread(rows, bases, *entry) for entry in
                          (("psnr", 1, 2), ("color", 1, 3), ("light", 1, 1), ("kid", 1000, 0),
-                          ("kid_stride8", 1000, 0))]  # fmt: skip
+                          ("kid_stride8", 1, 0))]  # fmt: skip
                 accepted = np.mean([row["accepted"] for row in rows])
                 lines.append(f"| {variant} | {camera} | {epoch} | {' | '.join(shown)} "
                              f"| {accepted:.0%} | {len(rows)} |")  # fmt: skip

@@ -204,15 +204,19 @@ def verify(options: config.VerifyConfig) -> int:
 
 
 def report(options: config.ReportConfig) -> int:
-    """Write the HTML report of a store."""
+    """Write the HTML report of a store or a training run."""
     from spie_robo.data.local_copy import local_copy
     from spie_robo.output_files import require_place
-    from spie_robo.report import write_report
+    from spie_robo.report import write_report, write_run_report
+    from spie_robo.report.run_collect import is_run
 
     require_place(options.out)
-    with local_copy(options.store, "report") as copy:
-        address = None if copy.source is None else str(copy.source)
-        page = write_report(copy.path, options.out, frames=options.frames, address=address)
+    if is_run(options.store):
+        page = write_run_report(options.store, options.out)
+    else:
+        with local_copy(options.store, "report") as copy:
+            address = None if copy.source is None else str(copy.source)
+            page = write_report(copy.path, options.out, frames=options.frames, address=address)
     size = page.stat().st_size
     print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
     return 0

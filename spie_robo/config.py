@@ -295,7 +295,7 @@ class ReportConfig:
     """Settings of ``spie-robo report``."""
 
     store: Store
-    """The store to show; s3://BUCKET/KEY too."""
+    """The store to show, s3://BUCKET/KEY too, or the folder of a training run."""
     out: Path
     """The HTML file to write."""
     frames: Count = 40

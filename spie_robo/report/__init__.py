@@ -1,6 +1,7 @@
-"""The HTML report of an episode store: before/after sliders and the guard's verdicts over time.
+"""HTML reports: of an episode store, and of a training run.
 
 ``store -> collect -> content (records) -> page (template.html, style.css, script.js) -> one file``
+``run -> run_collect -> run_content -> curves, run_page (run.html, style.css, run.js) -> one file``
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spie_robo.report.page import write_report
+    from spie_robo.report.run_page import write_run_report
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_run_report"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from spie_robo.report.page import write_report
 
         return write_report
+    if name == "write_run_report":
+        from spie_robo.report.run_page import write_run_report
+
+        return write_run_report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,13 +17,14 @@ LONGEST_SIDE = 480
 QUALITY = 92
 
 
-def data_uri(rgb: RGB) -> str:
+def data_uri(rgb: RGB, longest_side: int = LONGEST_SIDE) -> str:
     """A frame as a ``data:`` address: WebP where OpenCV has it, otherwise JPEG.
 
     Args:
         rgb: uint8, (height, width, 3).
+        longest_side: Larger frames are shrunk to this many pixels.
     """
-    scale = LONGEST_SIDE / max(rgb.shape[:2])
+    scale = longest_side / max(rgb.shape[:2])
     if scale < 1:
         small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         rgb = np.asarray(small, np.uint8)

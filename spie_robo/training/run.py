@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import final
 
 from accelerate import Accelerator  # type: ignore[import-untyped]
-from PIL import Image
 from tqdm import tqdm
 
 from spie_robo.data.frames import sample_frames
@@ -32,37 +31,24 @@ from spie_robo.editor.extras import EXTRAS
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos
 from spie_robo.editor.pipeline import MODEL_INDEX
 from spie_robo.editor.presets import find_folder, load_editor
-from spie_robo.editor.references import LatentReferences, cover
+from spie_robo.editor.references import LatentReferences
 from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
-from spie_robo.feedback.relight import relit
 from spie_robo.feedback.structural import resolve_structure
 from spie_robo.feedback.surroundings import resolve_region
-from spie_robo.guard import GeometryGuard
 from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.policy import Policy
-from spie_robo.training.preview import (
-    ACCEPTED,
-    FLOOR,
-    SEMANTIC,
-    accepted_shares,
-    deployed_edits,
-    grid,
-    mean_scores,
-    photo_floor,
-    told_acceptance,
-    told_gap,
-)
+from spie_robo.training.preview import SEMANTIC, told_acceptance, told_gap
+from spie_robo.training.progress import LOGS, Progress
 from spie_robo.training.rollout import build_chain
 from spie_robo.training.trainer import Trainer, build_accelerator
-from spie_robo.types import RGB, Frame, Guard
+from spie_robo.types import Frame
 
-LOGS = "logs"
 IGNORED = ".gitignore"
 
 
@@ -224,71 +210,24 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     Returns:
         Where the run stands, and the base's scores.
     """
-    with run.policy.reference():
-        base_edits = deployed_edits(
-            run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
-        )
-    guard = GeometryGuard()
-    kept = _relit_previews(run, base_edits) if run.config.kept == "relit" else None
-    before = preview_scores(run, guard, base_edits, kept)
-    floor = photo_floor(run.feedback, run.data)
-    before |= {} if floor is None else {FLOOR: floor}
-    trainer = build_trainer(run, out, before)
+    progress = Progress(run, out)
+    trainer = build_trainer(run, out, progress.before)
     if resume:
         _check_base(out, run.base_digest)
         trainer.resume()
     (out / LOGS).mkdir(parents=True, exist_ok=True)
     (out / IGNORED).write_text(f"{FOLDER}/\n{LOGS}/\n")
     run.accelerator.init_trackers("spie")
-    raw = [frame.rgb for frame in run.preview.frames]
-    photos = [cover(run.data.photos[i % len(run.data.photos)], *raw[0].shape[:2])
-              for i in range(len(raw))]  # fmt: skip
     shown = run.accelerator.is_main_process
     with tqdm(
         total=run.config.epochs, initial=trainer.position.epoch, unit="epoch", disable=not shown
     ) as bar:
-
-        def on_epoch(position: Position) -> Row:
-            edits = deployed_edits(
-                run.editor.pipeline, run.preview, run.editor.settings, run.config.seed
-            )
-            scores = preview_scores(run, guard, edits, kept)
-            if shown:
-                picture = grid([raw, base_edits, edits])
-                Image.fromarray(picture).save(out / LOGS / PICTURE)
-                epoch_picture = f"epoch_{position.epoch:05d}.png"
-                Image.fromarray(grid([raw, base_edits, edits, photos])).save(
-                    out / LOGS / epoch_picture
-                )
-                bar.update()
-                bar.set_postfix(
-                    semantic=f"{scores[SEMANTIC]:.4f}",
-                    structural=f"{scores['preview_structural']:.4f}",
-                    accepted=f"{scores[ACCEPTED]:.0%}",
-                )
-            run.accelerator.log({**position.history[-1], **scores}, step=position.epoch)
-            return scores
-
-        position = trainer.run(on_epoch)
+        position = trainer.run(lambda position: progress.after_epoch(position, bar))
     if shown:
-        rows = [{"epoch": 0, **before}, *position.history]
-        (out / LOGS / "history.json").write_text(json.dumps(rows))
+        progress.write_history(position.history)
         _publish(checkpoints(out)[-1] / "adapter", out)
     run.accelerator.end_training()
-    return position, before
-
-
-def _relit_previews(run: TrainingRun, base_edits: Sequence[RGB]) -> list[RGB]:
-    rows = zip(run.preview.frames, base_edits, run.preview.frame_regions, strict=True)
-    return [relit(frame.rgb, edit, region) for frame, edit, region in rows]
-
-
-def preview_scores(
-    run: TrainingRun, guard: Guard, edits: Sequence[RGB], kept: Sequence[RGB] | None
-) -> Row:
-    """What a row says of edits of the preview frames; see :func:`.preview.mean_scores`."""
-    scores = mean_scores(run.feedback, run.preview, edits, kept)
-    return scores | accepted_shares(guard, run.preview.frames, edits)
+    return position, progress.before
 
 
 def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Position) -> None:

@@ -27,7 +27,9 @@ from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.training import run as training_run
 from spie_robo.training.checkpoint import checkpoints
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.run import LOGS, train
+from spie_robo.training.progress import HISTORY, LOGS
+from spie_robo.training.run import train
+from spie_robo.training.trainer import Trainer
 from spie_robo.types import Frame, Geometry
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -120,6 +122,24 @@ def test_what_a_run_tells(config, photo_folder, frame_folder, tmp_path):
     assert card.count("\n| 0 |") == card.count("\n| 1 |") == card.count("\n| 2 |") == 1
     assert f"{history[2]['preview_semantic']:.4f}" in card
     assert f"The photos score {history[0]['photos_apart']:.4f} against each other" in card
+
+
+@pytest.mark.slow
+def test_the_history_is_there_after_each_epoch(
+    config, photo_folder, frame_folder, tmp_path, monkeypatch
+):
+    out, seen = tmp_path / "lab", []
+
+    def look(self) -> None:
+        rows = json.loads((out / LOGS / HISTORY).read_text())
+        seen.append([row["epoch"] for row in rows])
+        assert all(row["preview_semantic"] is not None for row in rows)
+        save(self)
+
+    save = Trainer._save
+    monkeypatch.setattr(Trainer, "_save", look)
+    train(photo_folder, frame_folder, out, config(), resume=False)
+    assert seen == [[0, 1], [0, 1, 2]]
 
 
 @pytest.mark.slow

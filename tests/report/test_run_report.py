@@ -1,0 +1,180 @@
+"""The page of a training run, from the files that ``spie-robo train`` leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from spie_robo.commands import report
+from spie_robo.config import ReportConfig
+from spie_robo.errors import ConfigError
+from spie_robo.report import curves, write_run_report
+from spie_robo.report import run_collect as collecting
+from spie_robo.report.run_collect import collect_run, is_run, read_history
+from spie_robo.report.run_content import Chart, Line
+
+
+def rows(epochs: int) -> list[dict[str, float | None]]:
+    base = {"epoch": 0, "preview_semantic": 0.6, "preview_structural": 0.2, "photos_apart": 0.2,
+            "preview_accepted": 1.0, "preview_accepted/front": 1.0}  # fmt: skip
+    later = [
+        {"epoch": n, "preview_semantic": round(0.6 - 0.01 * n, 4),
+         "preview_structural": 0.2 - 0.001 * n, "preview_accepted": 0.9,
+         "preview_accepted/front": 0.9, "loss": 1 / n, "seconds": 30.0}
+        for n in range(1, epochs + 1)
+    ]  # fmt: skip
+    return [base, *later]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Ten epochs, with pictures, a card, and a name that must be escaped."""
+    folder = tmp_path / "<b>lab"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "history.json").write_text(json.dumps(rows(10)))
+    for epoch in range(1, 11):
+        picture = np.full((64, 128, 3), 20 * epoch, np.uint8)
+        cv2.imwrite(str(folder / "logs" / f"epoch_{epoch:05d}.png"), picture)
+    (folder / "README.md").write_text(
+        "# A card\n\n- **Method**: SPIE,\n  ten epochs.\n- **Photos**: <i>five</i>\n\nThe end.\n"
+    )
+    return folder
+
+
+def test_the_page_has_scores_pictures_and_rows(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sub" / "run.html"
+    assert write_run_report(run, out) == out
+    page = out.read_text("utf-8")
+    assert [file.name for file in out.parent.iterdir()] == ["run.html"]
+    for title in ("Semantic score", "Structural score", "Accepted by the guard"):
+        assert f'aria-label="{title} by epoch"' in page
+    assert "edits, epoch 10: 0.5<" in page and "front, epoch 3: 90%<" in page
+    assert page.count('class="epoch"') == 10 and "Preview frames after epoch 10" in page
+    assert "Gap closed</dt><dd>25%<small>floor: 0.2000" in page
+    assert "5.0 minutes" in page and "SPIE, ten epochs." in page
+
+
+def test_it_needs_nothing_from_elsewhere_and_escapes(run: Path, tmp_path: Path) -> None:
+    page = write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    assert not re.search(r"https?://|@import|url\(|<link\b|src=\"(?!data:)", page)
+    assert "default-src 'none'" in page
+    assert "&lt;b&gt;lab" in page and "<b>lab" not in page
+    assert "&lt;i&gt;five" in page
+
+
+def test_the_command_tells_runs_from_stores(run: Path, edited_store: Path, tmp_path: Path) -> None:
+    assert is_run(run) and not is_run(edited_store) and not is_run(tmp_path / "nowhere")
+    assert not is_run("s3://bucket/store.zarr")
+    out = tmp_path / "run.html"
+    assert report(ReportConfig(run, out)) == 0
+    assert "training report" in out.read_text("utf-8")
+    assert report(ReportConfig(edited_store, out)) == 0
+    assert "episode report" in out.read_text("utf-8")
+
+
+def test_a_run_before_its_first_epoch_says_so(run: Path, tmp_path: Path) -> None:
+    (run / "logs" / "history.json").unlink()
+    (run / "checkpoints").mkdir()
+    out = tmp_path / "run.html"
+    with pytest.raises(ConfigError, match=r"history\.json: not there.*first epoch is over"):
+        report(ReportConfig(run, out))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("{}", "expected a list of rows"),
+        ("[]", "expected a list of rows"),
+        ("[1]", "expected a list of rows"),
+        ('[{"loss": 1}]', "a row has no epoch"),
+        ('[{"epoch": 0, "loss": "low"}]', "'loss': expected a number, got 'low'"),
+        ('[{"epoch": 0, "loss": true}]', "expected a number, got True"),
+        ('[{"epoch": 0}, {"epoch": 2}, {"epoch": 1}]', "epochs that ascend from 0"),
+        ('[{"epoch": 1}]', "epochs that ascend from 0"),
+    ],
+)
+def test_damaged_histories_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "history.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(str(file))) as caught:
+        read_history(file)
+    assert reason in str(caught.value)
+
+
+def test_an_absurdly_large_history_is_not_read(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "history.json"
+    file.write_text(json.dumps(rows(10)))
+    monkeypatch.setattr(collecting, "LARGEST_HISTORY", 100)
+    with pytest.raises(ConfigError, match="no history of a run"):
+        read_history(file)
+
+
+def test_what_is_not_finite_leaves_a_gap(run: Path) -> None:
+    broken = rows(4)
+    broken[2]["preview_semantic"] = math.nan
+    broken[3]["preview_semantic"] = None
+    (run / "logs" / "history.json").write_text(json.dumps(broken))
+    content = collect_run(run)
+    assert content.charts[0].lines[0].values == (0.6, pytest.approx(0.59), None, None, 0.56)
+    curve = curves.draw(content.charts[0], content.epochs).curves[0]
+    assert curve.path.count("M") == 2 and len(curve.dots) == 3
+
+
+def test_keys_that_a_history_lacks_cost_a_tile_and_no_page(run: Path, tmp_path: Path) -> None:
+    (run / "logs" / "history.json").write_text('[{"epoch": 0}, {"epoch": 1, "loss": 0.5}]')
+    content = collect_run(run)
+    assert [tile.label for tile in content.tiles] == ["Epochs"]
+    assert "0.5" in write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+
+
+def test_pictures_are_an_even_choice_and_damage_is_told(run: Path, monkeypatch) -> None:
+    monkeypatch.setattr(collecting, "MAX_PICTURES", 4)
+    (run / "logs" / "epoch_00007.png").write_bytes(b"no picture")
+    content = collect_run(run)
+    assert [picture.epoch for picture in content.pictures] == [1, 4, 10]
+    assert (
+        "One epoch of 3 is shown" in content.picture_note
+        and "epoch_00007.png" in content.picture_note
+    )
+
+
+def test_without_pictures_and_card_the_scores_are_shown(run: Path, tmp_path: Path) -> None:
+    for file in [*run.glob("logs/*.png"), run / "README.md"]:
+        file.unlink()
+    page = write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    assert "No pictures of epochs were found" in page and "the run is not finished" in page
+    assert 'id="epoch"' not in page
+
+
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [
+        ([0.51, 0.6], [0.5, 0.525, 0.55, 0.575, 0.6]),
+        ([3.0], [3.0, 3.01]),
+        ([0.0, 1000.0], [0, 250, 500, 750, 1000]),
+        ([], [0, 1]),
+        ([-1.0, 1.0], [-1, -0.5, 0, 0.5, 1]),
+    ],
+)
+def test_marks_are_round_and_enclose_the_values(values, marks) -> None:
+    assert curves.round_marks(values) == pytest.approx(marks)
+
+
+def test_places_on_the_canvas_by_hand() -> None:
+    chart = Chart("t", "n", (Line("l", (0.0, 1.0)), Line("m", (0.5, 0.5), dashed=True)), True)
+    drawing = curves.draw(chart, [0, 10])
+    first, level = drawing.curves
+    bottom, right = curves.HEIGHT - curves.BOTTOM, curves.WIDTH - curves.RIGHT
+    assert first.path == f"M{curves.LEFT}.0,{bottom}.0L{right}.0,{curves.TOP}.0"
+    assert level.dashed and level.dots[0][1] == (bottom + curves.TOP) / 2
+    assert [label for _, label in drawing.y_ticks] == ["0%", "25%", "50%", "75%", "100%"]
+    assert [label for _, label in drawing.x_ticks] == ["0", "10"]
