@@ -1,8 +1,9 @@
 """The README's second picture: simulator | base | post-trained | lab photo.
 
-Reads the adapters that ``post_training.py`` left in ``runs/post_training``.
+Reads the adapters that ``post_training.py`` left in ``--runs``. The README's are of ten epochs:
 
-    python benchmarks/lab_pictures.py ../shared/photos/counter ../shared/photos/wood
+    python benchmarks/post_training.py --seeds 1 --epochs 10 --out runs/ten_epochs
+    python benchmarks/lab_pictures.py --runs runs/ten_epochs
 """
 
 from __future__ import annotations
