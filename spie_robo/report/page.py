@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from spie_robo.data import EpisodeStore
-from spie_robo.errors import ConfigError
+from spie_robo.output_files import write_text
 from spie_robo.report.collect import collect
 from spie_robo.report.content import ReportContent
 
@@ -39,16 +37,7 @@ def write_report(
     """
     out = Path(out)
     page = render_page(collect(EpisodeStore.open(store), frames, address))
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, out)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        reason = error.strerror or error
-        raise ConfigError(f"{out}: the report cannot be written there: {reason}.") from error
+    write_text(out, page)
     return out
 
 

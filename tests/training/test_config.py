@@ -61,6 +61,7 @@ def test_the_instruct_pix2pix_file_holds_the_paper_s_values():
         (lambda: NftConfig(draws=0), "nft"),
         (lambda: NftConfig(timesteps=(0.6, 0.5)), "nft.timesteps"),
         (lambda: NftConfig(timesteps=(0.5,)), "nft.timesteps"),
+        (lambda: TrainConfig(kept="lit"), "kept: expected 'frame' or 'relit'"),
         (lambda: NftConfig(noise=1.5), "nft.noise"),
         (lambda: NftConfig(timesteps=(0.1, 0.5, 0.9)), "nft.timesteps"),
         (lambda: AdapterConfig(rank=0), "adapter"),
