@@ -6,10 +6,13 @@
                                after each; a score that is not finite is null
     OUT/logs/epoch_00001.png   raw frame | base | policy | photo, one row a preview frame
     OUT/logs/preview.png       the newest, without your photos
+
+A file is written whole or not at all, so that a run can be looked at while it goes on.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -22,7 +25,7 @@ from tqdm import tqdm
 from spie_robo.editor.references import cover
 from spie_robo.feedback.relight import relit
 from spie_robo.guard import GeometryGuard
-from spie_robo.output_files import write_text
+from spie_robo.output_files import write_bytes, write_text
 from spie_robo.training.card import PICTURE
 from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.preview import (
@@ -87,6 +90,21 @@ class Progress:
         run.accelerator.log(row, step=position.epoch)
         return scores
 
+    def rewind(self, position: Position) -> None:
+        """Bring history and pictures to where the run goes on.
+
+        A run that was cut off had shown more than its newest checkpoint holds.
+        """
+        here = f"epoch_{position.epoch:05d}"
+        later = [file for file in self._logs.glob("epoch_?????.png") if file.stem > here]
+        if later:
+            (self._logs / PICTURE).unlink(missing_ok=True)
+            if position.epoch:
+                self._draw(self._edits(), position.epoch)
+        for file in later:
+            file.unlink(missing_ok=True)
+        self.write_history(position.history)
+
     def write_history(self, rows: Sequence[Row]) -> None:
         """Write all rows, the base's before them."""
         known = [
@@ -112,6 +130,12 @@ class Progress:
         size = self._raw[0].shape[:2]
         photos = [cover(all_photos[i % len(all_photos)], *size) for i in range(len(self._raw))]
         columns = [self._raw, self._base_edits, edits]
-        Image.fromarray(grid(columns)).save(self._logs / PICTURE)
-        picture = Image.fromarray(grid([*columns, photos]))
-        picture.save(self._logs / f"epoch_{epoch:05d}.png")
+        # preview.png comes last: while it is newer than a checkpoint, so is another picture
+        _write_picture(self._logs / f"epoch_{epoch:05d}.png", grid([*columns, photos]))
+        _write_picture(self._logs / PICTURE, grid(columns))
+
+
+def _write_picture(file: Path, rgb: RGB) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    write_bytes(file, buffer.getvalue())

@@ -219,6 +219,8 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     (out / IGNORED).write_text(f"{FOLDER}/\n{LOGS}/\n")
     run.accelerator.init_trackers("spie")
     shown = run.accelerator.is_main_process
+    if shown:
+        progress.rewind(trainer.position)
     with tqdm(
         total=run.config.epochs, initial=trainer.position.epoch, unit="epoch", disable=not shown
     ) as bar:

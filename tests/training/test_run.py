@@ -178,6 +178,35 @@ def test_resuming_equals_running_through(config, photo_folder, frame_folder, tmp
 
 
 @pytest.mark.slow
+def test_what_a_cut_off_run_shows_goes_back_to_its_checkpoint(
+    config, photo_folder, frame_folder, tmp_path, monkeypatch
+):
+    out, save, seen = tmp_path / "lab", Trainer._save, []
+
+    def cut_off(self) -> None:
+        seen.append(json.loads((out / LOGS / HISTORY).read_text()))
+        if self.position.epoch == 3:
+            raise KeyboardInterrupt
+        save(self)
+
+    monkeypatch.setattr(Trainer, "_save", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            photo_folder, frame_folder, out, config(epochs=3, optimizer__learning_rate=0.1), False
+        )
+    assert [row["epoch"] for row in seen[-1]] == [0, 1, 2, 3]
+    shown = [cv2.imread(str(out / LOGS / f"epoch_0000{n}.png")) for n in (2, 3)]
+    assert not np.array_equal(*shown)
+
+    train(photo_folder, frame_folder, out, config(epochs=2, optimizer__learning_rate=0.1), True)
+    assert json.loads((out / LOGS / HISTORY).read_text()) == seen[-1][:3]
+    assert not (out / LOGS / "epoch_00003.png").exists()
+    for file in (out / LOGS / "preview.png", out / "preview.png"):
+        assert np.array_equal(cv2.imread(str(file)), shown[0][:, : 3 * 32])
+    assert not list(out.rglob("*.partial"))
+
+
+@pytest.mark.slow
 def test_a_base_that_changed_is_not_resumed(
     config, base, base_folder, photo_folder, frame_folder, tmp_path
 ):
