@@ -208,11 +208,12 @@ def report(options: config.ReportConfig) -> int:
     from spie_robo.data.local_copy import local_copy
     from spie_robo.output_files import require_place
     from spie_robo.report import write_report, write_run_report
-    from spie_robo.report.run_collect import is_run
+    from spie_robo.report.run_collect import is_run, require_no_part
 
     require_place(options.out)
+    require_no_part(options.store)
     if is_run(options.store):
-        page = write_run_report(options.store, options.out)
+        page = write_run_report(options.store, options.out, pictures=options.frames)
     else:
         with local_copy(options.store, "report") as copy:
             address = None if copy.source is None else str(copy.source)

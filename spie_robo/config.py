@@ -299,7 +299,7 @@ class ReportConfig:
     out: Path
     """The HTML file to write."""
     frames: Count = 40
-    """Frames of an episode to show at most."""
+    """Frames of an episode, or pictures of a run, to show at most."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

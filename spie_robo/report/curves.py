@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from spie_robo.report.run_content import Chart
+from spie_robo.report.run_content import Chart, Line
 
-WIDTH, HEIGHT = 340, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26
+WIDTH, HEIGHT = 420, 240
+LEFT, RIGHT, TOP, BOTTOM = 68, 12, 10, 42
 TICKS = 4
+MOST_TOLD = 8
 
 
 @final
@@ -25,6 +26,7 @@ class Curve:
         dots: (x, y, text) of each value.
         dashed: See :class:`.run_content.Line`.
         colour: Number of its colour, 0 to 3.
+        width: Of the stroke in pixels: lines that lie on each other are seen as a rim.
     """
 
     label: str
@@ -32,6 +34,7 @@ class Curve:
     dots: tuple[tuple[float, float, str], ...]
     dashed: bool
     colour: int
+    width: int
 
 
 @final
@@ -44,12 +47,16 @@ class Drawing:
         curves: Its lines.
         x_ticks: (x, label).
         y_ticks: (y, label).
+        told: What the lines do, in words; empty if there is no value to draw.
+        gaps: Says at which epochs a value is missing; empty if there is none missing.
     """
 
     chart: Chart
     curves: tuple[Curve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
+    told: str
+    gaps: str
 
 
 def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
@@ -60,7 +67,7 @@ def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
         epochs: Of the rows, ascending.
     """
     known = [value for line in chart.lines for value in line.values if value is not None]
-    marks = [0.0, 0.25, 0.5, 0.75, 1.0] if chart.percent else round_marks(known)
+    marks = round_marks([0.0, 1.0, *known] if chart.percent else known)
     low, high = marks[0], marks[-1]
     span = max(1, epochs[-1] - epochs[0])
 
@@ -74,6 +81,7 @@ def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
         return f"{value:.0%}" if chart.percent else f"{value:.4g}"
 
     curves = []
+    widest = 2 * min(4, sum(not line.dashed for line in chart.lines))
     for number, line in enumerate(chart.lines):
         path, pen, dots = "", "M", []
         for epoch, value in zip(epochs, line.values, strict=True):
@@ -83,7 +91,8 @@ def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
             path += f"{pen}{x(epoch)},{y(value)}"
             pen = "L"
             dots.append((x(epoch), y(value), f"{line.label}, epoch {epoch}: {text(value)}"))
-        curves.append(Curve(line.label, path, tuple(dots), line.dashed, number % 4))
+        width = 2 if line.dashed else max(2, widest - 2 * number)
+        curves.append(Curve(line.label, path, tuple(dots), line.dashed, number % 4, width))
     every = max(1, math.ceil(span / 6))
     shown = [epoch for epoch in epochs if (epoch - epochs[0]) % every == 0]
     return Drawing(
@@ -91,7 +100,30 @@ def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
         tuple(curves),
         tuple((x(epoch), str(epoch)) for epoch in shown),
         tuple((y(mark), text(mark)) for mark in marks),
+        " ".join(filter(None, (_told(line, epochs, text) for line in chart.lines))),
+        _gaps(chart, epochs),
     )
+
+
+def _told(line: Line, epochs: Sequence[int], text: Callable[[float], str]) -> str:
+    """The first and the last value of a line."""
+    known = [(n, v) for n, v in zip(epochs, line.values, strict=True) if v is not None]
+    if not known:
+        return ""
+    (first, start), (last, end) = known[0], known[-1]
+    if line.dashed or first == last:
+        return f"{line.label}: {text(end)}."
+    return f"{line.label}: {text(start)} at epoch {first}, {text(end)} at epoch {last}."
+
+
+def _gaps(chart: Chart, epochs: Sequence[int]) -> str:
+    """The epochs at which some line of the chart has no value, though it has others."""
+    lines = [line.values for line in chart.lines if any(v is not None for v in line.values)]
+    missing = [str(n) for n, *row in zip(epochs, *lines, strict=True) if None in row]
+    if not missing or not lines:
+        return ""
+    more = " and others" if len(missing) > MOST_TOLD else ""
+    return f"No value at epoch {', '.join(missing[:MOST_TOLD])}{more}."
 
 
 def round_marks(values: Sequence[float]) -> list[float]:

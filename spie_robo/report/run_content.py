@@ -33,12 +33,14 @@ class Chart:
         title: What is shown.
         note: How to read it.
         lines: At least one.
+        needs: What the history must have for it.
         percent: Values are shares, shown in per cent.
     """
 
     title: str
     note: str
     lines: tuple[Line, ...]
+    needs: str
     percent: bool = False
 
 
@@ -60,6 +62,7 @@ class RunContent:
         title: The run's name.
         tiles: Numbers at the top.
         epochs: Of the rows of the history; 0 is the base.
+        notes: Says that the run is not finished, if so.
         charts: Scores and acceptance.
         pictures: Ascending; empty if none was found.
         picture_note: What the columns are, and what is left out.
@@ -71,6 +74,7 @@ class RunContent:
     title: str
     tiles: tuple[Tile, ...]
     epochs: tuple[int, ...]
+    notes: tuple[str, ...]
     charts: tuple[Chart, ...]
     pictures: tuple[EpochPicture, ...]
     picture_note: str

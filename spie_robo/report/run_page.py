@@ -10,16 +10,17 @@ from markupsafe import Markup
 
 from spie_robo.output_files import write_text
 from spie_robo.report import curves
-from spie_robo.report.run_collect import collect_run
+from spie_robo.report.run_collect import MAX_PICTURES, collect_run
 from spie_robo.report.run_content import RunContent
 
 
-def write_run_report(folder: str | Path, out: str | Path) -> Path:
+def write_run_report(folder: str | Path, out: str | Path, *, pictures: int = MAX_PICTURES) -> Path:
     """Write the report of a training run: scores and pictures of each epoch.
 
     Args:
         folder: What ``spie-robo train`` wrote; the run may still be going on.
         out: The HTML file; an earlier one is replaced once the new one is whole.
+        pictures: Epochs that get a picture, at most.
 
     Returns:
         The file that was written.
@@ -29,7 +30,7 @@ def write_run_report(folder: str | Path, out: str | Path) -> Path:
             written.
     """
     out = Path(out)
-    write_text(out, render_run(collect_run(Path(folder))))
+    write_text(out, render_run(collect_run(Path(folder), pictures)))
     return out
 
 

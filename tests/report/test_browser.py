@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from spie_robo.report import write_report
+from spie_robo.report import write_report, write_run_report
 
 CHROMIUM = next(
     (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
@@ -99,3 +102,43 @@ def test_controls(page: Path, tmp_path: Path, size: str) -> None:
         '{"moved":true,"split":"80","clip":"inset(0px 20% 0px 0px)","focus":true,'
         '"outline":true,"episode":"1","step":"23","wide":true}'
     )
+
+
+RUN_PROBE = """
+<script>
+addEventListener("load", () => {
+  const out = {}, slider = document.getElementById("epoch");
+  const seen = () => [...document.querySelectorAll("img.epoch")].filter(
+    (image) => image.getBoundingClientRect().height > 0).map((image) => image.dataset.epoch).join();
+  out.first = seen();
+  slider.focus();
+  out.focus = document.activeElement === slider;
+  slider.stepDown();
+  slider.dispatchEvent(new Event("input"));
+  out.moved = seen();
+  out.clock = document.getElementById("epoch-clock").textContent;
+  out.named = [...document.querySelectorAll("svg[role=img]")].every((svg) =>
+    svg.getAttribute("aria-labelledby").split(" ").every((id) => svg.querySelector(`#${id}`)));
+  out.wide = document.documentElement.scrollWidth <= innerWidth;
+  document.body.dataset.probe = JSON.stringify(out);
+});
+</script>
+"""
+
+
+@pytest.mark.parametrize("size", ["1200,1600", "500,900"])
+def test_slider_over_the_epochs_of_a_run(tmp_path: Path, size: str) -> None:
+    logs = tmp_path / "lab" / "logs"
+    logs.mkdir(parents=True)
+    scores = {"preview_semantic": 0.5, "preview_structural": 0.1, "preview_accepted": 1}
+    rows = [{"epoch": n, **scores, **{f"key {k}": k for k in range(20)}} for n in range(4)]
+    (logs / "history.json").write_text(json.dumps(rows))
+    for epoch in (1, 2, 3):
+        cv2.imwrite(str(logs / f"epoch_0000{epoch}.png"), np.full((64, 128, 3), 60 * epoch))
+    page = write_run_report(tmp_path / "lab", tmp_path / "run.html")
+    page.write_text(page.read_text("utf-8").replace("</body>", RUN_PROBE + "</body>"), "utf-8")
+    found = re.search(r'data-probe="([^"]*)"', dom(page, "", tmp_path / "profile", size))
+    assert found is not None
+    assert json.loads(found[1].replace("&quot;", '"')) == {
+        "first": "3", "focus": True, "moved": "2", "clock": "epoch 2", "named": True, "wide": True,
+    }  # fmt: skip

@@ -13,6 +13,8 @@ import pytest
 
 from spie_robo.commands import report
 from spie_robo.config import ReportConfig
+from spie_robo.data import EpisodeWriter
+from spie_robo.data.formats import limits
 from spie_robo.errors import ConfigError
 from spie_robo.report import curves, write_run_report
 from spie_robo.report import run_collect as collecting
@@ -52,8 +54,10 @@ def test_the_page_has_scores_pictures_and_rows(run: Path, tmp_path: Path) -> Non
     assert write_run_report(run, out) == out
     page = out.read_text("utf-8")
     assert [file.name for file in out.parent.iterdir()] == ["run.html"]
-    for title in ("Semantic score", "Structural score", "Accepted by the guard"):
-        assert f'aria-label="{title} by epoch"' in page
+    for title in ("Semantic score", "Gap closed", "Structural score", "Accepted by the guard"):
+        assert f">{title} by epoch</title>" in page
+    assert "edits: 0.6 at epoch 0, 0.5 at epoch 10. your photos among themselves: 0.2." in page
+    assert "edits, epoch 10: 25%<" in page and page.count(">epoch</text>") == 4
     assert "edits, epoch 10: 0.5<" in page and "front, epoch 3: 90%<" in page
     assert page.count('class="epoch"') == 10 and "Preview frames after epoch 10" in page
     assert "Gap closed</dt><dd>25%<small>floor: 0.2000" in page
@@ -87,9 +91,49 @@ def test_a_run_before_its_first_epoch_says_so(run: Path, tmp_path: Path) -> None
     assert not out.exists()
 
 
+@pytest.mark.parametrize("part", ["logs", "logs/history.json", "checkpoints/epoch_00002/adapter"])
+def test_a_part_of_a_run_is_told_from_a_run(run: Path, tmp_path: Path, part: str) -> None:
+    (run / part).parent.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ConfigError, match=re.escape(f"Give the run's folder: {run}")):
+        report(ReportConfig(run / part, tmp_path / "run.html"))
+
+
+def test_a_store_inside_a_run_is_a_store(run: Path, tmp_path: Path) -> None:
+    inside = run / "edited.zarr"
+    with EpisodeWriter.create(inside) as writer:
+        writer.begin_episode()
+        writer.append({"front_rgb": np.zeros((8, 8, 3), np.uint8)})
+        writer.end_episode()
+    assert report(ReportConfig(inside, tmp_path / "run.html")) == 0
+
+
+def test_a_run_that_is_not_finished_says_so(run: Path, tmp_path: Path) -> None:
+    assert "10 epochs so far" in collect_run(run).notes[0]
+    marker = run / "checkpoints" / "epoch_00010" / "complete.json"
+    marker.parent.mkdir(parents=True)
+    marker.write_text('{"settings": {"epochs": 12}}')
+    (run / "adapter_config.json").touch()
+    page = write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    assert "Not finished: 10 of 12 epochs." in page
+    for text in ('{"settings": {"epochs": 10}}', "{", "[" * 100_000, '{"settings": 3}'):
+        marker.write_text(text)
+        assert collect_run(run).notes == ()
+
+
+def test_the_base_alone_is_a_page(run: Path, tmp_path: Path) -> None:
+    (run / "logs" / "history.json").write_text(json.dumps(rows(0)))
+    page = write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    assert "0 epochs so far" in page and "edits, epoch 0: 0.6<" in page
+    assert "No pictures of epochs" in page
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ('[{"epoch": 0}, {"epoch": 1e300}]', "expected epochs from 0 to 99999"),
+        ('[{"epoch": 0}, {"epoch": 1000000000000}]', "expected epochs from 0 to 99999"),
+        ('[{"epoch": 0}, {"epoch": 1.5}]', "expected epochs from 0 to 99999, got 1.5"),
+        ('[{"epoch": null}]', "a row has no epoch"),
         ("[{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ("{}", "expected a list of rows"),
@@ -118,6 +162,28 @@ def test_an_absurdly_large_history_is_not_read(tmp_path: Path, monkeypatch) -> N
         read_history(file)
 
 
+def test_a_table_without_end_is_refused(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "history.json"
+    file.write_text(json.dumps([{"epoch": n, f"key{n}": 1} for n in range(40)]))
+    assert len(read_history(file)) == 40
+    monkeypatch.setattr(collecting, "MAX_CELLS", 1000)
+    with pytest.raises(ConfigError, match=f"{40 * 41} numbers, at most 1000"):
+        read_history(file)
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "1e308", "-1e308", "Infinity", "1e-320"])
+def test_numbers_at_the_edge_of_what_floats_hold(run: Path, tmp_path: Path, value: str) -> None:
+    names = ("preview_semantic", "preview_accepted", "photos_apart")
+    other = value[1:] if value.startswith("-") else f"-{value}"
+    first, second = (", ".join(f'"{name}": {v}' for name in names) for v in (value, other))
+    history = f'[{{"epoch": 0, {first}}}, {{"epoch": 1, {second}}}]'
+    (run / "logs" / "history.json").write_text(history)
+    page = write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    places = re.findall(r'<path class="line[^"]*" d="([^"]*)"', page)
+    places += re.findall(r'<circle cx="([^"]*)" cy="([^"]*)"', page)
+    assert not re.search("nan|inf", str(places))
+
+
 def test_what_is_not_finite_leaves_a_gap(run: Path) -> None:
     broken = rows(4)
     broken[2]["preview_semantic"] = math.nan
@@ -127,13 +193,36 @@ def test_what_is_not_finite_leaves_a_gap(run: Path) -> None:
     assert content.charts[0].lines[0].values == (0.6, pytest.approx(0.59), None, None, 0.56)
     curve = curves.draw(content.charts[0], content.epochs).curves[0]
     assert curve.path.count("M") == 2 and len(curve.dots) == 3
+    assert curves.draw(content.charts[0], content.epochs).gaps == "No value at epoch 2, 3."
 
 
 def test_keys_that_a_history_lacks_cost_a_tile_and_no_page(run: Path, tmp_path: Path) -> None:
     (run / "logs" / "history.json").write_text('[{"epoch": 0}, {"epoch": 1, "loss": 0.5}]')
     content = collect_run(run)
     assert [tile.label for tile in content.tiles] == ["Epochs"]
-    assert "0.5" in write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    page = write_run_report(run, tmp_path / "run.html").read_text("utf-8")
+    assert "0.5" in page and "<svg" not in page
+    assert "Nothing to draw: logs/history.json has no preview_structural." in page
+
+
+def test_without_a_floor_or_below_it_no_gap_is_closed(run: Path) -> None:
+    history = rows(2)
+    for floor in (None, 0.6, 0.7):
+        history[0]["photos_apart"] = floor
+        (run / "logs" / "history.json").write_text(json.dumps(history))
+        content = collect_run(run)
+        assert content.charts[1].lines[0].values == (None,) * 3
+        assert "Gap closed" not in [tile.label for tile in content.tiles]
+
+
+def test_lines_on_each_other_and_shares_beyond_the_whole() -> None:
+    same = (Line("front", (1.0, 1.0)), Line("wrist", (1.0, 1.0)))
+    drawing = curves.draw(Chart("t", "n", same, "k", percent=True), [0, 1])
+    assert [curve.width for curve in drawing.curves] == [4, 2]
+    worse = Chart("t", "n", (Line("l", (0.0, -0.2)),), "k", percent=True)
+    assert [label for _, label in curves.draw(worse, [0, 1]).y_ticks] == [
+        "-50%", "0%", "50%", "100%",
+    ]  # fmt: skip
 
 
 def test_pictures_are_an_even_choice_and_damage_is_told(run: Path, monkeypatch) -> None:
@@ -145,6 +234,31 @@ def test_pictures_are_an_even_choice_and_damage_is_told(run: Path, monkeypatch) 
         "One epoch of 3 is shown" in content.picture_note
         and "epoch_00007.png" in content.picture_note
     )
+
+
+def test_pictures_that_are_missing_or_lead_elsewhere_are_told(run: Path, tmp_path: Path) -> None:
+    logs = run / "logs"
+    (logs / "epoch_00003.png").unlink()
+    secret = tmp_path / "secret.png"
+    (logs / "epoch_00004.png").rename(secret)
+    (logs / "epoch_00004.png").symlink_to(secret)
+    content = collect_run(run)
+    assert [picture.epoch for picture in content.pictures] == [1, 2, 5, 6, 7, 8, 9, 10]
+    assert "No picture of epoch 3." in content.picture_note
+    assert "leads out of" in content.picture_note
+
+
+def test_a_picture_is_measured_before_it_is_unpacked(run: Path, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    content = collect_run(run)
+    assert not content.pictures and "at most 100 are accepted" in content.picture_note
+
+
+def test_frames_bounds_the_pictures_of_a_run(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.html"
+    assert report(ReportConfig(run, out, frames=2)) == 0
+    assert re.findall(r'data-epoch="(\d+)"', out.read_text("utf-8")) == ["5", "10"]
 
 
 def test_without_pictures_and_card_the_scores_are_shown(run: Path, tmp_path: Path) -> None:
@@ -170,7 +284,7 @@ def test_marks_are_round_and_enclose_the_values(values, marks) -> None:
 
 
 def test_places_on_the_canvas_by_hand() -> None:
-    chart = Chart("t", "n", (Line("l", (0.0, 1.0)), Line("m", (0.5, 0.5), dashed=True)), True)
+    chart = Chart("t", "n", (Line("l", (0.0, 1.0)), Line("m", (0.5, 0.5), dashed=True)), "k", True)
     drawing = curves.draw(chart, [0, 10])
     first, level = drawing.curves
     bottom, right = curves.HEIGHT - curves.BOTTOM, curves.WIDTH - curves.RIGHT
