@@ -1,10 +1,12 @@
 """What a conversion costs beside the bare editor, and what other ways to do it cost.
 
-    taskset -c 0,1 python benchmarks/conversion.py --episodes 4 --steps 30 --repeats 3
+    taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 120 --repeats 3
 
 Every way edits the same frames of one recording with the embedded editor at 128x128, in turn, in
-every repeat; ratios are taken within a repeat. One thread for torch, so that two cores can edit and
-do the rest. Workers of Ray are started and loaded before the clock starts, as the editor is.
+every repeat; ratios are taken within a repeat. The episodes are as long as those of real robots:
+recorded ones of Push, one after another. One thread for torch, so that two cores can edit and do
+the rest. Workers of Ray and the guard's process are started and loaded before the clock starts, as
+the editor is.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from spie_robo.data.formats import export_episodes
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.ray_engine import RayEngine
 from spie_robo.data.seeds import episode_seed
+from spie_robo.guard.process import GuardProcess
 from spie_robo.recording import record
 from spie_robo.types import Frame
 
@@ -136,8 +139,14 @@ def measure(way: Callable[[Path], None], scratch: Path) -> tuple[float, float]:
     return ended[0] - began[0], ended[1] - began[1]
 
 
-def ways(source: EpisodeStore, editor: Any, guard: Any, engines: dict[str, Any]) -> dict[str, Any]:
+def ways(
+    source: EpisodeStore, editor: Any, guards: dict[str, Any], engines: dict[str, Any]
+) -> dict[str, Any]:
     """Every way by name; the first is what the others are divided by."""
+    with_guard = {
+        f"convert, guard in {place}": partial(convert, source, editor, guard=guard)
+        for place, guard in guards.items()
+    }
     with_ray = {
         f"convert, Ray, 2 workers, {name}": partial(convert, source, editor, engine=engine)
         for name, engine in engines.items()
@@ -145,7 +154,7 @@ def ways(source: EpisodeStore, editor: Any, guard: Any, engines: dict[str, Any])
     return {
         "bare editor": partial(bare, source, editor),
         "convert, no guard": partial(convert, source, editor),
-        "convert, guard": partial(convert, source, editor, guard=guard),
+        **with_guard,
         "for-loop script": partial(loop, source, editor),
         **with_ray,
         "Ray Data map_batches, 2 actors": partial(map_batches, source, editor),
@@ -181,19 +190,17 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     scratch = Path(tempfile.mkdtemp(prefix="conversion"))
-    recording = RecordConfig(
-        "SpieRobo/Push-v0", 4 * options.episodes, scratch / "all.zarr", image_size=128
-    )
+    needed = options.episodes * options.steps // 12 + 1
+    recording = RecordConfig("SpieRobo/Push-v0", needed, scratch / "all.zarr", image_size=128)
     record(recording, progress=False)
-    source = cut(EpisodeStore.open(recording.out), scratch, options.episodes, options.steps)
+    whole = EpisodeStore.open(recording.out)
+    source = join(whole, scratch, options.episodes, options.steps)
     editor, guard = load()
-    editor.edit(frames_of(source, 0)[:BATCH], seeds=[0] * BATCH)
+    warm = frames_of(source, 0)[:BATCH]
+    edits = editor.edit(warm, seeds=[0] * BATCH)
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     share = tried = 0.0
-    whole = EpisodeStore.open(
-        recording.out
-    )  # longer: Minari's headers cost the same for any length
     lossy = encoders(whole, scratch)
     import ray
 
@@ -205,15 +212,17 @@ def main() -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    with RayEngine(lambda: (load()[0], None), WORKERS) as plain:
+    with GuardProcess(guard) as apart, RayEngine(lambda: (load()[0], None), WORKERS) as plain:
+        apart.judge_batch(warm, edits)
+        guards = {"a thread": guard, "a process": apart}
         for repeat in range(options.repeats):
-            for name, way in ways(source, editor, guard, {"no guard": plain}).items():
+            for name, way in ways(source, editor, guards, {"no guard": plain}).items():
                 seconds = measure(way, scratch)
                 if name == "bare editor":
                     seconds = bare.times  # type: ignore[attr-defined]
                 elif name.startswith("Ray Data"):
                     seconds = (map_batches.seconds, float("nan"))  # type: ignore[attr-defined]
-                if name == "convert, guard":
+                if name == "convert, guard in a process":
                     share, tried = edited_share(EpisodeStore.open(scratch / "run/out.zarr"))
                 wall.setdefault(name, []).append(seconds[0])
                 cpu.setdefault(name, []).append(seconds[1])
@@ -224,12 +233,16 @@ def main() -> None:
     tell(frames, wall, cpu, lossy, {"edited": share, "edits_a_frame": tried})
 
 
-def cut(store: EpisodeStore, scratch: Path, episodes: int, steps: int) -> EpisodeStore:
-    """The first steps of the episodes that are long enough."""
+def join(store: EpisodeStore, scratch: Path, episodes: int, steps: int) -> EpisodeStore:
+    """Episodes of so many steps, of recorded ones one after another."""
+    waiting = [store[i] for i in range(len(store))]
     with EpisodeWriter.create(scratch / "sim.zarr", store.metadata) as writer:
-        for i in range(len(store)):
-            if store.episode_length(i) >= steps and writer.n_episodes < episodes:
-                writer.add_episode(store.read_rows(i, 0, steps), seed=i)
+        for number in range(episodes):
+            parts: list[dict[str, Any]] = []
+            while sum(len(part["action"]) for part in parts) < steps:
+                parts.append(waiting.pop())
+            rows = {key: np.concatenate([p[key] for p in parts])[:steps] for key in parts[0]}
+            writer.add_episode(rows, seed=number)
     return EpisodeStore.open(scratch / "sim.zarr")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from spie_robo.data import EpisodeStore, EpisodeWriter, ray_engine
 from spie_robo.data.formats import detect_format, open_source
 from spie_robo.data.local_engine import LocalEngine
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, StoreError
+from spie_robo.guard import GeometryGuard
+from spie_robo.guard.process import GuardProcess
 from spie_robo.recording import EditSetup
 
 shared = runpy.run_path(str(Path(__file__).parent / "data" / "nursery.py"))
@@ -248,3 +251,30 @@ def test_ray_is_used_when_asked_for_and_its_absence_is_told(store, tmp_path, mon
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'spie-robo\[cloud\]'"):
         converting.convert(ConvertConfig(store, Path("s3://lab/out.zarr")), progress=False)
+
+
+def test_many_frames_are_judged_in_another_process_where_a_core_is_idle(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        converting, "load_edit_setup", lambda edit: EditSetup(SwapEditor(), GeometryGuard(), edit)
+    )
+    apart = []
+
+    class Watched(GuardProcess):
+        def judge_batch(self, frames, edits):
+            apart.append(len(frames))
+            return super().judge_batch(frames, edits)
+
+    monkeypatch.setattr(converting, "GuardProcess", Watched)
+    config = ConvertConfig(store, tmp_path / "here.zarr")
+    few = converting.convert(config, progress=False)
+    assert apart == [] and few.frames < converting.JUDGE_APART_FROM
+    monkeypatch.setattr(converting, "JUDGE_APART_FROM", few.frames)
+    monkeypatch.setattr(converting, "_cores", lambda: 1)
+    converting.convert(replace(config, out=tmp_path / "one_core.zarr"), progress=False)
+    assert apart == []
+    monkeypatch.setattr(converting, "_cores", lambda: 2)
+    converting.convert(replace(config, out=tmp_path / "apart.zarr"), progress=False)
+    assert sum(apart) >= few.frames
+    assert digest(tmp_path / "apart.zarr") == digest(tmp_path / "here.zarr")

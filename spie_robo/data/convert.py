@@ -2,7 +2,7 @@
 
 ``source store -> blocks of rows -> EditEngine -> rows -> WriteBehind -> output store -> read back``
 
-Reading is ahead of editing and writing behind it, each by a few blocks.
+Reading is ahead of editing and writing behind it, each by a few blocks and in its own thread.
 
 The output is committed episode by episode. Whoever is killed runs the same command again: the
 episodes that are committed stay, the next one is made from the start, and the folder ends up with
@@ -31,6 +31,7 @@ from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.maker import PROVENANCE_KEYS, Maker
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
+from spie_robo.data.read_ahead import read_ahead
 from spie_robo.data.store import EpisodeStore
 from spie_robo.data.threads import KEY, recorded_threads, torch_threads, using_threads
 from spie_robo.data.write_behind import WriteBehind
@@ -171,13 +172,13 @@ def convert_episodes(
 def _edit(
     source: EpisodeSource, engine: EditEngine | None, task: EditTask, first: int
 ) -> Generator[tuple[Block, Edits], None, None]:
-    blocks = _read(source, first, task.options.batch_size)
-    if engine is None:
-        yield from ((block, {}) for block in blocks)
-        return
-    edited = engine.edit(task, blocks)
-    with closing(cast("Generator[tuple[Block, Edits], None, None]", edited)):
-        yield from edited
+    with closing(read_ahead(_read(source, first, task.options.batch_size))) as blocks:
+        if engine is None:
+            yield from ((block, {}) for block in blocks)
+            return
+        edited = engine.edit(task, blocks)
+        with closing(cast("Generator[tuple[Block, Edits], None, None]", edited)):
+            yield from edited
 
 
 def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:

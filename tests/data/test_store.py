@@ -289,3 +289,25 @@ def test_reading_imports_no_torch(tmp_path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_reading_in_small_steps_decodes_a_chunk_once_and_gives_arrays_of_ones_own(
+    tmp_path, monkeypatch
+):
+    with EpisodeWriter.create(tmp_path / "a.zarr") as writer:
+        writer.add_episode({"action": np.arange(5000.0).reshape(-1, 1)})
+    store = EpisodeStore.open(tmp_path / "a.zarr")
+    action, decoded = store.array("action"), []
+    read_chunks = action._read_chunks
+    monkeypatch.setattr(
+        type(action), "_read_chunks", lambda _, a, b: decoded.append((a, b)) or read_chunks(a, b)
+    )
+    for size in (7, 700, 1024, 1500):
+        decoded.clear()
+        for start in range(0, 5000, size):
+            rows = store.read_rows(0, start, min(start + size, 5000))["action"]
+            np.testing.assert_array_equal(rows[:, 0], np.arange(start, min(start + size, 5000)))
+            rows[:] = -1  # the caller's own
+        assert sum(last - first + 1 for first, last in decoded) == action.n_chunks > 5
+    np.testing.assert_array_equal(action.read(100, 200)[:, 0], np.arange(100, 200))
+    np.testing.assert_array_equal(action.read(0, 150)[:, 0], np.arange(150))
