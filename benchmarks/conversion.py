@@ -1,17 +1,19 @@
 """What a conversion costs beside the bare editor, and what other ways to do it cost.
 
-    taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 120 --repeats 3
+    taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 80 --repeats 3
 
 Every way edits the same frames of one recording with the embedded editor at 128x128, in turn, in
-every repeat; ratios are taken within a repeat. The episodes are as long as those of real robots:
-recorded ones of Push, one after another. One thread for torch, so that two cores can edit and do
-the rest. Workers of Ray and the guard's process are started and loaded before the clock starts, as
-the editor is.
+every repeat. Shared machines change their speed by the minute: before and after each way the bare
+editor edits a fifth of the frames, and the way is held against the mean of the two. The episodes
+are as long as those of real robots: recorded ones of Push, one after another. One thread for torch,
+so that two cores can edit and do the rest. Workers of Ray and the guard's process are started and
+loaded before the clock starts, as the editor is.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import shutil
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import report, spread
+from harness import report
 
 from spie_robo.config import EditConfig, RecordConfig
 from spie_robo.converting import _load_pair
@@ -62,14 +64,14 @@ class MapBatches:
         return {**batch, "rgb": np.stack([edit.rgb for edit in edits])}
 
 
-def bare(source: EpisodeStore, editor: Any, folder: Path) -> None:
-    """The editor alone, on frames that are in memory."""
-    frames = [(f, episode_seed(0, i)) for i in range(len(source)) for f in frames_of(source, i)]
-    began = time.perf_counter(), time.process_time()
+def bare(frames: list[Frame], editor: Any) -> tuple[float, float]:
+    """Wall and CPU seconds a frame of the editor alone, on frames that are in memory."""
+    began = clocks()
     for start in range(0, len(frames), BATCH):
         batch = frames[start : start + BATCH]
-        editor.edit([f for f, _ in batch], seeds=[s for _, s in batch])
-    bare.times = tuple(b - a for a, b in zip(began, clocks(), strict=True))  # type: ignore[attr-defined]
+        editor.edit(batch, seeds=[0] * len(batch))
+    wall, cpu = (b - a for a, b in zip(began, clocks(), strict=True))
+    return wall / len(frames), cpu / len(frames)
 
 
 def loop(source: EpisodeStore, editor: Any, folder: Path) -> None:
@@ -124,6 +126,20 @@ def frames_of(source: EpisodeStore, episode: int) -> list[Frame]:
     return [f for c in ("front", "wrist") for f in camera_frames(source.metadata, arrays, c)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Seconds a frame of one way, and of the bare editor before and after it."""
+
+    wall: float
+    cpu: float
+    alone: float
+    alone_cpu: float
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{1e3 * self.wall:.0f} ms a frame, the bare editor {1e3 * self.alone:.0f}"
+
+
 def clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
@@ -142,7 +158,7 @@ def measure(way: Callable[[Path], None], scratch: Path) -> tuple[float, float]:
 def ways(
     source: EpisodeStore, editor: Any, guards: dict[str, Any], engines: dict[str, Any]
 ) -> dict[str, Any]:
-    """Every way by name; the first is what the others are divided by."""
+    """Every way by name."""
     with_guard = {
         f"convert, guard in {place}": partial(convert, source, editor, guard=guard)
         for place, guard in guards.items()
@@ -152,7 +168,6 @@ def ways(
         for name, engine in engines.items()
     }
     return {
-        "bare editor": partial(bare, source, editor),
         "convert, no guard": partial(convert, source, editor),
         **with_guard,
         "for-loop script": partial(loop, source, editor),
@@ -198,8 +213,9 @@ def main() -> None:
     editor, guard = load()
     warm = frames_of(source, 0)[:BATCH]
     edits = editor.edit(warm, seeds=[0] * BATCH)
-    wall: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
+    every = [frame for i in range(len(source)) for frame in frames_of(source, i)]
+    frames, few = len(every), every[::5]
+    found: dict[str, list[Cost]] = {}
     share = tried = 0.0
     lossy = encoders(whole, scratch)
     import ray
@@ -216,21 +232,21 @@ def main() -> None:
         apart.judge_batch(warm, edits)
         guards = {"a thread": guard, "a process": apart}
         for repeat in range(options.repeats):
+            before = bare(few, editor)
             for name, way in ways(source, editor, guards, {"no guard": plain}).items():
-                seconds = measure(way, scratch)
-                if name == "bare editor":
-                    seconds = bare.times  # type: ignore[attr-defined]
-                elif name.startswith("Ray Data"):
-                    seconds = (map_batches.seconds, float("nan"))  # type: ignore[attr-defined]
+                wall, cpu = (seconds / frames for seconds in measure(way, scratch))
+                if name.startswith("Ray Data"):
+                    wall, cpu = map_batches.seconds / frames, float("nan")  # type: ignore[attr-defined]
                 if name == "convert, guard in a process":
                     share, tried = edited_share(EpisodeStore.open(scratch / "run/out.zarr"))
-                wall.setdefault(name, []).append(seconds[0])
-                cpu.setdefault(name, []).append(seconds[1])
-                print(f"{repeat}: {name}: {seconds[0]:.1f} s, CPU {seconds[1]:.1f} s", flush=True)
+                after = bare(few, editor)
+                alone = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
+                found.setdefault(name, []).append(Cost(wall, cpu, *alone))
+                print(f"{repeat}: {name}: {found[name][-1]}", flush=True)
+                before = after
     ray.shutdown()
     shutil.rmtree(scratch)
-    frames = 2 * source.n_steps
-    tell(frames, wall, cpu, lossy, {"edited": share, "edits_a_frame": tried})
+    tell(frames, found, lossy, {"edited": share, "edits_a_frame": tried})
 
 
 def join(store: EpisodeStore, scratch: Path, episodes: int, steps: int) -> EpisodeStore:
@@ -247,33 +263,27 @@ def join(store: EpisodeStore, scratch: Path, episodes: int, steps: int) -> Episo
 
 
 def tell(
-    frames: int,
-    wall: dict[str, list[float]],
-    cpu: dict[str, list[float]],
-    lossy: dict[str, float],
-    guard: dict[str, float],
+    frames: int, found: dict[str, list[Cost]], lossy: dict[str, float], guard: dict[str, float]
 ) -> None:
     """Print and keep the figures."""
-    base = np.array(wall["bare editor"])
+    alone = [cost for costs in found.values() for cost in costs]
+    edit = 1e3 * float(np.median([cost.alone_cpu for cost in alone]))
     lines = [
         "| way | frames a second | of the bare editor's (least to most) | CPU ms a frame |",
         "|---|---|---|---|",
+        f"| bare editor, frames in memory | {1 / np.median([c.alone for c in alone]):.2f} | 100 % "
+        f"| {edit:.0f} |",
     ]
     results: dict[str, Any] = {"frames": frames, "lossy_cpu_ms_a_frame": lossy, "guard": guard}
-    for name, seconds in wall.items():
-        ratio = base / np.array(seconds)
-        work = 1e3 * np.median(cpu[name]) / frames
-        known = not np.isnan(work) and "Ray" not in name
+    for name, costs in found.items():
+        ratio = np.array([cost.alone / cost.wall for cost in costs])
+        work = 1e3 * float(np.median([cost.cpu for cost in costs]))
+        known = not np.isnan(work) and "Ray" not in name and "process" not in name
         lines.append(
-            f"| {name} | {frames / np.median(seconds):.2f} | {np.median(ratio):.0%} "
+            f"| {name} | {1 / np.median([c.wall for c in costs]):.2f} | {np.median(ratio):.0%} "
             f"({ratio.min():.0%} to {ratio.max():.0%}) | {f'{work:.0f}' if known else ''} |"
         )
-        results[name] = {
-            "seconds": spread(seconds),
-            "ratio": spread(list(ratio)),
-            "cpu_ms": work if known else None,
-        }
-    edit = 1e3 * np.median(cpu["bare editor"]) / frames
+        results[name] = {"costs": [dataclasses.asdict(c) for c in costs], "ratio": list(ratio)}
     lines.append(
         f"\n{frames} frames; with the guard {guard['edited']:.0%} are edits, "
         f"{guard['edits_a_frame']:.2f} edits tried a frame. "

@@ -31,7 +31,13 @@ from twin_photos import photograph
 
 from spie_robo.config import RecordConfig
 from spie_robo.config_files import load_config
-from spie_robo.data import ConvertOptions, EpisodeWriter, StoreMetadata, record_episodes
+from spie_robo.data import (
+    ConvertOptions,
+    EpisodeStore,
+    EpisodeWriter,
+    StoreMetadata,
+    record_episodes,
+)
 from spie_robo.data.convert import convert_store
 from spie_robo.editor import Editor
 from spie_robo.editor.references import load_references
@@ -40,7 +46,7 @@ from spie_robo.envs.experts import make_expert
 from spie_robo.envs.perturbations import PERTURBATIONS, PerturbationWrapper
 from spie_robo.envs.randomization import DomainRandomizationWrapper
 from spie_robo.envs.tabletop_env import tabletop
-from spie_robo.envs.twin import TwinWrapper
+from spie_robo.envs.twin import TwinWrapper, sample_style
 from spie_robo.evaluation.baselines import HistogramEditor
 from spie_robo.guard import GeometryGuard
 from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
@@ -56,9 +62,12 @@ MIXTURES = {
     "randomized-raw": ("randomized", "raw"),
     "randomized-mixed": ("randomized", "edited"),
     "randomized-post-trained": ("randomized", "post-trained"),
+    "randomized-labs": ("randomized", "edited-labs"),
 }
 """Columns that learn from several stores, in equal shares."""
-COLUMNS = ("raw", "randomized", "matched", "edited", "post-trained", *MIXTURES, "twin")
+COLUMNS = (
+    "raw", "randomized", "matched", "edited", "edited-labs", "post-trained", *MIXTURES, "twin",
+)  # fmt: skip
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)
 PROXY_ROWS = (EDITED_SIM, POST_TRAINED_SIM)
@@ -67,6 +76,9 @@ ACTION_STEPS = {"Reach": 2, "Push": 4, "PickPlace": 4}
 STEPS_AT_MOST = {"Reach": 12, "Push": 60, "PickPlace": 80}
 FIRST_TEST_SEED = 1_000_000
 TWIN_SIZE = 64
+LABS = range(10)
+"""Seeds of the styles of ``edited-labs``: other labs than the one of the test, whose photos that
+column does not get."""
 LOOKS = RandomizationConfig(front_camera=0.0, wrist_camera=0.0)
 """No row moves a camera, and a store holds one lens a camera."""
 
@@ -124,10 +136,14 @@ def demonstrate(study: Study, column: str) -> None:
         demonstrate(study, part)
     if path.exists() or column in MIXTURES:
         return
+    if column not in ("raw", "randomized", "twin"):
+        demonstrate(study, "raw")
     if column == "raw":
         record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
     elif column == "randomized":
         _record_wrapped(study, path, lambda env: DomainRandomizationWrapper(env, LOOKS))
+    elif column == "edited-labs":
+        _edit_into_labs(study, path)
     elif column == "twin":
         _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab))
     else:
@@ -149,6 +165,29 @@ def _record_wrapped(
     with EpisodeWriter.create(staged, metadata) as writer:
         record_episodes(env, make_expert(env), DEMONSTRATIONS, 0, writer)
     env.close()
+    staged.rename(path)
+
+
+def _edit_into_labs(study: Study, path: Path) -> None:
+    """Every episode in the look of one of many labs, by the base editor."""
+    raw, staged = EpisodeStore.open(study.store("raw")), path.with_suffix(".partial")
+    shutil.rmtree(staged, ignore_errors=True)
+    editor, guard = Editor.from_pretrained("embedded"), GeometryGuard()
+    with EpisodeWriter.create(staged, raw.metadata) as writer:
+        for number in LABS:
+            style = sample_style(number)
+            photos = study.out / "labs" / style.name
+            photograph(style, photos)
+            part, edited = (path.with_name(f"{name}_{number}.zarr") for name in ("part", "edited"))
+            shutil.rmtree(part, ignore_errors=True)
+            with EpisodeWriter.create(part, raw.metadata) as some:
+                for i in range(number, len(raw), len(LABS)):
+                    some.add_episode(raw[i], seed=int(raw.seeds[i]))
+            convert_store(part, edited, editor, guard, ConvertOptions(references=photos))
+            for episode, seed in zip(EpisodeStore.open(edited), raw.seeds[number :: len(LABS)],
+                                     strict=True):  # fmt: skip
+                writer.add_episode(episode, seed=int(seed))
+            shutil.rmtree(part)
     staged.rename(path)
 
 

@@ -18,10 +18,12 @@ from spie_robo.policies import wilson_interval
 
 LABELS = {
     "raw": "raw frames", "randomized": "domain-randomised", "matched": "histogram-matched",
-    "edited": "edited, base editor", "post-trained": "edited, post-trained",
+    "edited": "edited, base editor", "edited-labs": "edited into ten other labs",
+    "post-trained": "edited, post-trained",
     "mixed": "half raw, half edited", "randomized-raw": "half randomised, half raw",
     "randomized-mixed": "half randomised, half edited",
     "randomized-post-trained": "half randomised, half edited, post-trained",
+    "randomized-labs": "half randomised, half edited into ten other labs",
     "twin": "upper bound: twin frames of the lab",
 }  # fmt: skip
 ROW_LABELS = {"vanilla": "unchanged", "twin": "photoreal twin, unseen lab"}
@@ -30,11 +32,13 @@ COLORS = (
     "#c9a227",
     "#7d8fb3",
     "#3a7ca5",
+    "#52b788",
     "#d1495b",
     "#1b4965",
     "#a05195",
     "#d45087",
     "#ffa600",
+    "#2d6a4f",
     "#c8d5c0",
 )
 

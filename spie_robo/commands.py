@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from spie_robo import config, config_files
+from spie_robo.errors import ConfigError
 from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
 
 
@@ -204,22 +205,28 @@ def verify(options: config.VerifyConfig) -> int:
 
 
 def report(options: config.ReportConfig) -> int:
-    """Write the HTML report of a store or a training run."""
+    """Write the report of a store or a training run: a page, or a Rerun recording."""
     from spie_robo.data.local_copy import local_copy
     from spie_robo.output_files import require_place
-    from spie_robo.report import write_report, write_run_report
+    from spie_robo.report import write_recording, write_report, write_run_report
     from spie_robo.report.run_collect import is_run, require_no_part
 
     require_place(options.out)
     require_no_part(options.store)
+    recording = options.out.suffix == ".rrd"
     if is_run(options.store):
+        if recording:
+            raise ConfigError(f"{options.out}: a training run is reported on as a page: FILE.html.")
         page = write_run_report(options.store, options.out, pictures=options.frames)
     else:
         with local_copy(options.store, "report") as copy:
             address = None if copy.source is None else str(copy.source)
-            page = write_report(copy.path, options.out, frames=options.frames, address=address)
-    size = page.stat().st_size
-    print(f"{options.out}: {size / 1e6:.1f} MB, opens offline in any browser.")
+            if recording:
+                page = write_recording(copy.path, options.out, frames=options.frames)
+            else:
+                page = write_report(copy.path, options.out, frames=options.frames, address=address)
+    opens = f"open it with: rerun {_quote(page)}" if recording else "opens offline in any browser"
+    print(f"{options.out}: {page.stat().st_size / 1e6:.1f} MB, {opens}.")
     return 0
 
 
@@ -322,7 +329,10 @@ COMMANDS = {
     "info": Command(config.InfoConfig, info, "Say what is in a store.", _copied),
     "verify": Command(config.VerifyConfig, verify, "Check every byte of a store.", _copied),
     "report": Command(
-        config.ReportConfig, report, "Write one HTML file with sliders and verdicts.", _copied
+        config.ReportConfig,
+        report,
+        "Write one HTML file with sliders and verdicts, or a Rerun recording.",
+        _copied,
     ),
     "doctor": Command(
         config.DoctorConfig,

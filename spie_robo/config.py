@@ -297,7 +297,7 @@ class ReportConfig:
     store: Store
     """The store to show, s3://BUCKET/KEY too, or the folder of a training run."""
     out: Path
-    """The HTML file to write."""
+    """The HTML file to write, or FILE.rrd for the Rerun viewer."""
     frames: Count = 40
     """Frames of an episode, or pictures of a run, to show at most."""
 

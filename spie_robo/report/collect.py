@@ -75,14 +75,11 @@ def collect(store: EpisodeStore, frames: int, address: str | None = None) -> Rep
         StoreError: If the store has no episode or no camera.
         StoreCorruptError: If a frame that is read is damaged.
     """
-    cameras = cameras_of(store.keys)
-    if not cameras or not len(store):
-        missing = "cameras (keys that end in _rgb)" if len(store) else "finished episodes"
-        raise StoreError(f"{store.path}: expected {missing} to report on, found none.")
+    cameras = require_content(store)
     metadata = store.metadata
     tally = count_all(store, cameras)
     limits = verdicts.budgets(metadata.provenance)
-    shown = _shown_episodes(store)
+    shown = shown_episodes(store)
     per_episode = _frames_per_episode(store, cameras, len(shown), frames)
     return ReportContent(
         title=metadata.env_id or store.path.name,
@@ -96,6 +93,19 @@ def collect(store: EpisodeStore, frames: int, address: str | None = None) -> Rep
         budgets=limits,
         episodes=tuple(_episode(store, index, cameras, per_episode) for index in shown),
     )
+
+
+def require_content(store: EpisodeStore) -> tuple[str, ...]:
+    """The cameras of a store that has something to report on.
+
+    Raises:
+        StoreError: If it has no episode or no camera.
+    """
+    cameras = cameras_of(store.keys)
+    if not cameras or not len(store):
+        missing = "cameras (keys that end in _rgb)" if len(store) else "finished episodes"
+        raise StoreError(f"{store.path}: expected {missing} to report on, found none.")
+    return cameras
 
 
 def count_all(source: EpisodeSource, cameras: Sequence[str]) -> Tally:
@@ -122,7 +132,8 @@ def _success(source: EpisodeSource, episode: int) -> bool | None:
     return bool(source.read_rows(episode, 0, length, ("success",))["success"].any())
 
 
-def _shown_episodes(source: EpisodeSource) -> range:
+def shown_episodes(source: EpisodeSource) -> range:
+    """The first episodes, up to :data:`MAX_EPISODES` and :data:`MAX_STEPS`."""
     steps = 0
     for index in range(min(len(source), MAX_EPISODES)):
         steps += source.episode_length(index)
@@ -144,7 +155,7 @@ def _episode(
     source: EpisodeSource, index: int, cameras: Sequence[str], frames: int
 ) -> EpisodeTrack:
     length = source.episode_length(index)
-    shown = _shown_steps(source, index, cameras, frames)
+    shown = shown_steps(source, index, cameras, frames)
     seed, success = int(source.seeds[index]), _success(source, index)
     notes = [f"{length} steps"]
     if seed >= 0:
@@ -160,7 +171,7 @@ def _episode(
     )
 
 
-def _shown_steps(
+def shown_steps(
     source: EpisodeSource, episode: int, cameras: Sequence[str], frames: int
 ) -> tuple[int, ...]:
     """Steps spread over the episode, at most half of them kept for frames that went wrong."""
