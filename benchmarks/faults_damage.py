@@ -138,10 +138,9 @@ def damage(folder: Path, seed: int, trials: int) -> Outcome:
         return Outcome(trials, 0, "the reader died")
     done, found, harmless, wrong = (sum(answer[i] for answer in answers) for i in range(4))
     unseen = sum((Counter(answer[4]) for answer in answers), Counter[str]())
-    detail = (
-        f"verify found {found}; {harmless} changed nothing that is read (every array read back "
-        f"right: {', '.join(f'{n} {what}' for what, n in unseen.most_common())}); {wrong} wrong"
-    )
+    names = ", ".join(f"{n} {what}" for what, n in unseen.most_common())
+    unread = f"; {harmless} changed nothing that is read (every array read back right: {names})"
+    detail = f"verify found {found}{unread if harmless else ''}; {wrong} wrong"
     return Outcome(done, found + harmless, detail)
 
 

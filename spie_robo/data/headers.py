@@ -35,9 +35,18 @@ MAX_HEADER_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 512 * 2**20
 
 _HEADERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
-_BLOSC_SIZE = slice(
-    4, 8
-)  # of the decoded data, in the 16 bytes that every blosc buffer begins with
+_BLOSC_SIZE = slice(4, 8)
+"""Bytes of the decoded data, in the 16 bytes that every Blosc buffer begins with."""
+
+_BLOSC_PACKED = slice(12, 16)
+"""Bytes of the buffer itself, header included."""
+
+_BLOSC_ZSTD = (2, 1, 0x90)
+"""Version of Blosc's format, of zstd's, and the flags "zstd, not split"."""
+
+_BLOSC_SHUFFLES = {0: 0, 1: 0x01, 2: 0x04}
+_BLOSC_COPIED = 0x02
+"""Flag of data that did not become smaller."""
 
 
 @final
@@ -136,7 +145,9 @@ def require_ours(array: ZarrArray, where: Path) -> ZarrArray:
         if metadata.filters or name != "blosc":
             names = [getattr(f, "codec_id", f) for f in metadata.filters or ()]
             raise _refused(where, f"compressor {name!r} and filters {names}")
-        checked: Any = replace(metadata, compressor=_CheckedBloscV2.like(compressor, limit))
+        itemsize = int(array.dtype.itemsize)
+        strict = _CheckedBloscV2.like(compressor, limit, itemsize)
+        checked: Any = replace(metadata, compressor=strict)
     else:
         checked = replace(metadata, codecs=(_checked_sharding(metadata.codecs, where),))
     inner = array.async_array
@@ -207,17 +218,35 @@ class _CheckedBlosc(BloscCodec):
 
 
 class _CheckedBloscV2(numcodecs.Blosc):  # type: ignore[misc]
-    """The same for zarr 2."""
+    """The same for zarr 2, which has no checksum of a chunk's bytes: its header is looked at too.
+
+    Blosc ignores much of that header. What differs from it was changed after it was written.
+    """
 
     _limit = 0  # private: numcodecs writes public attributes into headers
+    _itemsize = 1
 
     @classmethod
-    def like(cls, other: Any, limit: int) -> _CheckedBloscV2:
+    def like(cls, other: Any, limit: int, itemsize: int) -> _CheckedBloscV2:
         config = {key: value for key, value in other.get_config().items() if key != "id"}
         codec: _CheckedBloscV2 = cls(**config)
-        codec._limit = limit
+        codec._limit, codec._itemsize = limit, itemsize
         return codec
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         _require_size(buf, self._limit)
+        self._require_header(bytes(memoryview(buf).cast("B")[:16]), memoryview(buf).nbytes)
         return super().decode(buf, out)
+
+    def _require_header(self, header: bytes, size: int) -> None:
+        packed = int.from_bytes(header[_BLOSC_PACKED], "little")
+        if packed != size:
+            raise ValueError(f"it claims to have {packed} bytes, it has {size}")
+        if self.cname != "zstd" or self.shuffle not in _BLOSC_SHUFFLES:
+            return
+        version, zstd_version, flags = _BLOSC_ZSTD
+        flags |= _BLOSC_SHUFFLES[self.shuffle]
+        expected = (version, zstd_version, flags, self._itemsize)
+        found = (header[0], header[1], header[2] & ~_BLOSC_COPIED, header[3])
+        if found != expected:
+            raise ValueError(f"its header begins with {found}, not with {expected}")

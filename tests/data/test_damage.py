@@ -76,6 +76,21 @@ def test_a_flipped_bit_never_reads_as_a_frame(tmp_path, zarr_format):
     assert verify_store(path).ok
 
 
+def test_every_bit_of_a_blosc_header_is_looked_at(tmp_path):
+    path = write(tmp_path / "s.zarr", range(1), 2)
+    block_size = set(range(8 * 8, 12 * 8))  # of no meaning where nothing became smaller
+    for name, unread in (("reward/0", set()), ("front_rgb/0.0.0.0", block_size)):
+        file = path / "data" / name
+        intact = file.read_bytes()
+        for bit in set(range(8 * 16)) - unread:
+            damaged = bytearray(intact)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            assert not verify_store(path).ok, (file, bit)
+        file.write_bytes(intact)
+    assert verify_store(path).ok
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_deleted_chunk_is_found_even_where_it_was_all_zeros(tmp_path, zarr_format):
     path = write(tmp_path / "s.zarr", range(2), zarr_format)
