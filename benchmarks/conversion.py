@@ -1,6 +1,6 @@
 """What a conversion costs beside the bare editor, and what other ways to do it cost.
 
-    taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 80 --repeats 3
+    taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 60 --repeats 3
 
 Every way edits the same frames of one recording with the embedded editor at 128x128, in turn, in
 every repeat. Shared machines change their speed by the minute: before and after each way the bare

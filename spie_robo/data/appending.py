@@ -21,7 +21,7 @@ from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commi
 from spie_robo.data.durable import DurableStore, at_once, remove_partial_files, write_failure
 from spie_robo.data.header_checksums import header_checksums
 from spie_robo.data.headers import require_ours
-from spie_robo.data.layout import create_array, open_array
+from spie_robo.data.layout import ZarrArray, create_array, open_array
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.reading import read_meta
 from spie_robo.errors import StoreCorruptError, StoreError
@@ -65,6 +65,7 @@ class StoreOnDisk:
         remove_partial_files(path)
         self.commit, self.metadata, self.zarr_format = read_commit(path)
         self._durable = DurableStore(LocalStore(path))
+        self._opened: dict[str, ZarrArray] = {}  # of data/; parsing a header takes milliseconds
         try:
             # A copy of all headers that zarr.consolidate_metadata made is stale from here on. In
             # zarr 3 it is part of the root's header, which the next commit replaces.
@@ -98,8 +99,11 @@ class StoreOnDisk:
         """
         start, keys = episode.steps, sorted(episode.arrays)
         for key in keys:
-            if key not in self._data:
-                create_array(self._data, key, episode.arrays[key].row, self.zarr_format)
+            if key not in self._opened:
+                if key not in self._data:
+                    create_array(self._data, key, episode.arrays[key].row, self.zarr_format)
+                array = require_ours(open_array(self._data, key), self.path / "data" / key)
+                self._opened[key] = array
         at_once(partial(self._write_array, key, start, rows[key]) for key in keys)
         for number, key in enumerate(keys):
             before, new = episode.arrays[key], rows[key]
@@ -136,7 +140,7 @@ class StoreOnDisk:
         self.commit, self.metadata = commit, metadata
 
     def _write_array(self, key: str, start: int, rows: NDArray[Any]) -> None:
-        array = require_ours(open_array(self._data, key), self.path / "data" / key)
+        array = self._opened[key]
         try:
             array.resize((start + len(rows), *rows.shape[1:]))
             array[start:] = rows
