@@ -7,12 +7,14 @@ Entities::
     <camera>/depth                 metres
     <camera>/segmentation          instance ids, with the names that the store knows
     verdicts/<camera>/edited       1 where the frame is an edit, 0 where it stayed raw
-    verdicts/<camera>/<deviation>  what the guard measured, and its limit as ``.../limit``
+    verdicts/<camera>/<deviation>  what the guard measured
+    budget/<camera>/<deviation>    the share of its budget that it used: above 1 is a rejection
     action, reward                 as they were recorded
+    episode                        index of the episode in the store
     events                         where episodes begin, which edits were rejected
 
-Timelines: ``step`` counts over all shown episodes, ``episode`` and ``step_of_episode`` say where
-that is. Numbers are there for every step, pictures for some of them.
+The timeline ``step`` counts over all shown episodes. Numbers are there for every step, pictures for
+some of them.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def _blueprint(source: EpisodeStore, cameras: Sequence[str]) -> Any:
         if _key(camera, kind) in source.keys
     ]
     numbers = [
-        layout.TimeSeriesView(origin=f"verdicts/{camera}", name=f"{camera}, verdicts")
+        layout.TimeSeriesView(origin=f"budget/{camera}", name=f"{camera}, share of the budget")
         for camera in cameras
     ]
     numbers.append(layout.TimeSeriesView(origin="action", name="action"))
@@ -140,20 +142,17 @@ def _log_episode(
     )
     measured = {c: verdicts.read_measurements(source, episode, c) for c in cameras}
     judged = {c: verdicts.read_verdicts(source, episode, c, measured[c]) for c in cameras}
-    limits = verdicts.budgets(source.metadata.provenance)
+    limits = {b.name: b for b in verdicts.budgets(source.metadata.provenance)}
     for step in range(length):
         stream.set_time("step", sequence=first + step)
-        stream.set_time("step_of_episode", sequence=step)
-        stream.set_time("episode", sequence=episode)
+        stream.log("episode", rerun.Scalars(float(episode)))
         if step == 0:
             stream.log("events", rerun.TextLog(_beginning(source, episode), level="INFO"))
         for name, rows in columns.items():
             stream.log(name, rerun.Scalars(np.asarray(rows[step], np.float64).reshape(-1)))
         for camera in cameras:
             values = {name: float(column[step]) for name, column in measured[camera].items()}
-            _log_verdict(stream, camera, judged[camera][step], values)
-            if step in (0, length - 1):  # a line needs two points
-                _log_limits(stream, camera, limits, values)
+            _log_verdict(stream, camera, judged[camera][step], values, limits)
             if step in pictured:
                 _log_pictures(stream, source, episode, step, camera, judged[camera][step])
 
@@ -164,7 +163,11 @@ def _beginning(source: EpisodeStore, episode: int) -> str:
 
 
 def _log_verdict(
-    stream: Any, camera: str, verdict: StepVerdict, values: Mapping[str, float]
+    stream: Any,
+    camera: str,
+    verdict: StepVerdict,
+    values: Mapping[str, float],
+    limits: Mapping[str, Budget],
 ) -> None:
     rerun = _rerun()
     if verdict == "raw":  # nobody tried to edit it
@@ -173,19 +176,31 @@ def _log_verdict(
     for name, value in values.items():
         if np.isfinite(value):
             stream.log(f"verdicts/{camera}/{name}", rerun.Scalars(value))
+            share = budget_share(limits[name], value)
+            if share is not None:
+                stream.log(f"budget/{camera}/{name}", rerun.Scalars(share))
     what = {"rejected": "the edit was rejected", "failed": "the editor failed"}.get(verdict)
     if what is not None:
         text = f"{camera}: {what}, the raw frame is used."
         stream.log("events", rerun.TextLog(text, level="WARN"))
 
 
-def _log_limits(
-    stream: Any, camera: str, limits: Sequence[Budget], values: Mapping[str, float]
-) -> None:
-    rerun = _rerun()
-    for budget in limits:
-        if budget.name in values and budget.limit is not None:
-            stream.log(f"verdicts/{camera}/{budget.name}/limit", rerun.Scalars(budget.limit))
+def budget_share(budget: Budget, value: float) -> float | None:
+    """How much of its budget a deviation used, so that all of them fit one axis.
+
+    Args:
+        budget: Its limit.
+        value: What was measured.
+
+    Returns:
+        0 for a perfect edit, 1 at the limit, more beyond it; scores that must be *at least*
+        something are taken as what they lack to 1. None where no limit is known, or it leaves no
+        room.
+    """
+    if budget.limit is None:
+        return None
+    used, room = (value, budget.limit) if budget.at_most else (1 - value, 1 - budget.limit)
+    return max(0.0, used / room) if room > 0 else None
 
 
 def _log_pictures(

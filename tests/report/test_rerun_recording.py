@@ -12,6 +12,8 @@ from spie_robo import cli
 from spie_robo.data import EpisodeStore, EpisodeWriter
 from spie_robo.errors import ConfigError, MissingExtraError, StoreError
 from spie_robo.report import write_recording
+from spie_robo.report.content import Budget
+from spie_robo.report.rerun_recording import budget_share
 
 STEPS, REJECTED, FAILED = 24, 7, 15  # of the store of conftest.py
 
@@ -63,14 +65,27 @@ def test_numbers_are_there_for_every_step_of_every_episode(recording, edited_sto
     known = np.flatnonzero(np.isfinite(overlap))
     assert sorted(logged) == list(known)
     np.testing.assert_allclose([logged[i]["scalars"][0] for i in known], overlap[known], rtol=1e-6)
-    assert recording["/verdicts/front/mask_iou/limit"][0]["scalars"] == [0.6]
+    used = [recording["/budget/front/mask_iou"][i]["scalars"][0] for i in known]
+    np.testing.assert_allclose(used, (1 - overlap[known]) / (1 - 0.6), rtol=1e-5)
+    rejected = recording["/budget/front/depth_error"][REJECTED]["scalars"][0]
+    assert rejected > 1 > recording["/budget/front/depth_error"][0]["scalars"][0] > 0
     edited = recording["/verdicts/front/edited"]
     assert [step for step in range(2 * STEPS) if edited[step]["scalars"] == [0.0]] == [
         REJECTED, FAILED, STEPS + REJECTED, STEPS + FAILED,
     ]  # fmt: skip
     last = recording["/action"][2 * STEPS - 1]
-    assert (last["scalars"], last["step_of_episode"], last["episode"]) == ([0.0] * 4, STEPS - 1, 1)
+    assert last["scalars"] == [0.0] * 4
+    episodes = [recording["/episode"][step]["scalars"][0] for step in range(2 * STEPS)]
+    assert episodes == [0.0] * STEPS + [1.0] * STEPS
     assert "/verdicts/front/chroma_drift" not in recording  # never measured
+
+
+def test_a_budget_without_a_limit_or_without_room_has_no_share():
+    assert budget_share(Budget("a", "A", 2.0, True), 3.0) == 1.5
+    assert budget_share(Budget("a", "A", 0.5, False), 1.0) == 0
+    assert budget_share(Budget("a", "A", 0.5, False), 1.5) == 0  # some scores exceed 1
+    assert budget_share(Budget("a", "A", None, True), 3.0) is None
+    assert budget_share(Budget("a", "A", 0.0, True), 3.0) is None
 
 
 def test_events_say_where_episodes_begin_and_which_edits_were_rejected(recording):
