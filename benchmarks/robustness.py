@@ -27,13 +27,11 @@ import gymnasium
 import torch
 from harness import RESULTS, ROOT, limit_threads, report
 from robustness_table import draw, robustness_table
-from twin_photos import photograph
 
 from spie_robo.config import RecordConfig
 from spie_robo.config_files import load_config
 from spie_robo.data import (
     ConvertOptions,
-    EpisodeStore,
     EpisodeWriter,
     StoreMetadata,
     record_episodes,
@@ -46,11 +44,12 @@ from spie_robo.envs.experts import make_expert
 from spie_robo.envs.perturbations import PERTURBATIONS, PerturbationWrapper
 from spie_robo.envs.randomization import DomainRandomizationWrapper
 from spie_robo.envs.tabletop_env import tabletop
-from spie_robo.envs.twin import TwinWrapper, sample_style
+from spie_robo.envs.twin import TwinWrapper
 from spie_robo.evaluation.baselines import HistogramEditor
 from spie_robo.guard import GeometryGuard
 from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
 from spie_robo.policies.policy import ActingPolicy
+from spie_robo.pretraining.labs import photograph, photograph_labs
 from spie_robo.recording import record
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.run import train
@@ -76,9 +75,6 @@ ACTION_STEPS = {"Reach": 2, "Push": 4, "PickPlace": 4}
 STEPS_AT_MOST = {"Reach": 12, "Push": 60, "PickPlace": 80}
 FIRST_TEST_SEED = 1_000_000
 TWIN_SIZE = 64
-LABS = range(10)
-"""Seeds of the styles of ``edited-labs``: other labs than the one of the test, whose photos that
-column does not get."""
 LOOKS = RandomizationConfig(front_camera=0.0, wrist_camera=0.0)
 """No row moves a camera, and a store holds one lens a camera."""
 
@@ -142,8 +138,6 @@ def demonstrate(study: Study, column: str) -> None:
         record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
     elif column == "randomized":
         _record_wrapped(study, path, lambda env: DomainRandomizationWrapper(env, LOOKS))
-    elif column == "edited-labs":
-        _edit_into_labs(study, path)
     elif column == "twin":
         _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab))
     else:
@@ -168,33 +162,12 @@ def _record_wrapped(
     staged.rename(path)
 
 
-def _edit_into_labs(study: Study, path: Path) -> None:
-    """Every episode in the look of one of many labs, by the base editor."""
-    raw, staged = EpisodeStore.open(study.store("raw")), path.with_suffix(".partial")
-    shutil.rmtree(staged, ignore_errors=True)
-    editor, guard = Editor.from_pretrained("embedded"), GeometryGuard()
-    with EpisodeWriter.create(staged, raw.metadata) as writer:
-        for number in LABS:
-            style = sample_style(number)
-            photos = study.out / "labs" / style.name
-            photograph(style, photos)
-            part, edited = (path.with_name(f"{name}_{number}.zarr") for name in ("part", "edited"))
-            shutil.rmtree(part, ignore_errors=True)
-            with EpisodeWriter.create(part, raw.metadata) as some:
-                for i in range(number, len(raw), len(LABS)):
-                    some.add_episode(raw[i], seed=int(raw.seeds[i]))
-            convert_store(part, edited, editor, guard, ConvertOptions(references=photos))
-            for episode, seed in zip(EpisodeStore.open(edited), raw.seeds[number :: len(LABS)],
-                                     strict=True):  # fmt: skip
-                writer.add_episode(episode, seed=int(seed))
-            shutil.rmtree(part)
-    staged.rename(path)
-
-
 def column_editor(study: Study, column: str) -> tuple[ImageEditor, References]:
     """What edits the frames of a column, and its references."""
     if column == "matched":
         return HistogramEditor(), list(load_references(study.photos()).images)
+    if column == "edited-labs":
+        return Editor.from_pretrained("embedded"), photograph_labs(study.out / "labs")
     name = "embedded" if column == "edited" else str(study.adapter())
     return Editor.from_pretrained(name), study.photos()
 

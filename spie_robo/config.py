@@ -37,7 +37,7 @@ class EditConfig:
     """Which editor makes the edits, how, and whether a guard judges them."""
 
     editor: OptionalText = "embedded"
-    """Preset, folder or Hub id; None leaves the frames raw."""
+    """embedded, embedded-labs, a folder or a Hub id; None leaves the frames raw."""
     base: OptionalText = None
     """For an adapter: the base to use instead of the one it names."""
     references: OptionalPath = None
@@ -353,7 +353,7 @@ class PretrainOptions:
     out: OptionalText = None
     """Folder of checkpoints, logs and weights; unset: the file's."""
     stage: OptionalText = None
-    """pairs, judge, unet or all; unset: the file's."""
+    """pairs, judge, unet, refine, labs or all; unset: the file's."""
     threads: OptionalCount = None
     """CPU threads; unset: the file's."""
 

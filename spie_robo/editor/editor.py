@@ -90,7 +90,8 @@ class Editor:
         """Load an editor.
 
         Args:
-            name: ``"embedded"``, a pipeline or adapter folder, or a Hub id. An editor's
+            name: ``"embedded"``; ``"embedded-labs"``, the same with photos of ten labs, of which
+                each seed picks one; a pipeline or adapter folder; or a Hub id. An editor's
                 :attr:`id` does too, and then its weights must have that hash.
             device: Where to run; None: CUDA if there is one.
             dtype: Type of the weights.

@@ -27,7 +27,11 @@ from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
 
-PRESETS = {"embedded": Path(__file__).parent / "weights" / "embedded"}
+_WEIGHTS = Path(__file__).parent / "weights"
+PRESETS = {"embedded": _WEIGHTS / "embedded", "embedded-labs": _WEIGHTS / "embedded"}
+LOOKS = {"embedded-labs": _WEIGHTS / "embedded-labs"}
+"""Presets whose references lie apart from their networks, which they share with another."""
+
 HUB_PRESETS = {"instruct-pix2pix": "timbrooks/instruct-pix2pix"}
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+")
@@ -71,7 +75,7 @@ def load_editor(
     """
     folder = find_folder(name)
     require_own_weights(folder)
-    settings, references = EditorSettings.load(folder), LatentReferences.load(folder)
+    settings, references = EditorSettings.load(folder), _references(name, folder)
     if not (folder / ADAPTER_CONFIG).is_file():
         return LoadedEditor(SpiePipeline.from_pretrained(folder, dtype), settings, references)
     base_folder = find_folder(base or base_name(folder))
@@ -85,6 +89,19 @@ def load_editor(
     load_adapter(folder, pipeline)
     merge_adapter(pipeline)
     return LoadedEditor(pipeline, settings, references or LatentReferences.load(base_folder))
+
+
+def _references(name: str, folder: Path) -> LatentReferences | None:
+    """The photos of a preset or of an editor's folder."""
+    if name not in LOOKS:
+        return LatentReferences.load(folder)
+    references = LatentReferences.load(LOOKS[name])
+    if references is None:
+        raise EditorError(
+            f"The photos of {name!r} are missing from this installation ({LOOKS[name]}). Install "
+            "spie-robo again, or make them with `spie-robo pretrain --stage labs`."
+        )
+    return references
 
 
 def find_folder(name: str) -> Path:

@@ -155,8 +155,9 @@ class PretrainConfig:
         out: Folder of checkpoints, logs and grids.
         stage: ``pairs`` renders them, ``judge`` then trains the guard's judge, ``unet`` the
             editor by squared error (exported to ``out/unrefined``), ``refine`` sharpens and
-            exports that editor, ``all`` does everything. A finished stage is not repeated.
-        export_to: A further folder that receives the finished editor.
+            exports that editor, ``all`` does all of these. A finished stage is not repeated.
+            ``labs`` takes the photos of the preset ``embedded-labs``.
+        export_to: A further folder that receives the finished editor, or the photos of ``labs``.
         editing: The settings that the exported editor comes with.
         held_out_shards: The first so many shards of pairs are for judging only.
         threads: CPU threads.
@@ -183,7 +184,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """Check what concerns several stages."""
-        stages = ("all", "pairs", "judge", "unet", "refine")
+        stages = ("all", "pairs", "judge", "unet", "refine", "labs")
         if self.stage not in stages:
             raise ConfigError(f"stage: expected one of {', '.join(stages)}; got {self.stage!r}.")
         if not 0 < self.held_out_shards < self.pairs.shards:

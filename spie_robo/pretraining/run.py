@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 
 from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.presets import PRESETS
 from spie_robo.errors import ConfigError
 from spie_robo.pretraining.autoencoder import fit_autoencoder, score_autoencoder
 from spie_robo.pretraining.config import PretrainConfig
 from spie_robo.pretraining.export import export
 from spie_robo.pretraining.judge import train_judge
+from spie_robo.pretraining.labs import LABS, encode_labs, photograph_labs
 from spie_robo.pretraining.pairs import load_pairs, render_pairs
 from spie_robo.pretraining.preview import preview
 from spie_robo.pretraining.refine import refine
@@ -32,6 +34,9 @@ def pretrain(config: PretrainConfig) -> None:
         config: The settings; ``config.stage`` says which stages to run.
     """
     torch.set_num_threads(config.threads)
+    if config.stage == "labs":
+        _make_labs(config)
+        return
     render_pairs(config.pairs)
     if config.stage == "pairs":
         return
@@ -53,6 +58,19 @@ def pretrain(config: PretrainConfig) -> None:
     figures = preview(pipeline, config, Path(config.out) / "preview.png")
     folder = export(pipeline, config, progress, figures)
     print(f"{folder}: {figures}. Next: spie-robo demo --editor {folder} --out demo")
+
+
+def _make_labs(config: PretrainConfig) -> None:
+    """The looks of ``embedded-labs``, for the exported editor or else for the one that ships."""
+    out = Path(config.out)
+    exported = out / "editor"
+    pipeline = SpiePipeline.from_pretrained(exported if exported.is_dir() else PRESETS["embedded"])
+    photos = photograph_labs(out / "labs")
+    for folder in filter(None, (str(out / "labs"), config.export_to)):
+        encode_labs(pipeline, photos, config.editing.resolution, Path(folder))
+    print(
+        f"{out / 'labs'}: {len(LABS)} labs. Next: spie-robo demo --editor embedded-labs --out demo"
+    )
 
 
 def train_by_squared_error(config: PretrainConfig) -> None:
