@@ -1,6 +1,8 @@
-"""The README's pictures: raw | edited | twin, the same seeds every time.
+"""The README's pictures: raw | edited | twin, and one frame in the looks of many labs.
 
-python benchmarks/pictures.py
+    python benchmarks/pictures.py
+
+The same seeds every time.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from spie_robo.types import RGB, Frame
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 STEPS = 8
 SCALE = 2
+EPISODES = 9
 
 
 def main() -> None:
@@ -51,14 +54,32 @@ def main() -> None:
             row += [frame.rgb, edit.rgb, twin]
         rows.append(np.hstack([*row, reference]))
         env.close()
-    IMAGES.mkdir(parents=True, exist_ok=True)
     _save(np.vstack(rows), IMAGES / "raw_edited_twin.png")
     size = rows[0].shape[0]
     before_after = np.hstack([row[:, : 2 * size] for row in rows])
     _save(before_after, IMAGES / "before_after.png")
+    _save(many_labs(options.seed), IMAGES / "many_labs.png")
+
+
+def many_labs(seed: int) -> RGB:
+    """A frame of each camera, raw and as nine episodes would see it with ``embedded-labs``."""
+    env = gymnasium.make("SpieRobo/Push-v0", distractors=3)
+    observation, info = env.reset(seed=seed)
+    expert = make_expert(env)
+    for _ in range(STEPS):
+        observation, _, _, _, info = env.step(expert.act(observation))
+    env.close()
+    editor = Editor.from_pretrained("embedded-labs")
+    rows = []
+    for camera in ("front", "wrist"):
+        frame = Frame(observation[camera], camera, info["geometry"][camera])
+        edits = editor.edit([frame] * EPISODES, seeds=range(EPISODES))
+        rows.append(np.hstack([frame.rgb, *(edit.rgb for edit in edits)]))
+    return np.vstack(rows)
 
 
 def _save(image: RGB, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     height, width = image.shape[:2]
     Image.fromarray(image).resize((width * SCALE, height * SCALE), Image.Resampling.BICUBIC).save(
         path
