@@ -62,6 +62,7 @@ MIXTURES = {
     "randomized-mixed": ("randomized", "edited"),
     "randomized-post-trained": ("randomized", "post-trained"),
     "randomized-labs": ("randomized", "edited-labs"),
+    "raw-labs": ("raw", "edited-labs"),
 }
 """Columns that learn from several stores, in equal shares."""
 COLUMNS = (

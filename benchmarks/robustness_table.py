@@ -24,6 +24,7 @@ LABELS = {
     "randomized-mixed": "half randomised, half edited",
     "randomized-post-trained": "half randomised, half edited, post-trained",
     "randomized-labs": "half randomised, half edited into ten other labs",
+    "raw-labs": "half raw, half edited into ten other labs",
     "twin": "upper bound: twin frames of the lab",
 }  # fmt: skip
 ROW_LABELS = {"vanilla": "unchanged", "twin": "photoreal twin, unseen lab"}
@@ -39,6 +40,7 @@ COLORS = (
     "#d45087",
     "#ffa600",
     "#2d6a4f",
+    "#95d5b2",
     "#c8d5c0",
 )
 

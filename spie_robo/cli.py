@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import select
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ from spie_robo.errors import ConfigError, SpieRoboError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+CLOSED = 141
 TERMINATED = 143
 
 
@@ -43,14 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``spie-robo``; None takes them from ``sys.argv``.
 
     Returns:
-        The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C, 143
-        after SIGTERM.
+        The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C, 141 if
+        whoever reads the output has closed it (``| head``), 143 after SIGTERM.
     """
     # Its advice about optional packages is for developers, and would bury our one-line messages.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    try:
+        code = _run(words, debug)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return CLOSED
+
+
+def _run(words: list[str], debug: bool) -> int:
     try:
         name, options = _parse(words)
     except SystemExit as stop:  # tyro has printed help or its own message
@@ -66,6 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"\nspie-robo {name}: interrupted; {command.kept(options)}", file=sys.stderr)
         return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads standard output any more; if so, no more is tried."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0)):
+        return False
+    # What waits in the buffer would fail once more, with a traceback, when Python exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 class _Terminated(KeyboardInterrupt):

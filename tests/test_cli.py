@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from spie_robo.config import ConvertConfig, EditConfig, RecordConfig
 from spie_robo.data import EpisodeWriter
 from spie_robo.errors import StoreError
 
+DOCTOR = cli.COMMANDS["doctor"]
 CONTRACT = {
     "demo": ["--out"],
     "record": ["--env", "--episodes", "--out", "--editor", "--seed", "--policy", "--zarr-format"],
@@ -253,3 +255,25 @@ def test_installed_command_runs(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "spie-robo: error: 'recrod' is no command. Did you mean 'record'?\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["info", "STORE"]])
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, words):
+    with EpisodeWriter.create(tmp_path / "s.zarr") as writer:
+        writer.add_episode({"front_rgb": np.zeros((3, 16, 16, 3), np.uint8)})
+    words = [str(tmp_path / "s.zarr") if word == "STORE" else word for word in words]
+    command = [sys.executable, "-m", "spie_robo.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()  # as `| head` does, here before the first line
+        told = running.stderr.read().decode()
+    assert (running.returncode, told) == (141, "")
+
+
+def test_another_broken_pipe_is_not_taken_for_that(monkeypatch):
+    def broken(*_):
+        raise BrokenPipeError("a worker is gone")
+
+    monkeypatch.setitem(cli.COMMANDS, "doctor", dataclasses.replace(DOCTOR, run=broken))
+    with pytest.raises(BrokenPipeError, match="a worker is gone"):
+        cli.main(["doctor", "--no-self-test"])
