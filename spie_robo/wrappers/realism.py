@@ -89,8 +89,8 @@ class RealismWrapper(
 
         Args:
             env: An environment with camera images in its observations.
-            editor: What ``Editor.from_pretrained`` takes (``"embedded"``, a folder, a Hub id), or
-                an editor.
+            editor: What ``Editor.from_pretrained`` takes (``"embedded"``, ``"embedded-labs"`` for
+                another lab at every reset, a folder, a Hub id), or an editor.
             references: Photos of the look to give; None uses the editor's own.
             instruction: Text for the editor; None uses the editor's own.
             guard: ``"default"`` is ``GeometryGuard()``; None accepts every edit.
