@@ -262,8 +262,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, words):
     with EpisodeWriter.create(tmp_path / "s.zarr") as writer:
         writer.add_episode({"front_rgb": np.zeros((3, 16, 16, 3), np.uint8)})
     words = [str(tmp_path / "s.zarr") if word == "STORE" else word for word in words]
-    command = [sys.executable, "-m", "spie_robo.cli", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "spie_robo.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,  # not where a folder is called spie_robo
+    )
+    with running:
         assert running.stdout is not None and running.stderr is not None
         running.stdout.close()  # as `| head` does, here before the first line
         told = running.stderr.read().decode()

@@ -54,7 +54,8 @@ class GuardProcess:
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno())],
+                # -P: a folder spie_robo where the user happens to be is not this package.
+                [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
