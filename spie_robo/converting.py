@@ -235,12 +235,14 @@ def _engine(config: ConvertConfig, stack: ExitStack) -> EditEngine | None:
 
 def _judges_apart(config: ConvertConfig) -> bool:
     """Whether a second process for the guard is worth its start: many frames, and an idle core."""
+    if os.name != "posix" or _cores() < 2:
+        return False
     source = open_source(config.source)
     steps = sum(source.episode_length(i) for i in range(len(source)))
-    frames = steps * len(config.cameras or cameras_of(source.keys))
+    cameras = config.cameras or cameras_of(source.keys)
     if isinstance(source, ForeignSource):
         source.close()
-    return os.name == "posix" and _cores() > 1 and frames >= JUDGE_APART_FROM
+    return steps * len(cameras) >= JUDGE_APART_FROM
 
 
 def _cores() -> int:

@@ -40,6 +40,7 @@ def photograph(style: str | Style, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     inner = gymnasium.make("SpieRobo/Push-v0", width=256, height=256, distractors=3)
     env = TwinWrapper(inner, style, cameras=("front",), samples=16)
+    env.action_space.seed(0)
     for number in range(PHOTOS):
         observation, _ = env.reset(seed=2_000_000 + number)
         for _ in range(3 * number):

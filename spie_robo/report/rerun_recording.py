@@ -30,11 +30,18 @@ from spie_robo.data import EpisodeStore, fields
 from spie_robo.errors import MissingExtraError
 from spie_robo.output_files import write_bytes
 from spie_robo.report import verdicts
-from spie_robo.report.collect import require_content, shown_episodes, shown_steps
+from spie_robo.report.collect import (
+    MIN_FRAMES,
+    require_content,
+    shown_episodes,
+    shown_steps,
+)
 from spie_robo.report.content import Budget, StepVerdict
 
 APPLICATION = "spie_robo"
 JPEG_QUALITY = 90
+PICTURE_BYTES = 2**28
+"""Unpacked: a recording is gathered in memory."""
 
 
 def write_recording(store: str | Path, out: str | Path, *, frames: int = 40) -> Path:
@@ -43,7 +50,8 @@ def write_recording(store: str | Path, out: str | Path, *, frames: int = 40) -> 
     Args:
         store: The episode store; it is only read.
         out: The file to write; an old one is replaced once the new one is whole.
-        frames: Steps of an episode that get pictures, at most.
+        frames: Steps of an episode that get pictures, at most; fewer where all of them together,
+            unpacked, would exceed :data:`PICTURE_BYTES`.
 
     Returns:
         ``out``.
@@ -61,7 +69,7 @@ def write_recording(store: str | Path, out: str | Path, *, frames: int = 40) -> 
     memory = stream.memory_recording()
     stream.send_blueprint(_blueprint(source, cameras))
     _log_names(stream, source, cameras)
-    first = 0
+    first, frames = 0, affordable_frames(source, cameras, frames)
     for episode in shown_episodes(source):
         pictured = shown_steps(source, episode, cameras, frames)
         _log_episode(stream, source, episode, cameras, first, set(pictured))
@@ -83,37 +91,43 @@ def _rerun() -> Any:
 
 
 def _blueprint(source: EpisodeStore, cameras: Sequence[str]) -> Any:
-    """Raw beside edited, a row for each camera, and the verdicts below."""
+    """A row of pictures for each camera, and the numbers below."""
     _rerun()
     import rerun.blueprint as layout
 
-    kinds = ("raw", "edited", "segmentation", "depth")
     pictures = [
         layout.Spatial2DView(origin=f"{camera}/{kind}", name=f"{camera}, {kind}")
         for camera in cameras
-        for kind in kinds
-        if _key(camera, kind) in source.keys
+        for kind in picture_kinds(source.keys, camera)
     ]
-    numbers = [
+    below: list[Any] = [
         layout.TimeSeriesView(origin=f"budget/{camera}", name=f"{camera}, share of the budget")
         for camera in cameras
+        if fields.raw_key(camera) in source.keys
     ]
-    numbers.append(layout.TimeSeriesView(origin="action", name="action"))
-    rows = [
-        layout.Grid(*pictures),
-        layout.Horizontal(*numbers, layout.TextLogView(origin="events")),
-    ]
+    if "action" in source.keys:
+        below.append(layout.TimeSeriesView(origin="action", name="action"))
+    below.append(layout.TextLogView(origin="events"))
+    rows = layout.Grid(*pictures), layout.Horizontal(*below)
     return layout.Blueprint(layout.Vertical(*rows, row_shares=[3, 1]), collapse_panels=True)
 
 
-def _key(camera: str, kind: str) -> str:
-    keys = {
-        "raw": fields.raw_key,
-        "edited": fields.rgb_key,
-        "depth": fields.depth_key,
-        "segmentation": fields.segmentation_key,
-    }
-    return keys[kind](camera)
+def picture_kinds(keys: Sequence[str], camera: str) -> dict[str, str]:
+    """What there is to see of a camera: the entity below it, and the key of a store.
+
+    Where nothing was ever edited, the frames that the policy saw are the simulator's.
+    """
+    seen, raw = fields.rgb_key(camera), fields.raw_key(camera)
+    kinds = {"raw": raw, "edited": seen} if raw in keys else {"raw": seen}
+    kinds |= {"segmentation": fields.segmentation_key(camera), "depth": fields.depth_key(camera)}
+    return {kind: key for kind, key in kinds.items() if key in keys}
+
+
+def affordable_frames(source: EpisodeStore, cameras: Sequence[str], wanted: int) -> int:
+    """As many frames an episode as :data:`PICTURE_BYTES` allow for all that are shown."""
+    keys = [key for camera in cameras for key in picture_kinds(source.keys, camera).values()]
+    size = sum(rows.nbytes for rows in source.read_rows(0, 0, 1, keys).values())
+    return max(MIN_FRAMES, min(wanted, PICTURE_BYTES // (size * len(shown_episodes(source)))))
 
 
 def _log_names(stream: Any, source: EpisodeStore, cameras: Sequence[str]) -> None:
@@ -121,9 +135,8 @@ def _log_names(stream: Any, source: EpisodeStore, cameras: Sequence[str]) -> Non
     for camera in cameras:
         known = source.metadata.cameras.get(camera)
         names = sorted(known.names.items()) if known is not None else []
-        if names and _key(camera, "segmentation") in source.keys:
-            context = rerun.AnnotationContext([(number, name) for number, name in names])
-            stream.log(f"{camera}/segmentation", context, static=True)
+        if names and fields.segmentation_key(camera) in source.keys:
+            stream.log(f"{camera}/segmentation", rerun.AnnotationContext(names), static=True)
 
 
 def _log_episode(
@@ -212,19 +225,24 @@ def _log_pictures(
     verdict: StepVerdict,
 ) -> None:
     rerun = _rerun()
-    kinds = {k: _key(camera, k) for k in ("raw", "edited", "depth", "segmentation")}
-    present = [key for key in kinds.values() if key in source.keys]
-    rows = source.read_rows(episode, step, step + 1, present)
-    row: dict[str, NDArray[Any]] = {key: value[0] for key, value in rows.items()}
-    seen = row[kinds["edited"]]
-    raw = row.get(kinds["raw"], seen)
-    stream.log(f"{camera}/raw", rerun.Image(raw).compress(jpeg_quality=JPEG_QUALITY))
+    kinds = picture_kinds(source.keys, camera)
+    rows = source.read_rows(episode, step, step + 1, list(kinds.values()))
+    row: dict[str, NDArray[Any]] = {kind: rows[key][0] for kind, key in kinds.items()}
+    stream.log(f"{camera}/raw", rerun.Image(row["raw"]).compress(jpeg_quality=JPEG_QUALITY))
     if verdict != "raw":
-        stream.log(f"{camera}/edited", rerun.Image(seen).compress(jpeg_quality=JPEG_QUALITY))
-    if kinds["depth"] in row:
-        depth = row[kinds["depth"]]
-        metre = 1.0 if depth.dtype.kind == "f" else 1000.0
-        stream.log(f"{camera}/depth", rerun.DepthImage(depth, meter=metre))
-    if kinds["segmentation"] in row:
-        ids = np.clip(row[kinds["segmentation"]], 0, np.iinfo(np.uint16).max).astype(np.uint16)
-        stream.log(f"{camera}/segmentation", rerun.SegmentationImage(ids))
+        edited = rerun.Image(row["edited"]).compress(jpeg_quality=JPEG_QUALITY)
+        stream.log(f"{camera}/edited", edited)
+    if "depth" in row:
+        metre = 1.0 if row["depth"].dtype.kind == "f" else 1000.0
+        stream.log(f"{camera}/depth", rerun.DepthImage(row["depth"], meter=metre))
+    if "segmentation" in row:
+        stream.log(
+            f"{camera}/segmentation", rerun.SegmentationImage(class_ids(row["segmentation"]))
+        )
+
+
+def class_ids(segmentation: NDArray[Any]) -> NDArray[np.uint16]:
+    """Instance ids as the viewer has them, (H, W): what it cannot hold, "nothing" too, is 65535."""
+    largest = np.iinfo(np.uint16).max
+    known = (segmentation >= 0) & (segmentation < largest)
+    return np.where(known, segmentation, largest).astype(np.uint16)

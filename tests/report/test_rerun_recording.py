@@ -11,9 +11,14 @@ import pytest
 from spie_robo import cli
 from spie_robo.data import EpisodeStore, EpisodeWriter
 from spie_robo.errors import ConfigError, MissingExtraError, StoreError
-from spie_robo.report import write_recording
+from spie_robo.report import rerun_recording, write_recording
 from spie_robo.report.content import Budget
-from spie_robo.report.rerun_recording import budget_share
+from spie_robo.report.rerun_recording import (
+    affordable_frames,
+    budget_share,
+    class_ids,
+    picture_kinds,
+)
 
 STEPS, REJECTED, FAILED = 24, 7, 15  # of the store of conftest.py
 
@@ -106,6 +111,31 @@ def test_a_store_of_raw_frames_has_no_edits_and_no_verdicts(tmp_path):
     assert {"/front/raw", "/front/depth", "/action", "/events"} <= set(found)
     assert not any("edited" in entity or "verdicts" in entity for entity in found)
     assert found["/front/depth"][0]["meter"] == [1000.0]
+
+
+def test_views_are_of_what_a_store_has():
+    keys = ("front_rgb", "front_raw", "front_depth", "wrist_rgb", "wrist_segmentation")
+    assert picture_kinds(keys, "front") == {
+        "raw": "front_raw", "edited": "front_rgb", "depth": "front_depth",
+    }  # fmt: skip
+    assert picture_kinds(keys, "wrist") == {
+        "raw": "wrist_rgb", "segmentation": "wrist_segmentation",
+    }  # fmt: skip
+
+
+def test_ids_that_the_viewer_cannot_hold_take_no_others_name():
+    found = class_ids(np.array([[-1, 0, 7, 65534, 65535, 70000]], np.int32))
+    assert found.tolist() == [[65535, 0, 7, 65534, 65535, 65535]]
+
+
+def test_pictures_are_bounded_by_memory(edited_store, tmp_path, monkeypatch):
+    source = EpisodeStore.open(edited_store)
+    a_step = 2 * 64 * 64 * (3 + 3 + 4)  # two cameras: raw, edited, segmentation
+    monkeypatch.setattr(rerun_recording, "PICTURE_BYTES", 2 * 5 * a_step)
+    assert affordable_frames(source, ("front", "wrist"), 40) == 5
+    assert affordable_frames(source, ("front", "wrist"), 3) == 3
+    found = read(write_recording(edited_store, tmp_path / "small.rrd"))
+    assert len(found["/front/raw"]) <= 2 * 5
 
 
 def test_bad_input_is_named_and_leaves_nothing(edited_store, tmp_path, monkeypatch, capsys):

@@ -82,6 +82,12 @@ def test_the_command_tells_runs_from_stores(run: Path, edited_store: Path, tmp_p
     assert "episode report" in out.read_text("utf-8")
 
 
+def test_a_run_is_no_recording(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a page: FILE\.html"):
+        report(ReportConfig(run, tmp_path / "run.rrd"))
+    assert not (tmp_path / "run.rrd").exists()
+
+
 def test_a_run_before_its_first_epoch_says_so(run: Path, tmp_path: Path) -> None:
     (run / "logs" / "history.json").unlink()
     (run / "checkpoints").mkdir()
