@@ -20,12 +20,11 @@ CHECKED := spie_robo envs policies tests examples benchmarks
 
 install: $(PACKAGE)
 
-# Python compiles what is imported; compiling all that is installed takes longer than installing it.
 $(DEPENDENCIES): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -rf build
 	$(PIP) install --quiet $(PIP_FLAGS) -c constraints.txt setuptools
-	$(PIP) install --quiet --no-compile $(PIP_FLAGS) -c constraints.txt --no-build-isolation ".[photoreal,dev]"
+	$(PIP) install --quiet $(PIP_FLAGS) -c constraints.txt --no-build-isolation ".[photoreal,dev]"
 	touch $@
 
 # Sources changed, dependencies did not: a few seconds. build/ would keep files that are gone.
