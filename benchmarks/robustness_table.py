@@ -75,30 +75,38 @@ def rows_of(cells: Sequence[dict[str, Any]], rows: Sequence[str]) -> list[str]:
 def robustness_table(
     cells: Sequence[dict[str, Any]], columns: Sequence[str], rows: Sequence[str]
 ) -> str:
-    """One table a study: success in per cent, with the 95 % interval (Wilson, seeds pooled)."""
+    """One table a study, a line for each kind of training frames.
+
+    Success in per cent, its 95 % interval (Wilson, seeds pooled), the deviation over seeds, and
+    the number of seeds where it is not that of the study.
+    """
     lines = []
     for name, mine in studies(cells).items():
-        seeds = len({cell["seed"] for cell in mine})
+        seeds = max(pooled(mine, cell["column"], cell["row"])[3] for cell in mine)  # type: ignore[index]
+        looks = rows_of(mine, rows)
         lines += [
-            f"**{name}**: lab `{mine[0]['lab']}`, training seeds: {seeds}, {mine[0]['episodes']} "
-            f"episodes a cell, {mine[0]['steps']} training steps",
+            f"**{name}**: lab `{mine[0]['lab']}`, training seeds: {seeds} unless said otherwise, "
+            f"{mine[0]['episodes']} episodes a cell, {mine[0]['steps']} training steps",
             "",
-            "| trained on: | " + " | ".join(LABELS[column] for column in columns) + " |",
-            "|---" * (len(columns) + 1) + "|",
+            "| trained on: | " + " | ".join(ROW_LABELS.get(look, look) for look in looks) + " |",
+            "|---" * (len(looks) + 1) + "|",
         ]
-        for row in rows_of(mine, rows):
-            shown = []
-            for column in columns:
-                found = pooled(mine, column, row)
-                if found is None:
-                    shown.append("")
-                    continue
-                rate, (low, high), deviation, count = found
-                spread = f" ± {deviation:.0%}" if count > 1 else ""
-                shown.append(f"{rate:.0%} [{low:.0%}, {high:.0%}]{spread}")
-            lines.append(f"| {ROW_LABELS.get(row, row)} | " + " | ".join(shown) + " |")
+        for column in columns:
+            if any(cell["column"] == column for cell in mine):
+                shown = [_cell(mine, column, look, seeds) for look in looks]
+                lines.append(f"| {LABELS[column]} | " + " | ".join(shown) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _cell(cells: Sequence[dict[str, Any]], column: str, row: str, seeds: int) -> str:
+    found = pooled(cells, column, row)
+    if found is None:
+        return ""
+    rate, (low, high), deviation, count = found
+    spread = f" ± {deviation:.0%}" if count > 1 else ""
+    fewer = f" ({count} seed{'s' * (count > 1)})" if count < seeds else ""
+    return f"{rate:.0%} [{low:.0%}, {high:.0%}]{spread}{fewer}"
 
 
 def draw(
