@@ -21,7 +21,7 @@ from typing import Annotated, Any, Union, cast
 
 import tyro
 
-from spie_robo import config_files
+from spie_robo import __version__, config_files
 from spie_robo.commands import COMMANDS
 from spie_robo.errors import ConfigError, SpieRoboError
 
@@ -34,7 +34,7 @@ TERMINATED = 143
 DESCRIPTION = (
     "Make a simulator's camera frames look like your lab while every object stays put.\n\n"
     "Every command takes --config FILE (YAML settings, see configs/; flags win) and --debug "
-    "(the traceback of an error)."
+    "(the traceback of an error). --version prints the version."
 )
 
 
@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], debug: bool) -> int:
+    if words == ["--version"]:
+        print(f"spie-robo {__version__}")
+        return 0
     try:
         name, options = _parse(words)
     except SystemExit as stop:  # tyro has printed help or its own message

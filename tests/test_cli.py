@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,8 @@ def test_another_broken_pipe_is_not_taken_for_that(monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "doctor", dataclasses.replace(DOCTOR, run=broken))
     with pytest.raises(BrokenPipeError, match="a worker is gone"):
         cli.main(["doctor", "--no-self-test"])
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"spie-robo {version('spie-robo')}\n"
