@@ -133,6 +133,13 @@ def _index(folder: Path, part: str) -> Callable[[], Any]:
     return lambda: load_editor(str(folder / "base"))
 
 
+def adapter_huge_text(folder: Path) -> Callable[[], Any]:
+    """A sparse file of a terabyte where diffusers expects a part's settings."""
+    weights = _adapter(folder, "unet")
+    os.truncate(weights.with_name("config.json"), 2**40)
+    return lambda: load_editor(str(folder / "base"))
+
+
 def adapter_pickle(folder: Path) -> Callable[[], Any]:
     """Weights as a pickle, which diffusers would load if it were allowed to."""
     weights = _adapter(folder, "unet")
@@ -142,4 +149,7 @@ def adapter_pickle(folder: Path) -> Callable[[], Any]:
 
 
 PICTURES = (photo_bomb, photo_claim, photo_lie, jpeg_claim, frame_bomb, frame_claim)
-EDITORS = (adapter_base, adapter_climbing_base, adapter_index, adapter_text_index, adapter_pickle)
+EDITORS = (
+    adapter_base, adapter_climbing_base, adapter_index, adapter_text_index, adapter_huge_text,
+    adapter_pickle,
+)  # fmt: skip

@@ -7,6 +7,7 @@ lab that no training saw. Five twin photos of it are what histogram matching and
     python benchmarks/robustness.py --tasks Reach --steps 600 --seeds 0 1 2
     python benchmarks/robustness.py --table       # only read what is there, draw table and plot
     python benchmarks/robustness.py --color 0.3 --out runs/robustness_color ...   # another table
+    python benchmarks/robustness.py --lab steel-bench --out runs/steel --name robustness_steel ...
 
 Every cell is one JSON file in ``runs/robustness``: started again, finished ones are kept; several
 processes can share the work by seeds (``--seeds 0``, ``--seeds 1``).
@@ -266,6 +267,7 @@ def main() -> None:
     parser.add_argument("--color", type=float, default=0.0, help="augmentation; with its own --out")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "robustness")
+    parser.add_argument("--name", help="of the results file; default: robustness, or _color")
     parser.add_argument("--data-only", action="store_true", help="stop when the stores are there")
     parser.add_argument("--table", action="store_true", help="compute nothing")
     options = parser.parse_args()
@@ -283,20 +285,20 @@ def main() -> None:
                 evaluate(study, column, seed, options.rows)
     if options.data_only:
         return
-    tell(options.out, "robustness_color" if options.color else "robustness")
+    tell(options.out, options.name or ("robustness_color" if options.color else "robustness"))
 
 
 def tell(out: Path, name: str) -> None:
     """Print the table of a folder's cells, keep them, and draw the plot of all that are kept."""
     cells = [json.loads(path.read_text()) for path in sorted(out.glob("*/cells/*.json"))]
-    kept = {one: RESULTS / f"{one}.json" for one in ("robustness", "robustness_color")}
+    kept = {one: RESULTS / f"{one}.json" for one in ("robustness", "robustness_color", name)}
     if cells:
         report(name, 0, {"cells": cells}, robustness_table(cells, COLUMNS, ROWS))
     else:  # a clean checkout has only what was kept
         cells = json.loads(kept[name].read_text())["results"]["cells"]
         print(robustness_table(cells, COLUMNS, ROWS))
-    known = [json.loads(file.read_text())["results"]["cells"] for file in kept.values()
-             if file.exists()]  # fmt: skip
+    drawn = [kept[one] for one in ("robustness", "robustness_color") if kept[one].exists()]
+    known = [json.loads(file.read_text())["results"]["cells"] for file in drawn]
     draw(
         [cell for some in known for cell in some],
         COLUMNS,

@@ -41,6 +41,7 @@ MARKER = "complete.json"
 _STATE = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNT = "n_averaged"
+_MAX_CONFIG_BYTES = 2**20
 _KEPT = 2
 _MAY_CHANGE = ("out", "resume", "threads", "checkpoint_every", "cache")
 
@@ -95,6 +96,8 @@ def read_policy(folder: Path) -> Policy:
             "`spie-robo policy train` leaves it when it is done."
         )
     try:
+        if (size := (folder / CONFIG).stat().st_size) > _MAX_CONFIG_BYTES:
+            raise ValueError(f"{size} bytes")
         record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']!r}")

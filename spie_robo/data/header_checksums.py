@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spie_robo.data.checksums import crc32
+from spie_robo.data.headers import read_header
 from spie_robo.data.layout import ZarrFormat
 
 _META = ("episode_ends", "seeds", "chunk_crc32")
@@ -27,7 +28,7 @@ def header_checksums(path: Path, keys: Iterable[str], zarr_format: ZarrFormat) -
         zarr_format: 2 or 3.
     """
     arrays = [f"data/{key}" for key in sorted(keys)] + [f"meta/{name}" for name in _META]
-    return {name: _checksum(path / name, zarr_format) for name in ("data", "meta", *arrays)}
+    return {name: _checksum(path, name, zarr_format) for name in ("data", "meta", *arrays)}
 
 
 def changed_headers(
@@ -41,22 +42,19 @@ def changed_headers(
         zarr_format: 2 or 3.
     """
     return [
-        path / name for name, crc in committed.items() if _checksum(path / name, zarr_format) != crc
+        path / name for name, crc in committed.items() if _checksum(path, name, zarr_format) != crc
     ]
 
 
-def _checksum(folder: Path, zarr_format: ZarrFormat) -> int:
+def _checksum(path: Path, folder: str, zarr_format: ZarrFormat) -> int:
     names = ("zarr.json",) if zarr_format == 3 else (".zarray", ".zgroup", ".zattrs")
-    documents = [_document(folder / name) for name in names]
+    documents = [_document(path, f"{folder}/{name}") for name in names]
     return crc32(json.dumps(documents, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _document(file: Path) -> object:
-    """The parsed header; None if it is missing or is no JSON."""
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
+def _document(path: Path, name: str) -> object:
+    """The parsed header without an array's length; None if it cannot be read."""
+    document = read_header(path, name)
     if isinstance(document, dict) and isinstance(document.get("shape"), list):
         document["shape"] = document["shape"][1:]
     return document

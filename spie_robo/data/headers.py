@@ -7,6 +7,7 @@ compressed chunk can claim to be larger than its array says; a link can lead to 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import stat
@@ -108,6 +109,24 @@ def is_readable(root: str, key: str, seen: set[str]) -> bool:
             "spie_robo holds such a file."
         )
     return True
+
+
+def read_header(root: Path, name: str) -> object:
+    """The parsed JSON of a header of a store.
+
+    Args:
+        root: Folder of the store.
+        name: Path of the header below it.
+
+    Returns:
+        None if the file is missing, too large, elsewhere, or no JSON.
+    """
+    try:
+        if not is_readable(str(root), name, set()):
+            return None
+        return json.loads((root / name).read_bytes())
+    except (StoreCorruptError, OSError, ValueError, RecursionError):
+        return None
 
 
 def require_inside(root: Path, path: Path) -> None:

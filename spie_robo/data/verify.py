@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from spie_robo.data.header_checksums import changed_headers
+from spie_robo.data.headers import read_header
 from spie_robo.data.store import EpisodeStore
 from spie_robo.errors import StoreCorruptError
 
@@ -89,7 +89,7 @@ def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
         if not (folder / group).is_file():
             yield f"{folder / group}: the header of the group is missing."
         for file in (*folder.glob("*.json"), *folder.glob(".z*"), *folder.glob("*/.zattrs")):
-            document = _json(file)
+            document = read_header(path, file.relative_to(path).as_posix())
             if not isinstance(document, dict):
                 yield f"{file}: it is not a JSON object."
             elif file.name == group and document.get("zarr_format") != zarr_format:
@@ -110,10 +110,3 @@ def _missing_attributes(store: EpisodeStore) -> Iterator[str]:
         attributes = store.path / name / ".zattrs"
         if not attributes.is_file():
             yield f"{attributes}: the file of attributes is missing."
-
-
-def _json(file: Path) -> object:
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return None

@@ -31,6 +31,9 @@ from spie_robo.errors import EditorError
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_FILE = "base.json"
+MAX_TEXT_BYTES = 64 * 2**20
+"""Of a JSON or text file of an editor; the largest tokenizers have 30 MB."""
+
 _PREFIX = "base_model.model."  # peft's, so that PeftModel.from_pretrained(unet, folder) works
 
 
@@ -103,13 +106,20 @@ def base_name(folder: Path) -> str:
     return str(inside) if inside.is_dir() else base
 
 
-def require_own_weights(folder: Path) -> None:
-    """Refuse a folder of an editor whose index of shards names files that are not beside it.
+def require_harmless(folder: Path) -> None:
+    """Refuse a folder of an editor that would cost more than an editor does, or reads elsewhere.
 
     Raises:
-        EditorError: Naming the index: a folder from elsewhere does not get to choose files of this
-            machine.
+        EditorError: Naming the index of shards that names files which are not beside it (a folder
+            from elsewhere does not get to choose files of this machine), or the text that is
+            larger than :data:`MAX_TEXT_BYTES`.
     """
+    for text in sorted((*folder.rglob("*.json"), *folder.rglob("*.txt"))):
+        if text.is_file() and text.stat().st_size > MAX_TEXT_BYTES:
+            raise EditorError(
+                f"{text}: expected at most {MAX_TEXT_BYTES} bytes of settings or vocabulary, found "
+                f"{text.stat().st_size}. Copy the folder anew from where it comes from."
+            )
     for index in sorted(folder.rglob("*.index.json")):
         try:
             names = set(json.loads(index.read_text())["weight_map"].values())

@@ -20,7 +20,7 @@ from spie_robo.editor.adapter import (
     base_name,
     load_adapter,
     merge_adapter,
-    require_own_weights,
+    require_harmless,
 )
 from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline
 from spie_robo.editor.references import LatentReferences
@@ -74,12 +74,12 @@ def load_editor(
         ConfigError: If its ``settings.json`` is invalid.
     """
     folder = find_folder(name)
-    require_own_weights(folder)
+    require_harmless(folder)
     settings, references = EditorSettings.load(folder), _references(name, folder)
     if not (folder / ADAPTER_CONFIG).is_file():
         return LoadedEditor(SpiePipeline.from_pretrained(folder, dtype), settings, references)
     base_folder = find_folder(base or base_name(folder))
-    require_own_weights(base_folder)
+    require_harmless(base_folder)
     if (base_folder / ADAPTER_CONFIG).is_file():
         raise EditorError(
             f"Adapter {folder}: its base {base_folder} is an adapter too. A base must be a "

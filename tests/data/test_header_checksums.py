@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 from pathlib import Path
 
@@ -86,3 +87,20 @@ def test_consolidated_metadata_does_no_harm_and_does_not_go_stale(tmp_path, zarr
     assert verify_store(store).ok
     rows = EpisodeStore.open(store).n_steps
     assert zarr.open_group(str(store), mode="r")["data/action"].shape[0] == rows
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("folder", ["data", "data/action", "meta/seeds"])
+def test_a_header_of_absurd_size_is_reported_and_not_read(tmp_path, zarr_format, folder):
+    store = written(tmp_path / "sim.zarr", zarr_format)
+    name = {3: "zarr.json", 2: ".zgroup" if folder == "data" else ".zarray"}[zarr_format]
+    os.truncate(store / folder / name, 2**40)
+    assert any(folder in problem for problem in verify_store(store).problems)
+
+
+def test_a_header_is_not_read_through_a_link_out_of_the_store(tmp_path):
+    store = written(tmp_path / "sim.zarr", 2)
+    attributes = store / "data" / "reward" / ".zattrs"
+    attributes.rename(tmp_path / "elsewhere")
+    attributes.symlink_to(tmp_path / "elsewhere")
+    assert any("data/reward" in problem for problem in verify_store(store).problems)

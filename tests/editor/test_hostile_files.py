@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 
 import pytest
 
-from spie_robo.editor.adapter import require_own_weights
+from spie_robo.editor.adapter import require_harmless
 from spie_robo.editor.photo_check import check_photos
 from spie_robo.editor.presets import find_folder, load_editor
 from spie_robo.errors import EditorError, ReferencePhotoError
@@ -55,16 +56,29 @@ def test_an_index_may_only_name_files_beside_it(tmp_path, content, why):
     index.parent.mkdir()
     index.write_text(json.dumps(content))
     with pytest.raises(EditorError, match=why):
-        require_own_weights(tmp_path)
+        require_harmless(tmp_path)
     for name, text in (("model_index.json", "{}"), ("adapter_config.json", "{}")):
         (tmp_path / name).write_text(text)
     with pytest.raises(EditorError, match=why):
         load_editor(str(tmp_path))
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
-    require_own_weights(tmp_path)
+    require_harmless(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_config.json", "unet/config.json", "tokenizer/merges.txt"]
+)
+def test_a_text_that_is_too_large_is_refused_unread(tmp_path, name):
+    (tmp_path / "model_index.json").write_text("{}")
+    text = tmp_path / name
+    text.parent.mkdir(exist_ok=True)
+    text.touch()
+    os.truncate(text, 2**40)
+    with pytest.raises(EditorError, match=rf"{text.name}: expected at most .* found {2**40}"):
+        load_editor(str(tmp_path))
 
 
 def test_the_embedded_editor_passes():
     folder = find_folder("embedded")
     assert list(folder.rglob("*.safetensors"))
-    require_own_weights(folder)
+    require_harmless(folder)

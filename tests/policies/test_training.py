@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +182,9 @@ def test_damaged_policies_are_named(
         read_policy(config.out)
     about.write_text('{"format": "other"}')
     with pytest.raises(TrainingError, match="no policy's"):
+        read_policy(config.out)
+    os.truncate(about, 2**40)
+    with pytest.raises(TrainingError, match=f"no policy's .{2**40} bytes"):
         read_policy(config.out)
     with pytest.raises(ConfigError, match="expected the folder of a policy"):
         read_policy(tmp_path)
