@@ -41,6 +41,9 @@ from spie_robo.types import Guard, ImageEditor
 
 __all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
 
+READ_ROWS = 16
+"""Steps that are read at a time, or a block's if that is more."""
+
 CHECK_ROWS = 64
 """Steps that are read back at a time."""
 
@@ -135,8 +138,8 @@ def convert_episodes(
 ) -> None:
     """Edit every episode that the sink does not have yet.
 
-    Memory holds a few times ``batch_size`` steps, whatever the length of an episode, beside what
-    the sink buffers.
+    Memory holds a few times ``batch_size`` steps, or :data:`READ_ROWS`, whatever the length of an
+    episode, beside what the sink buffers.
 
     Args:
         source: Episodes to edit.
@@ -182,10 +185,15 @@ def _edit(
 
 
 def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:
+    """Blocks of ``size`` steps, cut from several at a time: every read costs milliseconds."""
+    at_once = size * -(-READ_ROWS // size)
     for i in range(first, len(source)):
         length = source.episode_length(i)
-        for start, stop in _blocks(length, size):
-            yield Block(i, start, source.read_rows(i, start, stop), last=stop == length)
+        for start, stop in _blocks(length, at_once):
+            rows = source.read_rows(i, start, stop)
+            for begin, end in _blocks(stop - start, size):
+                block = {key: array[begin:end] for key, array in rows.items()}
+                yield Block(i, start + begin, block, last=start + end == length)
 
 
 def _edited_rows(rows: Rows, edits: Edits) -> Rows:
