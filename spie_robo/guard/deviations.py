@@ -18,6 +18,9 @@ from spie_robo.guard.classes import GeometryClass
 Mask: TypeAlias = NDArray[np.bool_]
 ClassMap: TypeAlias = NDArray[np.uint8]
 
+Point: TypeAlias = tuple[float, float]
+"""Column and row of a pixel."""
+
 SILHOUETTE_CLASSES = (GeometryClass.ROBOT, GeometryClass.OBJECT, GeometryClass.GOAL)
 """Classes whose outlines are compared."""
 SCALE_FLOOR = 1e-3
@@ -141,20 +144,30 @@ def silhouette_ious(
         One value 0..1 a silhouette. Where the truth has none, ``[0.0]`` if the edit shows at least
         ``minimum_area`` pixels of the class and ``[]`` otherwise.
     """
+    found = _overlaps(estimate, truth, geometry_class, minimum_area)
+    return [_iou(shown, true) for shown, true in found]
+
+
+def _overlaps(
+    estimate: ClassMap, truth: ClassMap, geometry_class: int, minimum_area: int
+) -> list[tuple[Mask, Mask]]:
+    """What the edit shows of each true silhouette, and the silhouette; empty for a false one."""
     labels = silhouettes(truth, geometry_class, minimum_area)
     seen = (estimate == geometry_class) & (labels >= 0)
     count = int(labels.max())
     if count < 1:
-        return [0.0] if int(seen.sum()) >= minimum_area else []
+        return [(seen, np.zeros_like(seen))] if int(seen.sum()) >= minimum_area else []
     owner = nearest_label(labels)
-    ious = []
-    for label in range(1, count + 1):
-        mine, true = seen & (owner == label), labels == label
-        ious.append(float((mine & true).sum() / (mine | true).sum()))
-    return ious
+    return [(seen & (owner == label), labels == label) for label in range(1, count + 1)]
 
 
-def mask_iou(estimate: ClassMap, truth: ClassMap, minimum_area: int = 16) -> float:
+def _iou(first: Mask, second: Mask) -> float:
+    return float((first & second).sum() / (first | second).sum())
+
+
+def mask_iou(
+    estimate: ClassMap, truth: ClassMap, minimum_area: int = 16
+) -> tuple[float, Point | None]:
     """The lowest overlap of any robot, object or goal silhouette, or of the table.
 
     Args:
@@ -163,20 +176,38 @@ def mask_iou(estimate: ClassMap, truth: ClassMap, minimum_area: int = 16) -> flo
         minimum_area: Silhouettes with fewer pixels are not judged.
 
     Returns:
-        0..1; NaN where the frame shows nothing to compare.
+        0..1, and a pixel of the silhouette that it is of; NaN and None where the frame shows
+        nothing to compare.
     """
-    ious = [
-        iou
+    pairs = [
+        pair
         for geometry_class in SILHOUETTE_CLASSES
-        for iou in silhouette_ious(estimate, truth, geometry_class, minimum_area)
+        for pair in _overlaps(estimate, truth, geometry_class, minimum_area)
     ]
     table, true_table = estimate == GeometryClass.TABLE, truth == GeometryClass.TABLE
     if true_table.sum() >= minimum_area:
-        ious.append(float((table & true_table).sum() / (table | true_table).sum()))
-    return min(ious, default=math.nan)
+        pairs.append((table, true_table))
+    if not pairs:
+        return math.nan, None
+    ious = [_iou(shown, true) for shown, true in pairs]
+    shown, true = pairs[int(np.argmin(ious))]
+    return min(ious), pixel_of(true if true.any() else shown)
 
 
-def inserted_px(estimate: ClassMap, truth: ClassMap, clearance: int = 3) -> float:
+def pixel_of(mask: Mask) -> Point:
+    """The pixel of a mask that is nearest to its centre.
+
+    Args:
+        mask: bool, (H, W); not empty.
+    """
+    pixels = np.argwhere(mask)
+    row, column = pixels[np.abs(pixels - pixels.mean(axis=0)).sum(axis=1).argmin()]
+    return float(column), float(row)
+
+
+def inserted_px(
+    estimate: ClassMap, truth: ClassMap, clearance: int = 3
+) -> tuple[float, Point | None]:
     """Area of the largest object that the edit shows away from every true one.
 
     Args:
@@ -185,13 +216,17 @@ def inserted_px(estimate: ClassMap, truth: ClassMap, clearance: int = 3) -> floa
         clearance: What lies nearer than this to a true object is its blurred edge, in pixels.
 
     Returns:
-        In pixels; 0 where nothing was added.
+        In pixels, and one of them; 0 and None where nothing was added.
     """
     true = (truth == GeometryClass.OBJECT).astype(np.uint8)
     near = cv2.dilate(true, np.ones((3, 3), np.uint8), iterations=clearance)
     added = ((estimate == GeometryClass.OBJECT) & (near == 0)).astype(np.uint8)
     count, labels = cv2.connectedComponents(added, connectivity=8)
-    return float(np.bincount(labels.ravel(), minlength=count)[1:].max(initial=0))
+    if count < 2:
+        return 0.0, None
+    areas = np.bincount(labels.ravel(), minlength=count)[1:]
+    largest = int(areas.argmax())
+    return float(areas[largest]), pixel_of(labels == largest + 1)
 
 
 def boundary(mask: Mask) -> Mask:

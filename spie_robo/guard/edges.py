@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.guard.classes import GeometryClass
-from spie_robo.guard.deviations import ClassMap, boundary, silhouettes
+from spie_robo.guard.deviations import ClassMap, Point, boundary, silhouettes
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -190,10 +190,14 @@ class EdgeFit:
             one, in pixels.
         support: The smallest ratio, over objects, of the edges along the outline in place to those
             along the best placement elsewhere; well above 1 where an object stands out in place.
+        displaced_at: Column and row of the centre of the object that moved most, in pixels.
+        unsupported_at: The same of the object with the smallest support.
     """
 
     displacement_px: float
     support: float
+    displaced_at: Point | None = None
+    unsupported_at: Point | None = None
 
 
 def edge_fit(rgb: NDArray[np.uint8], raw: NDArray[np.uint8], truth: ClassMap) -> EdgeFit:
@@ -208,7 +212,8 @@ def edge_fit(rgb: NDArray[np.uint8], raw: NDArray[np.uint8], truth: ClassMap) ->
         The fit; NaN where the frame shows no object whose outline can be followed.
     """
     field, raw_field = edge_field(rgb), edge_field(raw)
-    displacements, supports = [], []
+    displacements: list[tuple[float, Point]] = []
+    supports: list[tuple[float, Point]] = []
     for contour in contours(truth):
         distance = moved_by(contour)
         near, far = distance <= _IN_PLACE, distance > _IN_PLACE
@@ -217,9 +222,13 @@ def edge_fit(rgb: NDArray[np.uint8], raw: NDArray[np.uint8], truth: ClassMap) ->
         if not visible or _displacement(shown, distance) > _IN_PLACE:
             continue
         found = support(field, contour)
-        displacements.append(_displacement(found, distance))
-        supports.append(float(found[near].max() / found[far].max()))
-    return EdgeFit(max(displacements, default=math.nan), min(supports, default=math.nan))
+        centre = float(contour.centre[0]), float(contour.centre[1])
+        displacements.append((_displacement(found, distance), centre))
+        supports.append((float(found[near].max() / found[far].max()), centre))
+    if not displacements:
+        return EdgeFit(math.nan, math.nan)
+    (displacement, displaced_at), (least, unsupported_at) = max(displacements), min(supports)
+    return EdgeFit(displacement, least, displaced_at, unsupported_at)
 
 
 def _displacement(found: Floats, distance: Floats) -> float:

@@ -10,7 +10,7 @@ notices what was added or turned into something else, the edges what moved by tw
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias, cast, final
 
@@ -22,6 +22,7 @@ from spie_robo.errors import FrameError
 from spie_robo.guard import deviations
 from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES, GuardBudget
 from spie_robo.guard.classes import class_map, merge_movable
+from spie_robo.guard.deviations import Point
 from spie_robo.guard.edges import edge_fit
 from spie_robo.guard.judge import GeometryEstimate, Judge, resize, shipped_judge
 from spie_robo.types import RGB, Deviation, EditResult, Frame, GeometrySource, GuardVerdict
@@ -37,6 +38,16 @@ class _Truth:
 
     log_depth: NDArray[np.float32]
     classes: NDArray[np.uint8]
+
+
+@final
+@dataclass(frozen=True)
+class _Reading:
+    """What was measured, and at which pixel of the judge's grid a deviation is largest."""
+
+    values: Measurement
+    places: Mapping[str, Point | None]
+    size: int
 
 
 @final
@@ -91,10 +102,10 @@ class GeometryGuard:
         Raises:
             FrameError: If an edit has another size than its frame, or their numbers differ.
         """
-        measured = self.measure_batch(frames, [edit.rgb for edit in edits])
+        readings = self._read(frames, [edit.rgb for edit in edits])
         return [
-            _verdict(values, self.budget, _source(frame))
-            for frame, values in zip(frames, measured, strict=True)
+            _verdict(frame, reading, self.budget)
+            for frame, reading in zip(frames, readings, strict=True)
         ]
 
     def measure_batch(self, frames: Sequence[Frame], images: Sequence[RGB]) -> list[Measurement]:
@@ -110,6 +121,9 @@ class GeometryGuard:
         Raises:
             FrameError: As :meth:`judge_batch`.
         """
+        return [reading.values for reading in self._read(frames, images)]
+
+    def _read(self, frames: Sequence[Frame], images: Sequence[RGB]) -> list[_Reading]:
         if len(frames) != len(images):
             raise FrameError(f"Expected one edit a frame: {len(frames)} frames, {len(images)}.")
         for frame, image in zip(frames, images, strict=True):
@@ -130,7 +144,7 @@ class GeometryGuard:
 
     def _measure(
         self, frame: Frame, image: RGB, baseline: GeometryEstimate, estimate: GeometryEstimate
-    ) -> Measurement:
+    ) -> _Reading:
         truth = _truth(frame, baseline)
         true_classes = merge_movable(truth.classes)
         classes = deviations.excuse(
@@ -138,18 +152,27 @@ class GeometryGuard:
         )
         edit = resize(image, estimate.classes.shape[0])
         fit = edge_fit(edit, resize(frame.rgb, estimate.classes.shape[0]), truth.classes)
+        overlap, overlap_at = deviations.mask_iou(classes, true_classes)
+        inserted, inserted_at = deviations.inserted_px(classes, true_classes)
         values = {
             "depth_error": deviations.depth_error(
                 estimate.log_depth, truth.log_depth, baseline.log_depth
             ),
-            "mask_iou": deviations.mask_iou(classes, true_classes),
+            "mask_iou": overlap,
             "boundary_f": deviations.boundary_f(classes, true_classes),
             "displacement_px": fit.displacement_px,
             "edge_support": fit.support,
-            "inserted_px": deviations.inserted_px(classes, true_classes),
+            "inserted_px": inserted,
             "chroma_drift": deviations.chroma_drift(frame.rgb, image, self._protected(frame)),
         }
-        return tuple(values[name] for name in DEVIATION_NAMES)
+        places = {
+            "mask_iou": overlap_at,
+            "displacement_px": fit.displaced_at,
+            "edge_support": fit.unsupported_at,
+            "inserted_px": inserted_at,
+        }
+        measured = tuple(values[name] for name in DEVIATION_NAMES)
+        return _Reading(measured, places, estimate.classes.shape[0])
 
     def _protected(self, frame: Frame) -> NDArray[np.bool_]:
         """Which pixels of a frame belong to protected instances, (height, width)."""
@@ -185,20 +208,38 @@ def _truth(frame: Frame, baseline: GeometryEstimate) -> _Truth:
     return _Truth(log_depth, classes)
 
 
-def _verdict(values: Measurement, budget: GuardBudget, source: GeometrySource) -> GuardVerdict:
+def _verdict(frame: Frame, reading: _Reading, budget: GuardBudget) -> GuardVerdict:
     """Hold a measurement against the budget and say in one sentence what came of it."""
+    source = _source(frame)
     measured = tuple(
         Deviation(name, value, getattr(budget, name), AT_MOST[name])
-        for name, value in zip(DEVIATION_NAMES, values, strict=True)
+        for name, value in zip(DEVIATION_NAMES, reading.values, strict=True)
     )
     broken = [deviation for deviation in measured if deviation.exceeded]
     if broken:
         parts = [
-            f"{d.name} is {d.value:.3g}, {'at most' if d.at_most else 'at least'} {d.limit:.3g} "
-            "is allowed"
+            f"{d.name} is {d.value:.3g}{_where(frame, reading, d.name)}, "
+            f"{'at most' if d.at_most else 'at least'} {d.limit:.3g} is allowed"
             for d in broken
         ]
         return GuardVerdict(False, measured, f"Rejected: {'; '.join(parts)}.", source)
-    count = sum(not math.isnan(value) for value in values)
-    reason = f"Accepted: {count} of {len(values)} deviations measured, all within their limits."
+    count = sum(not math.isnan(value) for value in reading.values)
+    total = len(measured)
+    reason = f"Accepted: {count} of {total} deviations measured, all within their limits."
     return GuardVerdict(True, measured, reason, source)
+
+
+def _where(frame: Frame, reading: _Reading, deviation: str) -> str:
+    """``" at cube (52, 80)"``: what is drawn wrong, and its column and row in the frame."""
+    place = reading.places.get(deviation)
+    if place is None:
+        return ""
+    height, width = frame.rgb.shape[:2]
+    column = int((place[0] + 0.5) * width / reading.size)
+    row = int((place[1] + 0.5) * height / reading.size)
+    geometry = frame.geometry
+    name = ""
+    # What was inserted has no name: the one there is that of what it hides.
+    if geometry is not None and geometry.segmentation is not None and deviation != "inserted_px":
+        name = geometry.names.get(int(geometry.segmentation[row, column]), "")
+    return f" at {name} ({column}, {row})" if name else f" at ({column}, {row})"

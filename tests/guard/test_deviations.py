@@ -56,33 +56,34 @@ def test_mask_iou_of_a_known_shift(scene: LabelledImage) -> None:
     moved = scene.classes.copy()
     moved[80:96, 30:46] = GeometryClass.TABLE
     moved[80:96, 34:50] = GeometryClass.OBJECT
-    assert deviations.mask_iou(scene.classes, scene.classes) == 1
-    assert deviations.mask_iou(moved, scene.classes) == pytest.approx(12 / 20)
+    assert deviations.mask_iou(scene.classes, scene.classes)[0] == 1
+    overlap, place = deviations.mask_iou(moved, scene.classes)
+    assert overlap == pytest.approx(12 / 20) and place == (37, 87)
 
 
 def test_removal_and_insertion_show_in_mask_iou(scene: LabelledImage) -> None:
     removed = scene.classes.copy()
     removed[80:96, 30:46] = GeometryClass.TABLE
-    assert deviations.mask_iou(removed, scene.classes) == 0
+    assert deviations.mask_iou(removed, scene.classes) == (0, (37, 87))
     inserted = scene.classes.copy()
     inserted[110:126, 5:21] = GeometryClass.OBJECT
-    assert deviations.mask_iou(inserted, scene.classes) == pytest.approx(0.5)
+    assert deviations.mask_iou(inserted, scene.classes)[0] == pytest.approx(0.5)
     empty = np.full_like(scene.classes, GeometryClass.TABLE)
-    assert deviations.mask_iou(inserted, empty) == 0
+    assert deviations.mask_iou(inserted, empty)[0] == 0
 
 
 def test_only_what_is_away_from_true_objects_is_inserted(scene: LabelledImage) -> None:
     grown, inserted = scene.classes.copy(), scene.classes.copy()
     grown[78:98, 28:48] = GeometryClass.OBJECT
     inserted[110:120, 5:17] = GeometryClass.OBJECT
-    assert deviations.inserted_px(grown, scene.classes) == 0
-    assert deviations.inserted_px(inserted, scene.classes) == 120
+    assert deviations.inserted_px(grown, scene.classes) == (0, None)
+    assert deviations.inserted_px(inserted, scene.classes) == (120, (10, 114))
 
 
 def test_mask_iou_of_a_frame_with_nothing_in_it_is_not_a_number() -> None:
-    assert math.isnan(
-        deviations.mask_iou(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8))
-    )
+    empty = np.zeros((32, 32), np.uint8)
+    overlap, place = deviations.mask_iou(empty, empty)
+    assert math.isnan(overlap) and place is None
 
 
 def test_boundary_f_falls_with_distance(scene: LabelledImage, cube: Mask) -> None:

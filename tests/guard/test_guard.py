@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -48,6 +49,24 @@ def test_a_shift_is_rejected_and_the_reason_names_it(
     assert not verdict.accepted
     assert verdict.value("displacement_px") == pytest.approx(3, abs=1)
     assert "displacement_px" in verdict.reason and "at most 2" in verdict.reason
+    assert "displacement_px is 2.83 at cube (38, 88), at most 2 is allowed" in verdict.reason
+
+
+def test_what_was_inserted_has_a_place_and_no_name(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    painted = scene.rgb.copy()
+    painted[108:124, 4:20] = painted[88, 38]
+    verdict = guard.judge(frame_of(scene), edit_of(painted))
+    assert re.search(r"inserted_px is 256 at \(1[12], 11[56]\), at most 30", verdict.reason)
+
+
+def test_places_are_in_pixels_of_the_frame(guard: GeometryGuard, scene: LabelledImage) -> None:
+    large = np.repeat(np.repeat(scene.rgb, 2, axis=0), 3, axis=1)
+    emptied = large.copy()
+    emptied[160:192, 90:138] = large[250, 250]
+    verdict = guard.judge(Frame(large), edit_of(emptied))
+    assert re.search(r"mask_iou is 0 at \(11[0-9], 17[0-9]\)", verdict.reason)
 
 
 @pytest.mark.parametrize("kind", ["removed", "inserted", "scaled", "warped"])
