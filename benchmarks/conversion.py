@@ -1,6 +1,8 @@
 """What a conversion costs beside the bare editor, and what other ways to do it cost.
 
     taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 60 --repeats 3
+    taskset -c 0,1 python benchmarks/conversion.py --episodes 8 --steps 60 --repeats 3 --ways \
+        "convert, no guard" "convert, guard in a process" "for-loop script" --name conversion_longer
 
 Every way edits the same frames of one recording with the embedded editor at 128x128, in turn, in
 every repeat. Shared machines change their speed by the minute: before and after each way the bare
@@ -20,6 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,25 +158,27 @@ def measure(way: Callable[[Path], None], scratch: Path) -> tuple[float, float]:
     return ended[0] - began[0], ended[1] - began[1]
 
 
-def ways(
-    source: EpisodeStore, editor: Any, guards: dict[str, Any], engines: dict[str, Any]
-) -> dict[str, Any]:
-    """Every way by name."""
-    with_guard = {
-        f"convert, guard in {place}": partial(convert, source, editor, guard=guard)
-        for place, guard in guards.items()
-    }
-    with_ray = {
-        f"convert, Ray, 2 workers, {name}": partial(convert, source, editor, engine=engine)
-        for name, engine in engines.items()
-    }
+ALONE, THREAD, PROCESS = (
+    "convert, no guard", "convert, guard in a thread", "convert, guard in a process",
+)  # fmt: skip
+SCRIPT, RAY, RAY_DATA = (
+    "for-loop script", "convert, Ray, 2 workers, no guard", "Ray Data map_batches, 2 actors",
+)  # fmt: skip
+WAYS = (ALONE, THREAD, PROCESS, SCRIPT, RAY, RAY_DATA)
+
+
+def way_of(
+    name: str, source: EpisodeStore, editor: Any, guard: Any, apart: GuardProcess, ray: Any
+) -> Callable[[Path], None]:
+    """What is measured under a name."""
     return {
-        "convert, no guard": partial(convert, source, editor),
-        **with_guard,
-        "for-loop script": partial(loop, source, editor),
-        **with_ray,
-        "Ray Data map_batches, 2 actors": partial(map_batches, source, editor),
-    }
+        ALONE: partial(convert, source, editor),
+        THREAD: partial(convert, source, editor, guard=guard),
+        PROCESS: partial(convert, source, editor, guard=apart),
+        SCRIPT: partial(loop, source, editor),
+        RAY: partial(convert, source, editor, engine=ray),
+        RAY_DATA: partial(map_batches, source, editor),
+    }[name]
 
 
 def encoders(source: EpisodeStore, scratch: Path) -> dict[str, float]:
@@ -201,6 +206,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--name", default="conversion", help="of the results file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -218,6 +225,33 @@ def main() -> None:
     found: dict[str, list[Cost]] = {}
     share = tried = 0.0
     lossy = encoders(whole, scratch)
+    with ExitStack() as stack:
+        apart = stack.enter_context(GuardProcess(guard))
+        apart.judge_batch(warm, edits)
+        plain = None
+        if {RAY, RAY_DATA} & set(options.ways):
+            start_ray()
+            plain = stack.enter_context(RayEngine(lambda: (load()[0], None), WORKERS))
+        for repeat in range(options.repeats):
+            before = bare(few, editor)
+            for name in options.ways:
+                way = way_of(name, source, editor, guard, apart, plain)
+                wall, cpu = (seconds / frames for seconds in measure(way, scratch))
+                if name == RAY_DATA:
+                    wall, cpu = map_batches.seconds / frames, float("nan")  # type: ignore[attr-defined]
+                if name == PROCESS:
+                    share, tried = edited_share(EpisodeStore.open(scratch / "run/out.zarr"))
+                after = bare(few, editor)
+                alone = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
+                found.setdefault(name, []).append(Cost(wall, cpu, *alone))
+                print(f"{repeat}: {name}: {found[name][-1]}", flush=True)
+                before = after
+    shutil.rmtree(scratch)
+    tell(options.name, frames, found, lossy, {"edited": share, "edits_a_frame": tried})
+
+
+def start_ray() -> None:
+    """Start Ray with room for its workers; it ends with this process."""
     import ray
 
     os.environ["RAY_worker_niceness"] = "0"  # as the local engine: not behind other programs
@@ -228,25 +262,6 @@ def main() -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    with GuardProcess(guard) as apart, RayEngine(lambda: (load()[0], None), WORKERS) as plain:
-        apart.judge_batch(warm, edits)
-        guards = {"a thread": guard, "a process": apart}
-        for repeat in range(options.repeats):
-            before = bare(few, editor)
-            for name, way in ways(source, editor, guards, {"no guard": plain}).items():
-                wall, cpu = (seconds / frames for seconds in measure(way, scratch))
-                if name.startswith("Ray Data"):
-                    wall, cpu = map_batches.seconds / frames, float("nan")  # type: ignore[attr-defined]
-                if name == "convert, guard in a process":
-                    share, tried = edited_share(EpisodeStore.open(scratch / "run/out.zarr"))
-                after = bare(few, editor)
-                alone = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
-                found.setdefault(name, []).append(Cost(wall, cpu, *alone))
-                print(f"{repeat}: {name}: {found[name][-1]}", flush=True)
-                before = after
-    ray.shutdown()
-    shutil.rmtree(scratch)
-    tell(frames, found, lossy, {"edited": share, "edits_a_frame": tried})
 
 
 def join(store: EpisodeStore, scratch: Path, episodes: int, steps: int) -> EpisodeStore:
@@ -263,7 +278,11 @@ def join(store: EpisodeStore, scratch: Path, episodes: int, steps: int) -> Episo
 
 
 def tell(
-    frames: int, found: dict[str, list[Cost]], lossy: dict[str, float], guard: dict[str, float]
+    file: str,
+    frames: int,
+    found: dict[str, list[Cost]],
+    lossy: dict[str, float],
+    guard: dict[str, float],
 ) -> None:
     """Print and keep the figures."""
     alone = [cost for costs in found.values() for cost in costs]
@@ -291,7 +310,7 @@ def tell(
         f"{lossy['lerobot'] / edit:.1%} of the edit; Minari with JPEG (quality 75) "
         f"{lossy['minari-jpeg']:.1f} ms, {lossy['minari-jpeg'] / edit:.1%}."
     )
-    report("conversion", 0, results, "\n".join(lines))
+    report(file, 0, results, "\n".join(lines))
 
 
 if __name__ == "__main__":
