@@ -1,4 +1,4 @@
-"""The README's second picture: simulator | base | post-trained | lab photo.
+"""The README's last picture: simulator | base | post-trained | lab photo.
 
 Reads the adapters that ``post_training.py`` left in ``--runs``. The README's are of ten epochs:
 

@@ -1,12 +1,13 @@
-"""Does the edited simulator predict success in reality better than the raw one?
+r"""Does the edited simulator predict success in reality better than the raw one?
 
 Reality is the photoreal twin of a lab that no training saw. The policies are those of
-``benchmarks/robustness.py``, which must have run before: six kinds of training frames, several
-seeds, so that they differ in quality. Their success in the raw simulator, and in the simulator as
-the base editor makes it look, is compared with that in the twin.
+``benchmarks/robustness.py``, which must have run before: as many kinds of training frames as were
+run in all three rows, so that they differ in quality. Their success in the raw simulator, and in
+the simulator as the base editor makes it look, is compared with that in the twin.
 
-    python benchmarks/robustness.py --tasks Reach --steps 600
-    python benchmarks/proxy_fidelity.py --task Reach
+    python benchmarks/robustness.py --tasks Reach --steps 600 --color 0.3 \
+        --out runs/robustness_color
+    python benchmarks/proxy_fidelity.py --task Reach --runs runs/robustness_color
 
 Writes the table as CSV too, for ``spie-robo evaluate-proxy``.
 """
@@ -29,7 +30,7 @@ COLUMNS = {"real": TWIN, "sim": "vanilla", "sim_edited": EDITED_SIM}
 
 
 def policies(cells: Path) -> list[dict[str, str]]:
-    """One row a policy that was run in all four: its name, success rates and episodes."""
+    """One row a policy that was run in all of them: its name, success rates and episodes."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for path in sorted(cells.glob("*.json")):
         cell = json.loads(path.read_text())
@@ -55,6 +56,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rows = policies(options.runs / options.task / "cells")
+    if not rows:
+        needed = ", ".join(COLUMNS.values())
+        raise SystemExit(
+            f"{options.runs}: no policy of {options.task} was run in {needed}. "
+            "Run benchmarks/robustness.py with these rows first."
+        )
     file = RESULTS / f"proxy_policies_{options.task.lower()}.csv"
     with file.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))

@@ -39,9 +39,8 @@ def main(
     """
     if source is None:
         source = out / "raw.zarr"
-        record(
-            RecordConfig(env="SpieRobo/Push-v0", episodes=episodes, out=source, max_steps=max_steps)
-        )
+        if not source.exists():
+            record(RecordConfig("SpieRobo/Push-v0", episodes, source, max_steps=max_steps))
 
     # If this is interrupted, run it again: it goes on where it stopped, with the same result.
     edited = out / "edited.zarr"

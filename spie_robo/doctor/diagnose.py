@@ -54,7 +54,7 @@ def _packages() -> list[CheckResult]:
     opencv = {name: installed[name] for name in OPENCV_WHEELS if name in installed}
     found = [checks.check_pybullet(installed.get("pybullet"), tags), checks.check_opencv(opencv)]
     if DISTRIBUTION not in installed:
-        way_out = "pip install -e . in the checkout, or pip install spie-robo"
+        way_out = "pip install -e . in the checkout"
         return [*found, CheckResult("dependencies", "fail", "spie-robo not installed", way_out)]
     needed, extras = _requirements(metadata.requires(DISTRIBUTION) or [])
     found.append(checks.check_requirements("dependencies", needed, installed))

@@ -99,7 +99,7 @@ def _references(name: str, folder: Path) -> LatentReferences | None:
     if references is None:
         raise EditorError(
             f"The photos of {name!r} are missing from this installation ({LOOKS[name]}). Install "
-            "spie-robo again, or make them with `spie-robo pretrain --stage labs`."
+            "spie-robo again."
         )
     return references
 
@@ -115,7 +115,7 @@ def find_folder(name: str) -> Path:
         if not (folder / MODEL_INDEX).is_file():
             raise EditorError(
                 f"The weights of {name!r} are missing from this installation ({folder}). "
-                "Install spie-robo again, or train them with `spie-robo pretrain`."
+                "Install spie-robo again."
             )
         return folder
     folder = Path(name).expanduser()

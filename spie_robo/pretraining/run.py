@@ -68,9 +68,7 @@ def _make_labs(config: PretrainConfig) -> None:
     photos = photograph_labs(out / "labs")
     for folder in filter(None, (str(out / "labs"), config.export_to)):
         encode_labs(pipeline, photos, config.editing.resolution, Path(folder))
-    print(
-        f"{out / 'labs'}: {len(LABS)} labs. Next: spie-robo demo --editor embedded-labs --out demo"
-    )
+    print(f"{photos}: {len(LABS)} labs. Next: spie-robo convert IN OUT --references {photos}")
 
 
 def train_by_squared_error(config: PretrainConfig) -> None:

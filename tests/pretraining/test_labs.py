@@ -43,7 +43,8 @@ def test_the_stage_leaves_the_photos_of_every_lab_as_references(tmp_path, shutte
     made, shipped = (LatentReferences.load(tmp_path / name) for name in ("run/labs", "shipped"))
     assert made is not None and shipped is not None and made.digest == shipped.digest
     assert made.stored.shape[0] == 50
-    assert "spie-robo demo --editor embedded-labs" in capsys.readouterr().out
+    following = f"spie-robo convert IN OUT --references {tmp_path / 'run/labs/together'}"
+    assert following in capsys.readouterr().out
 
 
 def test_photos_are_taken_once(tmp_path):
