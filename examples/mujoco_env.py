@@ -31,7 +31,7 @@ class PushCube(gym.Env[Any, Any]):
             self.model = mujoco.MjModel.from_xml_path(str(SCENE))
             self.renderer = mujoco.Renderer(self.model, side, side)
         except Exception as error:  # each GL library fails in its own way
-            advice = "pip install mujoco, apt install libegl1, or MUJOCO_GL=osmesa and libosmesa6."
+            advice = "Try pip install mujoco, MUJOCO_GL=egl (libegl1) or osmesa (libosmesa6)."
             raise SystemExit(f"MuJoCo cannot render with {library}: {error!r}. {advice}") from error
         self.mujoco, self.data = mujoco, mujoco.MjData(self.model)
         self.observation_space = gym.spaces.Box(0, 255, (side, side, 3), np.uint8)
