@@ -69,6 +69,9 @@ MIXTURES = {
 COLUMNS = (
     "raw", "randomized", "matched", "edited", "edited-labs", "post-trained", *MIXTURES, "twin",
 )  # fmt: skip
+KEPT = ("robustness", "robustness_color", "robustness_steel")
+"""Results that the plot shows."""
+
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)
 PROXY_ROWS = (EDITED_SIM, POST_TRAINED_SIM)
@@ -291,13 +294,13 @@ def main() -> None:
 def tell(out: Path, name: str) -> None:
     """Print the table of a folder's cells, keep them, and draw the plot of all that are kept."""
     cells = [json.loads(path.read_text()) for path in sorted(out.glob("*/cells/*.json"))]
-    kept = {one: RESULTS / f"{one}.json" for one in ("robustness", "robustness_color", name)}
+    kept = {one: RESULTS / f"{one}.json" for one in (*KEPT, name)}
     if cells:
         report(name, 0, {"cells": cells}, robustness_table(cells, COLUMNS, ROWS))
     else:  # a clean checkout has only what was kept
         cells = json.loads(kept[name].read_text())["results"]["cells"]
         print(robustness_table(cells, COLUMNS, ROWS))
-    drawn = [kept[one] for one in ("robustness", "robustness_color") if kept[one].exists()]
+    drawn = [kept[one] for one in KEPT if kept[one].exists()]
     known = [json.loads(file.read_text())["results"]["cells"] for file in drawn]
     draw(
         [cell for some in known for cell in some],

@@ -58,11 +58,13 @@ def pooled(
 
 
 def studies(cells: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The cells of each task and colour augmentation, by what a reader calls them."""
+    """The cells of each task, lab and colour augmentation, by what a reader calls them."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for cell in sorted(cells, key=lambda cell: (cell["task"], cell.get("color", 0.0))):
+    several = len({cell["lab"] for cell in cells}) > 1
+    for cell in sorted(cells, key=lambda cell: (cell["task"], cell.get("color", 0), cell["lab"])):
         color = cell.get("color", 0.0)
-        name = f"{cell['task']}, colour augmentation {color:g}" if color else cell["task"]
+        parts = [cell["task"], *([f"colour augmentation {color:g}"] if color else [])]
+        name = ", ".join([*parts, *([cell["lab"]] if several else [])])
         found.setdefault(name, []).append(cell)
     return found
 
@@ -121,7 +123,7 @@ def draw(
     )
     for panel, (name, mine) in zip(panels[:, 0], found.items(), strict=True):
         _draw_study(panel, mine, columns, rows_of(mine, rows))
-        panel.set_ylabel(f"{name}:\nsuccess, %")
+        panel.set_ylabel(name.replace(", ", ",\n") + ":\nsuccess, %", fontsize=8)
     handles = [Patch(color=color) for color in COLORS[: len(columns)]]
     panels[0, 0].legend(handles, [LABELS[c] for c in columns], ncols=3, fontsize=8, frameon=False,
                         loc="lower left", bbox_to_anchor=(0, 1.0))  # fmt: skip
