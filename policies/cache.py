@@ -95,11 +95,15 @@ def resize(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _require_images(source: Source, key: str) -> None:
     source.require(key)
     shape = source.shapes[key]
-    if len(shape) != 4 or shape[3] != 3 or source.dtype(key).kind not in "uf":
+    if len(shape) != 4 or shape[3] != 3 or not _is_picture(source.dtype(key)):
         raise StoreError(
             f"{source.path}: {key!r} holds {source.dtype(key)} of shape {shape}, expected images "
             "of shape (steps, height, width, 3), uint8 or float."
         )
+
+
+def _is_picture(dtype: np.dtype[Any]) -> bool:
+    return dtype == np.uint8 or dtype.kind == "f"
 
 
 def _decode(source: Source, key: str, out: NDArray[np.uint8]) -> None:
@@ -109,8 +113,8 @@ def _decode(source: Source, key: str, out: NDArray[np.uint8]) -> None:
     scale = 1.0
     if source.dtype(key).kind == "f":
         blocks = (source.read(key, start, min(start + step, source.n_steps)) for start in starts)
-        bounds = [(float(block.min()), float(block.max())) for block in blocks]
-        low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+        bounds = np.array([(block.min(), block.max()) for block in blocks], np.float64)
+        low, high = float(bounds.min()), float(bounds.max())  # NaN, if there is one anywhere
         if not (low >= 0 and high <= 255):
             raise StoreError(
                 f"{source.path}: {key!r} has values from {low:g} to {high:g}, expected images in "

@@ -67,7 +67,7 @@ class EvaluationResult:
             "success_rate": self.success_rate,
             "interval": list(self.interval),
             "successes": self.successes,
-            "episodes": [asdict(episode) for episode in self.episodes],
+            "episodes": [_plain(asdict(episode)) for episode in self.episodes],
         }
 
     def __str__(self) -> str:
@@ -77,6 +77,14 @@ class EvaluationResult:
             f"{self.successes} of {len(self.episodes)} episodes solved: {self.success_rate:.1%} "
             f"({low:.1%} to {high:.1%})"
         )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: a number that is not finite is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def evaluate_policy(

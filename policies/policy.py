@@ -96,8 +96,8 @@ class ActingPolicy:
                 f"{self._name} is a policy of another environment: it learnt in {own}, this is "
                 f"{env_id}. Choose {own}, or let it act here all the same with --other-env."
             )
-        shape = env.action_space.shape
-        if shape is None or int(np.prod(shape)) != self.spec.action_dim:
+        space = env.action_space
+        if not isinstance(space, gym.spaces.Box) or space.shape != (self.spec.action_dim,):
             raise EnvError(
                 f"{self._name} is a policy of another environment: it gives "
                 f"{self.spec.action_dim} numbers an action{self._origin()}, this one takes "

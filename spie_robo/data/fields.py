@@ -122,6 +122,12 @@ def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDAr
     row = dict(low_dimensional)
     geometry, raw = info.get("geometry", {}), info.get("raw", {})
     realism = info.get("realism", {})
+    if unknown := sorted(set(realism) - set(images)):
+        raise EnvError(
+            f"info['realism'] names the cameras {unknown}, the observation has {sorted(images)}: "
+            "raw frames and verdicts would be lost. Record with the wrapper's own record=, or give "
+            "its cameras the names of their observation keys."
+        )
     for camera, rgb in images.items():
         row[rgb_key(camera)] = rgb
         row |= geometry_row(camera, geometry.get(camera))

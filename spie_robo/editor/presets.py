@@ -85,9 +85,12 @@ def load_editor(
             f"Adapter {folder}: its base {base_folder} is an adapter too. A base must be a "
             "whole pipeline."
         )
-    pipeline = SpiePipeline.from_pretrained(base_folder, dtype)
+    # In float32, whatever is asked for: an adapter knows its base by the values it was trained on.
+    pipeline = SpiePipeline.from_pretrained(base_folder)
     load_adapter(folder, pipeline)
     merge_adapter(pipeline)
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
+        part.to(dtype)
     return LoadedEditor(pipeline, settings, references or LatentReferences.load(base_folder))
 
 

@@ -128,6 +128,8 @@ def accepted_shares(
     accepted = [verdict.accepted for verdict in guard.judge_batch(frames, results)]
     shares = {ACCEPTED: float(np.mean(accepted))}
     cameras = [frame.camera for frame in frames]
+    if len(set(cameras)) == len(cameras) and not any(frame.geometry for frame in frames):
+        cameras = ["pictures"] * len(cameras)  # of a folder: each has its file's name
     for camera in sorted(set(cameras)):
         own = [was for was, of in zip(accepted, cameras, strict=True) if of == camera]
         shares[f"{ACCEPTED}/{camera}"] = float(np.mean(own))

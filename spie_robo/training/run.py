@@ -31,13 +31,14 @@ from spie_robo.editor.extras import EXTRAS
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos
 from spie_robo.editor.pipeline import MODEL_INDEX
 from spie_robo.editor.presets import find_folder, load_editor
-from spie_robo.editor.references import LatentReferences
+from spie_robo.editor.references import LatentReferences, PhotoReferences
 from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
 from spie_robo.feedback.structural import resolve_structure
 from spie_robo.feedback.surroundings import resolve_region
+from spie_robo.output_files import write_json
 from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig
@@ -50,6 +51,8 @@ from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import Frame
 
 IGNORED = ".gitignore"
+DATA = "data.json"
+"""Under the logs: what the run was begun with."""
 
 
 @final
@@ -214,8 +217,11 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     trainer = build_trainer(run, out, progress.before)
     if resume:
         _check_base(out, run.base_digest)
+        _check_data(out, run.data)
         trainer.resume()
     (out / LOGS).mkdir(parents=True, exist_ok=True)
+    if run.accelerator.is_main_process:
+        write_json(out / LOGS / DATA, _digests(run.data))
     (out / IGNORED).write_text(f"{FOLDER}/\n{LOGS}/\n")
     run.accelerator.init_trackers("spie")
     shown = run.accelerator.is_main_process
@@ -272,6 +278,10 @@ def _check_out(out: Path, resume: bool, inputs: Sequence[Path]) -> None:
         raise ConfigError(f"{out} holds no whole checkpoint to resume from.")
     if (out / ADAPTER_CONFIG).exists():
         raise ConfigError(f"{out} already holds an adapter. Choose another folder.")
+    if strange:  # an adapter has a README.md and more, which would take the place of the user's
+        raise ConfigError(
+            f"--out {out}: expected a new or an empty folder, found {sorted(strange)[0]!r} in it."
+        )
 
 
 def _check_base(out: Path, digest: str) -> None:
@@ -289,6 +299,29 @@ def _check_base(out: Path, digest: str) -> None:
                 f"{out} was trained on a base with weights {recorded[:8]}, this one has "
                 f"{digest[:8]}. Resume with the first, or choose another folder."
             )
+
+
+def _digests(data: TrainingData) -> dict[str, str]:
+    """SHA-256 of the photos and of the frames that epochs draw from."""
+    images = {
+        "photos": data.photos,
+        "frames": tuple(frame.rgb for frame in data.frames),
+    }
+    return {name: PhotoReferences(some).digest for name, some in images.items()}
+
+
+def _check_data(out: Path, data: TrainingData) -> None:
+    """Raise ConfigError if the run was begun with other photos or frames."""
+    try:
+        begun = json.loads((out / LOGS / DATA).read_text())
+    except (OSError, ValueError):  # of an earlier release, or its logs were deleted
+        return
+    changed = [name for name, digest in _digests(data).items() if begun.get(name) != digest]
+    if changed:
+        raise ConfigError(
+            f"{out} was begun with other {' and '.join(changed)}. Resume with the same, or choose "
+            "another folder."
+        )
 
 
 def _publish(adapter: Path, out: Path) -> None:

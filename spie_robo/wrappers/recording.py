@@ -109,8 +109,9 @@ class EpisodeRecorder:
         self._rows, self._before = [], None
 
     def _moment(self, observation: Any, edited: EditedMoment) -> _Moment:
-        # Copied, because a vector env may write its next observation into the same buffers.
-        return _Moment(deepcopy(without_arrays(observation, self._cameras)), edited)
+        # Copied, because an env may write its next observation and depth into the same buffers.
+        kept = replace(edited, geometry=deepcopy(dict(edited.geometry)))
+        return _Moment(deepcopy(without_arrays(observation, self._cameras)), kept)
 
     def _row(
         self, before: _Moment, action: Any, reward: float, next_info: Mapping[str, Any]

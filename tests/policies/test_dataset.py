@@ -59,6 +59,20 @@ def test_images_in_0_to_1_are_scaled(tmp_path: Path) -> None:
     assert found.state.shape == (1, 2, 0)
 
 
+def test_images_that_are_not_finite_or_have_more_bits_are_refused(tmp_path: Path) -> None:
+    rows = episode(3, 6)
+    frames = np.zeros((6, 512, 512, 3), np.float32)  # of 3 MB: the last is a block of its own
+    frames[5] = np.nan
+    data = {"img": frames, "action": rows["action"]}
+    path = write_replay_buffer(tmp_path / "nan.zarr", data, [6])
+    with pytest.raises(StoreError, match="values from nan to nan"):
+        WindowDataset([path], SHAPE, state=(), image_size=SIDE)
+    data["img"] = rows["front_rgb"].astype(np.uint16) * 256
+    path = write_replay_buffer(tmp_path / "deep.zarr", data, [6])
+    with pytest.raises(StoreError, match=r"holds uint16.*uint8 or float"):
+        WindowDataset([path], SHAPE, state=(), cameras=["img"], image_size=SIDE)
+
+
 def test_an_epoch_is_every_window_once_and_seeds_order_it(write_store: Callable[..., Path]) -> None:
     data = WindowDataset([write_store()], SHAPE, image_size=SIDE)
     size = 3

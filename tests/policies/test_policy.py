@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,13 @@ from spie_robo.errors import ConfigError, EnvError, TrainingError
 from spie_robo.policies.base import PolicySpec, build_policy
 from spie_robo.policies.checkpoint import save_policy
 from spie_robo.policies.config import PolicyTrainConfig
-from spie_robo.policies.evaluate import evaluate_policy, wilson_interval
+from spie_robo.policies.evaluate import (
+    EpisodeOutcome,
+    EvaluationResult,
+    evaluate_policy,
+    wilson_interval,
+    write_result,
+)
 from spie_robo.policies.policy import ActingPolicy, load_policy
 from spie_robo.policies.training import train_policy
 from spie_robo.recording import RandomPolicy, record
@@ -146,6 +153,21 @@ def test_another_env_is_named(changes: dict[str, Any], message: str) -> None:
 def test_other_actions_are_found_before_the_first_step() -> None:
     with pytest.raises(EnvError, match="gives 5 numbers an action"):
         evaluate_policy(acting(action_dim=5), Columns(), 1, progress=False)
+
+
+@pytest.mark.parametrize("space", [gym.spaces.Discrete(2), gym.spaces.Box(-1, 1, (1, 2))])
+def test_actions_that_are_no_flat_box_are_found_before_the_first_step(space: Any) -> None:
+    env = Columns()
+    env.action_space = space
+    with pytest.raises(EnvError, match="numbers an action"):
+        evaluate_policy(acting(action_dim=space.shape[-1] if space.shape else 1), env, 1)
+
+
+def test_a_reward_that_is_not_finite_does_not_lose_the_result(tmp_path: Path) -> None:
+    episodes = (EpisodeOutcome(0, True, 3, math.inf), EpisodeOutcome(1, False, 4, 1.5))
+    write_result(tmp_path / "r.json", EvaluationResult(episodes), {})
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [episode["reward"] for episode in found["episodes"]] == [None, 1.5]
 
 
 def test_evaluation_counts_solved_episodes_by_seed() -> None:

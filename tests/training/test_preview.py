@@ -176,3 +176,12 @@ def test_acceptance_is_told_for_each_camera_and_its_fall_is_pointed_out():
     }
     assert told_acceptance(before, before) == "the guard accepts 100% of the edits (base: 100%)"
     assert "FEWER THAN BEFORE from camera wrist 0%" in told_acceptance(before, after)
+
+
+def test_pictures_of_a_folder_are_told_as_one():
+    black, red = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), (255, 0, 0), np.uint8)
+    frames = [Frame(black, name) for name in ("IMG_1", "IMG_2")]
+    assert accepted_shares(RedIsWrong(), frames, [black, red]) == {
+        "preview_accepted": 0.5,
+        "preview_accepted/pictures": 0.5,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,10 @@ def test_a_run_leaves_an_adapter(
     plain = tensors_of_start(settings)
     assert any(not torch.equal(trained[name], plain[name]) for name in plain)
 
+    half = Editor.from_pretrained(out, base=str(base_folder), dtype=torch.bfloat16)
+    assert {p.dtype for p in half.pipeline.unet.parameters()} == {torch.bfloat16}
+    assert half.edit([frame])[0].rgb.shape == (32, 32, 3)
+
     peft = PeftModel.from_pretrained(SpiePipeline.from_pretrained(base_folder).unet, out)
     merged = dict(peft.merge_and_unload().named_parameters())
     for name, parameter in editor.pipeline.unet.named_parameters():
@@ -162,6 +167,11 @@ def test_resuming_equals_running_through(config, photo_folder, frame_folder, tmp
         train(photo_folder, frame_folder, two, config(epochs=3), resume=False)
     with pytest.raises(ConfigError, match="seed was 0, is 1"):
         train(photo_folder, frame_folder, two, config(epochs=3, seed=1), resume=True)
+    fewer = tmp_path / "fewer"
+    shutil.copytree(photo_folder, fewer)
+    sorted(fewer.iterdir())[0].unlink()
+    with pytest.raises(ConfigError, match="begun with other photos"):
+        train(fewer, frame_folder, two, config(epochs=3), resume=True)
     before = tensors(two)
     train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
     expected, found = tensors(one), tensors(two)
@@ -356,6 +366,12 @@ def test_out_must_be_a_folder_of_its_own(config, base_folder, photo_folder, fram
     (strange / ADAPTER_CONFIG).write_text("{}")
     with pytest.raises(ConfigError, match="already holds an adapter"):
         train(photo_folder, frame_folder, strange, config(), False)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("mine")
+    with pytest.raises(ConfigError, match=r"new or an empty folder, found 'README\.md'"):
+        train(photo_folder, frame_folder, project, config(), False)
+    assert [file.name for file in project.iterdir()] == ["README.md"]
     begun = tmp_path / "begun"
     (begun / LOGS).mkdir(parents=True)
     (begun / "checkpoints" / "epoch_00001.partial").mkdir(parents=True)

@@ -6,7 +6,9 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
+from spie_robo.data.fields import observation_row
 from spie_robo.errors import EditorError, EnvError, StoreError, StoreLockedError
+from spie_robo.types import Geometry
 from spie_robo.wrappers import RealismWrapper, VectorRealismWrapper
 
 
@@ -235,3 +237,38 @@ def test_the_store_says_what_made_its_edits(toys, tmp_path):
     assert metadata.provenance["protected"] == ["cube"]
     assert metadata.provenance["guard"] == "FakeGuard"
     assert metadata.provenance["guard_limits"] == {"inserted_px": 5.0}
+
+
+def test_geometry_is_kept_though_an_env_renders_into_the_same_buffer(toys, tmp_path):
+    env = toys.PlainImageEnv()
+    buffer = np.zeros(env.observation_space.shape[:2], np.float32)
+    step = env.step
+
+    def counting_step(action):
+        buffer[...] += 1
+        return step(action)
+
+    env.step = counting_step
+    wrapped = RealismWrapper(
+        env,
+        toys.NegativeEditor(),
+        guard=None,
+        geometry=lambda env, observation, info: {"camera": Geometry(depth=buffer)},
+        record=tmp_path / "s.zarr",
+    )
+    run_episodes(wrapped, 0)
+    wrapped.close()
+    depth = EpisodeStore.open(tmp_path / "s.zarr")[0]["camera_depth"]
+    assert depth[:, 0, 0].tolist() == list(range(len(depth)))
+
+
+def test_recording_from_outside_under_other_camera_names_is_refused(toys, tmp_path):
+    env = RealismWrapper(
+        gym.make("test/DictImage-v0"),
+        toys.NegativeEditor(),
+        guard=None,
+        cameras={"hand": "sensors/wrist"},
+    )
+    observation, info = env.reset(seed=0)
+    with pytest.raises(EnvError, match=r"names the cameras \['hand'\].*record="):
+        observation_row(observation, info)

@@ -73,7 +73,7 @@ class EmbeddedDepth:
         else:
             resized = functional.interpolate(pixels, size, mode="bilinear")
         log_depth: Tensor = self._judge(resized)[0]
-        return log_depth
+        return log_depth.float()  # under autocast it has half the digits, and no quantiles
 
 
 @final

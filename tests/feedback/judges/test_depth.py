@@ -90,3 +90,8 @@ def test_depth_anything_with_gradients_sees_what_it_sees_without(save_model, noi
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=0.05 * np.ptp(expected))
     found.sum().backward()
     assert pixels.grad.abs().max() > 0
+
+
+def test_the_embedded_judge_answers_in_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert EmbeddedDepth().depth_of(torch.zeros(1, 3, 128, 128)).dtype == torch.float32
