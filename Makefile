@@ -57,6 +57,7 @@ bench: $(PACKAGE)
 	$(BIN)/python benchmarks/robustness.py --table
 	$(BIN)/python benchmarks/robustness.py --table --color 0.3 --out runs/robustness_color
 	$(BIN)/python benchmarks/robustness.py --table --out runs/robustness_steel --name robustness_steel
+	$(BIN)/python benchmarks/robustness.py --table --out runs/robustness_pickplace --name robustness_pickplace
 
 # Every script of benchmarks/ with its own defaults, which takes days; docs/benchmarks.md has the commands
 # that its figures come from. Goes on after one that fails, for instance for want of rendered pairs.

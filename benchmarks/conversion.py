@@ -1,7 +1,7 @@
 """What a conversion costs beside the bare editor, and what other ways to do it cost.
 
     taskset -c 0,1 python benchmarks/conversion.py --episodes 2 --steps 60 --repeats 3
-    taskset -c 0,1 python benchmarks/conversion.py --episodes 8 --steps 60 --repeats 3 --ways \
+    taskset -c 0,1 python benchmarks/conversion.py --episodes 6 --steps 60 --repeats 3 --ways \
         "convert, no guard" "convert, guard in a process" "for-loop script" --name conversion_longer
 
 Every way edits the same frames of one recording with the embedded editor at 128x128, in turn, in
@@ -44,6 +44,13 @@ from spie_robo.types import Frame
 
 BATCH = 4
 WORKERS = 2
+NO_GUARD, THREAD, PROCESS = (
+    "convert, no guard", "convert, guard in a thread", "convert, guard in a process",
+)  # fmt: skip
+SCRIPT, RAY, RAY_DATA = (
+    "for-loop script", "convert, Ray, 2 workers, no guard", "Ray Data map_batches, 2 actors",
+)  # fmt: skip
+WAYS = (NO_GUARD, THREAD, PROCESS, SCRIPT, RAY, RAY_DATA)
 
 
 def load() -> Any:
@@ -158,21 +165,12 @@ def measure(way: Callable[[Path], None], scratch: Path) -> tuple[float, float]:
     return ended[0] - began[0], ended[1] - began[1]
 
 
-ALONE, THREAD, PROCESS = (
-    "convert, no guard", "convert, guard in a thread", "convert, guard in a process",
-)  # fmt: skip
-SCRIPT, RAY, RAY_DATA = (
-    "for-loop script", "convert, Ray, 2 workers, no guard", "Ray Data map_batches, 2 actors",
-)  # fmt: skip
-WAYS = (ALONE, THREAD, PROCESS, SCRIPT, RAY, RAY_DATA)
-
-
 def way_of(
     name: str, source: EpisodeStore, editor: Any, guard: Any, apart: GuardProcess, ray: Any
 ) -> Callable[[Path], None]:
     """What is measured under a name."""
     return {
-        ALONE: partial(convert, source, editor),
+        NO_GUARD: partial(convert, source, editor),
         THREAD: partial(convert, source, editor, guard=guard),
         PROCESS: partial(convert, source, editor, guard=apart),
         SCRIPT: partial(loop, source, editor),
@@ -303,9 +301,13 @@ def tell(
             f"({ratio.min():.0%} to {ratio.max():.0%}) | {f'{work:.0f}' if known else ''} |"
         )
         results[name] = {"costs": [dataclasses.asdict(c) for c in costs], "ratio": list(ratio)}
+    if PROCESS in found:
+        lines.append(
+            f"\nWith the guard {guard['edited']:.0%} of the frames are edits, "
+            f"{guard['edits_a_frame']:.2f} edits tried a frame."
+        )
     lines.append(
-        f"\n{frames} frames; with the guard {guard['edited']:.0%} are edits, "
-        f"{guard['edits_a_frame']:.2f} edits tried a frame. "
+        f"\n{frames} frames. "
         f"Written and read back: LeRobot (H.264) {lossy['lerobot']:.1f} ms CPU a frame, "
         f"{lossy['lerobot'] / edit:.1%} of the edit; Minari with JPEG (quality 75) "
         f"{lossy['minari-jpeg']:.1f} ms, {lossy['minari-jpeg'] / edit:.1%}."

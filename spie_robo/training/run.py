@@ -311,11 +311,16 @@ def _digests(data: TrainingData) -> dict[str, str]:
 
 
 def _check_data(out: Path, data: TrainingData) -> None:
-    """Raise ConfigError if the run was begun with other photos or frames."""
-    try:
-        begun = json.loads((out / LOGS / DATA).read_text())
-    except (OSError, ValueError):  # of an earlier release, or its logs were deleted
+    """Raise ConfigError if the checkpoints are of a run with other photos or frames."""
+    file = out / LOGS / DATA
+    if not checkpoints(out) or not file.exists():  # of an earlier release, or without its logs
         return
+    try:
+        begun = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"{file} is broken ({error}). Delete it to resume all the same."
+        ) from error
     changed = [name for name, digest in _digests(data).items() if begun.get(name) != digest]
     if changed:
         raise ConfigError(

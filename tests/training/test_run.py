@@ -29,7 +29,7 @@ from spie_robo.training import run as training_run
 from spie_robo.training.checkpoint import checkpoints
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.progress import HISTORY, LOGS
-from spie_robo.training.run import train
+from spie_robo.training.run import DATA, train
 from spie_robo.training.trainer import Trainer
 from spie_robo.types import Frame, Geometry
 
@@ -172,6 +172,11 @@ def test_resuming_equals_running_through(config, photo_folder, frame_folder, tmp
     sorted(fewer.iterdir())[0].unlink()
     with pytest.raises(ConfigError, match="begun with other photos"):
         train(fewer, frame_folder, two, config(epochs=3), resume=True)
+    begun = (two / LOGS / DATA).read_text()
+    (two / LOGS / DATA).write_text(begun[:20])
+    with pytest.raises(TrainingError, match=r"data\.json is broken"):
+        train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
+    (two / LOGS / DATA).write_text(begun)
     before = tensors(two)
     train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
     expected, found = tensors(one), tensors(two)
