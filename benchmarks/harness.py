@@ -52,10 +52,13 @@ def lab_folders() -> list[Path]:
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, memory, Python and commit (``+`` if the tree was changed since)."""
+    """Processor, cores, memory, Python and commit (``+`` if the tree was changed since).
+
+    Where there is no Git, ``COMMIT`` of the environment is believed.
+    """
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
+    commit = _git("rev-parse", "--short=12", "HEAD") or os.environ.get("COMMIT", "unknown")
     changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
     return {
         "machine": f"{_processor()}, {cores} cores, {memory:.0f} GiB, {platform.system()}, "

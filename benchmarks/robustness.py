@@ -20,7 +20,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +142,10 @@ def demonstrate(study: Study, column: str) -> None:
     if column == "raw":
         record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
     elif column == "randomized":
-        _record_wrapped(study, path, lambda env: DomainRandomizationWrapper(env, LOOKS))
+        env = gymnasium.make(study.env_id)
+        _record_wrapped(DomainRandomizationWrapper(env, LOOKS), path)
     elif column == "twin":
-        _record_wrapped(study, path, lambda env: TwinWrapper(env, study.lab))
+        _record_wrapped(make_row(study, TWIN), path)
     else:
         editor, references = column_editor(study, column)
         guard = None if column == "matched" else GeometryGuard()
@@ -154,12 +155,9 @@ def demonstrate(study: Study, column: str) -> None:
         )  # fmt: skip
 
 
-def _record_wrapped(
-    study: Study, path: Path, wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]]
-) -> None:
+def _record_wrapped(env: gymnasium.Env[Any, Any], path: Path) -> None:
     staged = path.with_suffix(".partial")
     shutil.rmtree(staged, ignore_errors=True)
-    env = wrap(gymnasium.make(study.env_id))
     metadata = StoreMetadata(provenance={"benchmark": "robustness"})
     with EpisodeWriter.create(staged, metadata) as writer:
         record_episodes(env, make_expert(env), DEMONSTRATIONS, 0, writer)

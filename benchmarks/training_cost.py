@@ -22,14 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from harness import report
-from real_photos import task_frames
 from torch import Tensor
 
 from spie_robo.editor.guidance import Branch, Guidance
 from spie_robo.editor.photo_check import CheckedPhotos
 from spie_robo.editor.samplers import draw_noise, sample, step_log_prob
-from spie_robo.envs.scene_sampling import SceneSampler
-from spie_robo.envs.twin import NAMED_STYLES, TwinRenderer
 from spie_robo.feedback.ranking import rank
 from spie_robo.training.config import OptimizerConfig, RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs
@@ -42,6 +39,11 @@ SCALES = {"1 / 1 / 1": Guidance(1.0, 1.0, 1.0), "1.5 / 3 / 7.5": Guidance()}
 
 def load(inputs: int, edits: int, steps: int, guidance: Guidance) -> TrainingRun:
     """A run on rendered photos of a named style."""
+    from real_photos import task_frames  # here, since gpu.py has no simulator where it runs
+
+    from spie_robo.envs.scene_sampling import SceneSampler
+    from spie_robo.envs.twin import NAMED_STYLES, TwinRenderer
+
     config = TrainConfig(
         objective="spie",
         frames=16,
@@ -103,7 +105,11 @@ def straightforward(run: TrainingRun) -> None:
                 )
         log_probs, reference_log_probs = (torch.stack(row)[None] for row in rows)
         loss, _ = preference_loss(
-            log_probs, reference_log_probs.detach(), feedback.ranking[i : i + 1], beta=0.1, eps=0.1
+            log_probs,
+            reference_log_probs.detach(),
+            feedback.ranking[i : i + 1].to(log_probs.device),
+            beta=0.1,
+            eps=0.1,
         )
         (loss / len(inputs)).backward()
     torch.nn.utils.clip_grad_norm_(list(policy.parameters().values()), 1.0)

@@ -236,7 +236,7 @@ class Editor:
                 f"Editor {self.id}: the networks returned NaN. Use dtype float32, or "
                 "check the weights."
             )
-        return output
+        return output.cpu()
 
     def _load(self, references: References) -> ReferenceSet:
         """Load photos; a folder is read again only when a file in it changed."""

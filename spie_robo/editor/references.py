@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -56,7 +57,7 @@ class PhotoReferences(ReferenceSet):
 
     images: tuple[RGB, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of shapes and pixels."""
         digest = hashlib.sha256()
@@ -83,7 +84,7 @@ class LatentReferences(ReferenceSet):
 
     stored: Tensor
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of shape and values."""
         digest = hashlib.sha256(repr(tuple(self.stored.shape)).encode())

@@ -81,3 +81,35 @@ def test_hold_detail_takes_grain_out_and_keeps_edges() -> None:
     assert error < 0.5 * np.abs(grainy.astype(float) - clean).mean()
     step = held[32, 16].astype(float) - held[32, 15]
     assert np.abs(step - (clean[32, 16].astype(float) - clean[32, 15])).max() < 12
+
+
+@pytest.mark.parametrize("darkness", [0.02, 0.5, 1.0])
+def test_the_map_solves_the_normal_equations_of_every_window(darkness) -> None:
+    """Against a small matrix for every pixel, written down as the docstring has it."""
+    frame = (textured(48, 64) * darkness).astype(np.uint8)
+    rng = np.random.default_rng(1)
+    edit = np.clip(frame * [0.9, 0.6, 0.4] + rng.normal(20, 6, frame.shape), 0, 255)
+    edit = edit.astype(np.uint8)
+    source, target = (image.astype(np.float64) / 255 for image in (frame, edit))
+
+    def mean(values):
+        flat = values.reshape(*values.shape[:2], -1)
+        blurred = cv2.blur(flat, (17, 17), borderType=cv2.BORDER_REFLECT)
+        return blurred.reshape(values.shape)
+
+    def outer(first, second):
+        return first[..., :, None] * second[..., None, :]
+
+    mean_s, mean_t = mean(source), mean(target)
+    light = mean_t.sum(axis=2) / np.maximum(mean_s.sum(axis=2), 1e-3)
+    ridge = 1e-3 * np.eye(3)
+    gain = np.linalg.solve(
+        mean(outer(source, source)) - outer(mean_s, mean_s) + ridge,
+        mean(outer(source, target)) - outer(mean_s, mean_t)
+        + ridge * light.clip(0.5, 2.0)[..., None, None],
+    )  # fmt: skip
+    offset = mean_t - np.einsum("hwi,hwij->hwj", mean_s, gain)
+    expected = np.einsum("hwi,hwij->hwj", source, mean(gain)) + mean(offset)
+    expected = (expected.clip(0, 1) * 255).round()
+    apart = np.abs(hold_detail(edit, frame, 1.0) - expected)
+    assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
