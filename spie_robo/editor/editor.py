@@ -30,7 +30,7 @@ from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError
 from spie_robo.types import RGB, EditResult, Frame, References
 
-_CACHED_SETS = 8  # reference sets; one is the rule
+_CACHED = 8  # reference sets, texts; one or two are the rule
 
 
 @final
@@ -73,6 +73,7 @@ class Editor:
         self._convert_scheduler()
         self._photos: dict[object, ReferenceSet] = {}
         self._latents: dict[tuple[str, int, int], Tensor] = {}
+        self._texts: dict[str, Tensor] = {}
 
     @classmethod
     def from_pretrained(
@@ -230,6 +231,7 @@ class Editor:
             steps=self.settings.steps,
             eta=self.settings.eta,
             initial_noise=self.settings.initial_noise,
+            encode_text=self._encode_text,
         )
         if not torch.isfinite(output).all():
             raise EditorError(
@@ -257,6 +259,17 @@ class Editor:
             self._latents[key] = photos.latents(self.pipeline.vae, height, width)
         return self._latents[key]
 
+    def _encode_text(self, texts: Sequence[str]) -> Tensor:
+        return torch.cat([self._text_states(text) for text in texts])
+
+    def _text_states(self, text: str) -> Tensor:
+        """Of a text, which seldom changes; every edit needs its own and the empty one's."""
+        states = self._texts.get(text)
+        if states is None:
+            _make_room(self._texts)
+            states = self._texts[text] = self.pipeline.encode_text([text])
+        return states
+
     def _convert_scheduler(self) -> None:
         """Follow ``settings.sampler``, on the noise schedule that the weights were trained for."""
         scheduler, wanted = self.pipeline.scheduler, self.settings.sampler
@@ -277,5 +290,5 @@ def _split_id(name: str) -> tuple[str, str]:
 
 
 def _make_room(cache: dict[Any, Any]) -> None:
-    while len(cache) >= _CACHED_SETS:
+    while len(cache) >= _CACHED:
         cache.pop(next(iter(cache)))

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, final
+from typing import Any, TypeAlias, TypeVar, cast, final
 
 import diffusers
 import torch
@@ -43,6 +43,8 @@ from spie_robo.errors import EditorError
 
 EXTRAS_CONFIG = "config.json"
 MODEL_INDEX = "model_index.json"
+TextEncoding: TypeAlias = Callable[[Sequence[str]], Tensor]
+"""B texts -> the text encoder's states (B, T, D)."""
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 # what diffusers, transformers and safetensors raise for a broken folder
 _BROKEN_FOLDER = (
@@ -147,7 +149,11 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         return cast(Tensor, self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0])
 
     def condition(
-        self, input_latents: Tensor, style_latents: Tensor | None, instructions: Sequence[str]
+        self,
+        input_latents: Tensor,
+        style_latents: Tensor | None,
+        instructions: Sequence[str],
+        encode_text: TextEncoding | None = None,
     ) -> Conditioning:
         """All that the UNet is told about a batch of edits.
 
@@ -155,16 +161,17 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             input_latents: (B, C, h, w), unscaled VAE latents of the frames.
             style_latents: (B, C, h, w), those of the reference photos; None: no prompt.
             instructions: B texts.
+            encode_text: In place of :meth:`encode_text`, for who remembers what it gave.
         """
-        spec = self.latent_spec
+        encode, spec = encode_text or self.encode_text, self.latent_spec
         distinct = list(dict.fromkeys(instructions))
         rows = [distinct.index(instruction) for instruction in instructions]
         return condition(
             self.visual_prompt,
             to_condition(input_latents, spec),
             None if style_latents is None else to_condition(style_latents, spec),
-            self.encode_text(distinct)[rows],
-            self.encode_text([""]).expand(len(rows), -1, -1),
+            encode(distinct)[rows],
+            encode([""]).expand(len(rows), -1, -1),
         )
 
     @torch.no_grad()
@@ -178,6 +185,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         steps: int = 10,
         eta: float = 0.0,
         initial_noise: float = 1.0,
+        encode_text: TextEncoding | None = None,
     ) -> Tensor:
         """Edit a batch of images.
 
@@ -190,6 +198,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             steps: Number of denoising steps.
             eta: Noise of DDIM's steps.
             initial_noise: Standard deviation of the noise that the chain starts from.
+            encode_text: In place of :meth:`encode_text`.
 
         Returns:
             (B, 3, H, W) in [-1, 1].
@@ -197,7 +206,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         self._check_size(images)
         sampler = build_sampler(self.scheduler, steps, eta)
         input_latents = encode_image(self.vae, images.to(self.device))
-        conditioning = self.condition(input_latents, style_latents, instructions)
+        conditioning = self.condition(input_latents, style_latents, instructions, encode_text)
         noise = draw_noise(input_latents.shape[1:], generators, input_latents)
         denoise = denoiser(self.unet, conditioning, guidance or Guidance())
         clean, _ = sample(denoise, sampler, initial_noise * noise, generators)

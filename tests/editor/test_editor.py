@@ -96,6 +96,23 @@ def test_reference_folders_are_encoded_once_until_they_change(editor, tmp_path, 
     assert not np.array_equal(editor.edit(frames(1), tmp_path)[0].rgb, first)
 
 
+def test_instructions_are_encoded_once(editor, monkeypatch):
+    encoded = []
+    encode = editor.pipeline.encode_text
+
+    def counting(texts):
+        encoded.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(editor.pipeline, "encode_text", counting)
+    first = editor.edit(frames(2), instruction="dark")[0].rgb
+    assert encoded == ["dark", ""]
+    for number in range(10):  # more than are remembered
+        editor.edit(frames(1), instruction=f"light {number}")
+    assert encoded.count("") < 4
+    assert np.array_equal(editor.edit(frames(2), instruction="dark")[0].rgb, first)
+
+
 def test_protect(tiny_pipeline):
     rgb, segmentation = noise(), np.zeros((32, 32), np.int32)
     rgb[8:24, 8:24], segmentation[8:24, 8:24] = (210, 20, 20), 7
