@@ -1,4 +1,4 @@
-"""Folders of policies, and checkpoints from which a run goes on exactly.
+"""Folders of policies, and checkpoints from which a run goes on exactly, on a CPU to the last bit.
 
 ::
 

@@ -133,8 +133,8 @@ def build_new_policy(config: PolicyTrainConfig, dataset: WindowDataset) -> Polic
         image_size=config.image_size,
         env_id=dataset.env_id,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
         policy = build_policy(spec)
     if spec.state_dim:
         policy.state_normalizer.fit(dataset.states)

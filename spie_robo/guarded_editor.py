@@ -113,7 +113,7 @@ class GuardedEditor:
         except SpieRoboError:
             raise
         except Exception as error:  # an editor is third-party code: anything may come out of it
-            raise EditorError(f"Editor {self.editor.id!r} failed: {error!r}.") from error
+            raise EditorError(f"Editor {_name(self.editor)} failed: {error!r}.") from error
         if len(edits) != len(frames):
             raise EditorError(
                 f"Editor {self.editor.id!r} returned {len(edits)} edits for {len(frames)} frames."
@@ -132,3 +132,11 @@ class GuardedEditor:
         if self.guard is None:
             return [None] * len(frames)
         return self.guard.judge_batch(frames, edits)
+
+
+def _name(editor: ImageEditor) -> str:
+    """What an error calls an editor, whose id may be what fails: by name, it is loaded for it."""
+    try:
+        return repr(editor.id)
+    except Exception:
+        return type(editor).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from spie_robo.editor.pipeline import SpiePipeline
+
+# Everywhere the same: equal bytes are promised on CPUs. benchmarks/gpu.py is for GPUs.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 def _tiny_text() -> tuple[CLIPTokenizer, CLIPTextModel]:

@@ -295,7 +295,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             else:
                 grow_conv_in(parts["unet"])
                 with torch.random.fork_rng(devices=[]):  # the same folder, the same weights
-                    torch.manual_seed(0)
+                    torch.default_generator.manual_seed(0)
                     parts["visual_prompt"] = VisualPrompt.from_unet(parts["unet"])
             pipeline = cls(**parts)
         except _BROKEN_FOLDER as error:

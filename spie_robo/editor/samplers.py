@@ -368,7 +368,10 @@ def sample_with_gradient(
     latents = noise * sampler.initial_scale
     wanted = torch.is_grad_enabled()
     for index in range(sampler.steps):
-        with torch.set_grad_enabled(wanted and index == sampler.steps - 1):
+        last = index == sampler.steps - 1
+        if last:  # older releases of torch keep autocast's copies of weights made without gradients
+            torch.clear_autocast_cache()
+        with torch.set_grad_enabled(wanted and last):
             latents = _drawn(*_step(denoise, sampler, latents, index), generators)
     return latents
 

@@ -110,7 +110,7 @@ def kernel_distance(
             metric.update(images_to_tensor(squares, device), real=real)
     # The metric draws its subsets from torch's global generator: lend it a seeded one.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         mean, deviation = metric.compute()
     return KernelDistance(float(mean), 0.0 if everything else float(deviation))
 

@@ -11,6 +11,7 @@ Ctrl-C, and ends when the other end of the socket is closed, whatever closed it.
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -61,7 +62,8 @@ class GuardProcess:
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        self._connection.send(guard)
+        # Plain pickle: multiprocessing's would share tensors, which only its own children can open.
+        self._connection.send_bytes(pickle.dumps(guard))
 
     @property
     def id(self) -> str:

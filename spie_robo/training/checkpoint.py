@@ -1,5 +1,7 @@
 """Checkpoints: what the next epoch needs, so that a resumed run equals an uninterrupted one.
 
+On a CPU to the last bit; on a GPU as far as its kernels add up in the same order.
+
 ::
 
     checkpoints/epoch_00003/       after 3 epochs; the two newest are kept

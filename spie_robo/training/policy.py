@@ -52,7 +52,7 @@ class Policy:
             r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets)
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             try:
                 pipeline.unet.add_adapter(lora)
             except ValueError as error:  # peft's, for names that match nothing

@@ -36,6 +36,10 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
     does it: ``infos["realism"][camera]`` is an object array of ``GuardedEdit``, one an env, and
     ``infos["raw"][camera]`` uint8 (envs, height, width, 3), each with its ``_camera`` mask.
 
+    On a GPU edit with this wrapper, in the one process that holds the editor. With
+    :class:`RealismWrapper` inside each env of an ``AsyncVectorEnv``, every process loads an editor
+    of its own, and needs ``context="spawn"``: CUDA does not survive a fork.
+
     Env ``i`` has the looks that a :class:`RealismWrapper` would give it from the same reset seed.
 
     Example:

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 from spie_robo.data.maker import Maker
 from spie_robo.errors import FrameError
-from spie_robo.guard import GeometryGuard
+from spie_robo.guard import GeometryGuard, GeometryJudge
 from spie_robo.guard.process import GuardProcess
 from spie_robo.types import EditResult, Frame, Guard
 
@@ -36,6 +37,14 @@ def test_verdicts_are_those_of_the_wrapped_guard(apart):
     assert repr(apart.judge_batch(frames, edits)) == repr(here.judge_batch(frames, edits))
     assert repr(apart.judge(frames[0], edits[0])) == repr(here.judge(frames[0], edits[0]))
     assert Maker.of(_Named(), apart) == Maker.of(_Named(), here)
+
+
+def test_a_guard_that_holds_a_network_is_taken_along():
+    frames, edits = pairs()
+    here = GeometryGuard(estimator=GeometryJudge.load())
+    with warnings.catch_warnings(), GuardProcess(here) as guard:
+        warnings.simplefilter("error")  # of judging here instead
+        assert repr(guard.judge_batch(frames, edits)) == repr(here.judge_batch(frames, edits))
 
 
 class _Named:

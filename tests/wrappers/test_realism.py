@@ -126,6 +126,28 @@ def test_a_failing_editor_raises_or_passes_the_raw_frame_through(toys):
     assert "out of memory" in info["realism"]["camera"].error
 
 
+def test_an_editor_whose_id_fails_with_it_is_named_by_its_class(toys):
+    """One by name loads its weights for its id, which fails again where loading failed."""
+
+    class Lost(toys.BrokenEditor):
+        failed = False
+
+        @property
+        def id(self):
+            if self.failed:
+                raise RuntimeError("no GPU")
+            return "lost"
+
+        def edit(self, frames, references=None, instruction=None, seeds=None):
+            self.failed = True
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(EditorError, match=r"Lost failed.*out of memory"):
+        wrap(toys.PlainImageEnv(), toys, editor=Lost()).reset(seed=0)
+    env = wrap(toys.PlainImageEnv(), toys, editor=Lost(), on_error="passthrough")
+    assert "Lost failed" in env.reset(seed=0)[1]["realism"]["camera"].error
+
+
 def test_drawing_into_an_observation_changes_no_info(toys):
     env = wrap(toys.PlainImageEnv(), toys, guard=toys.FakeGuard(lambda frame, edit: False))
     observation, info = env.reset(seed=0)
