@@ -71,7 +71,7 @@ def main() -> None:
     result = proxy_fidelity(table.real, table.simulators, seed=options.seed)
     lines = [format_fidelity(result), *notes(result), *map(verdict, result.comparisons)]
     report(
-        "proxy_fidelity", options.seed, fidelity_as_json(result, file.name),
+        f"proxy_fidelity_{options.task.lower()}", options.seed, fidelity_as_json(result, file.name),
         f"{len(rows)} policies in {options.task}, reality: the twin\n\n" + "\n".join(lines),
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """What editing training frames buys a policy, and what it costs: NVIDIA's Isaac Lab Mimic table.
 
 Policies learn from the same demonstrations, seen in several ways (the columns), and act under
-changes of look that none of them has seen (the rows), the last of which is the photoreal twin of a
-lab that no training saw. Five twin photos of it are what histogram matching and the editors get.
+changes of look (the rows): of these, domain randomisation has seen such colours and textures, and
+no training the last, the photoreal twin of a lab. Five twin photos of it are what histogram
+matching and the editors get.
 
     python benchmarks/robustness.py --tasks Reach --steps 600 --seeds 0 1 2
     python benchmarks/robustness.py --table       # only read what is there, draw table and plot
@@ -27,7 +28,8 @@ from typing import Any
 import gymnasium
 import torch
 from harness import RESULTS, ROOT, limit_threads, report
-from robustness_table import draw, robustness_table
+from robustness_plot import draw_all, draw_overview
+from robustness_table import robustness_table
 
 from spie_robo.config import RecordConfig
 from spie_robo.config_files import load_config
@@ -69,8 +71,8 @@ MIXTURES = {
 COLUMNS = (
     "raw", "randomized", "matched", "edited", "edited-labs", "post-trained", *MIXTURES, "twin",
 )  # fmt: skip
-KEPT = ("robustness", "robustness_color", "robustness_steel")
-"""Results that the plot shows."""
+KEPT = ("robustness", "robustness_color", "robustness_steel", "robustness_pickplace")
+"""Results that the plots show."""
 
 TWIN, EDITED_SIM, POST_TRAINED_SIM = "twin", "sim-edited", "sim-post-trained"
 ROWS = ("vanilla", *PERTURBATIONS, TWIN)
@@ -128,6 +130,22 @@ class Study:
     def cell(self, column: str, seed: int, row: str) -> Path:
         """The result of a policy in a row."""
         return self.out / self.task / "cells" / f"{column}_{seed}_{row}.json"
+
+
+def require_same(study: Study) -> None:
+    """Stop if the folder holds stores, policies and cells of another study of this task."""
+    settings = {
+        key: value for key, value in dataclasses.asdict(study).items() if key not in ("out", "task")
+    }
+    file = study.out / study.task / "study.json"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings))
+    begun = json.loads(file.read_text())
+    if begun != settings:
+        raise SystemExit(
+            f"{file.parent} was begun with {begun}, this is {settings}. Choose another --out."
+        )
 
 
 def demonstrate(study: Study, column: str) -> None:
@@ -276,6 +294,7 @@ def main() -> None:
     for task in options.tasks if not options.table else []:
         size = options.steps, options.episodes
         study = Study(task, options.lab, options.out, *size, options.color)
+        require_same(study)
         photograph(study.lab, study.photos())
         for column in options.columns:
             if column == "post-trained":
@@ -290,7 +309,7 @@ def main() -> None:
 
 
 def tell(out: Path, name: str) -> None:
-    """Print the table of a folder's cells, keep them, and draw the plot of all that are kept."""
+    """Print the table of a folder's cells, keep them, and draw the plots of all that are kept."""
     cells = [json.loads(path.read_text()) for path in sorted(out.glob("*/cells/*.json"))]
     kept = {one: RESULTS / f"{one}.json" for one in (*KEPT, name)}
     if cells:
@@ -300,12 +319,10 @@ def tell(out: Path, name: str) -> None:
         print(robustness_table(cells, COLUMNS, ROWS))
     drawn = [kept[one] for one in KEPT if kept[one].exists()]
     known = [json.loads(file.read_text())["results"]["cells"] for file in drawn]
-    draw(
-        [cell for some in known for cell in some],
-        COLUMNS,
-        ROWS,
-        ROOT / "docs" / "images" / "robustness.png",
-    )
+    every = [cell for some in known for cell in some]
+    images = ROOT / "docs" / "images"
+    draw_overview(every, ROWS, images / "robustness.png")
+    draw_all(every, COLUMNS, ROWS, images / "robustness_all.png")
 
 
 if __name__ == "__main__":

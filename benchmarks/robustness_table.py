@@ -1,18 +1,11 @@
-"""The table and the plot of the robustness benchmark, from its cells."""
+"""The tables of the robustness benchmark, from its cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-
-mpl.use("Agg")
-from matplotlib import pyplot
-from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 
 from spie_robo.policies import wilson_interval
 
@@ -28,37 +21,31 @@ LABELS = {
     "twin": "upper bound: twin frames of the lab",
 }  # fmt: skip
 ROW_LABELS = {"vanilla": "unchanged", "twin": "photoreal twin, unseen lab"}
-COLORS = (
-    "#8c8c8c",
-    "#c9a227",
-    "#7d8fb3",
-    "#3a7ca5",
-    "#52b788",
-    "#d1495b",
-    "#1b4965",
-    "#a05195",
-    "#d45087",
-    "#ffa600",
-    "#2d6a4f",
-    "#95d5b2",
-    "#c8d5c0",
-)
 
 
 def pooled(
     cells: Sequence[dict[str, Any]], column: str, row: str
 ) -> tuple[float, tuple[float, float], float, int] | None:
-    """Success rate over all seeds, its Wilson interval, deviation over seeds, and their number."""
+    """Success rate over all seeds, its Wilson interval, sample deviation over seeds, their number.
+
+    The interval is about test episodes, given these policies: seeds share the test episodes, and
+    other seeds may differ by more, which the deviation says.
+    """
     found = [c for c in cells if (c["column"], c["row"]) == (column, row)]
     if not found:
         return None
     successes, trials = (sum(c[name] for c in found) for name in ("successes", "episodes"))
     rates = [c["successes"] / c["episodes"] for c in found]
-    return successes / trials, wilson_interval(successes, trials), float(np.std(rates)), len(found)
+    spread = float(np.std(rates, ddof=1)) if len(rates) > 1 else 0.0
+    return successes / trials, wilson_interval(successes, trials), spread, len(found)
 
 
 def studies(cells: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The cells of each task, lab and colour augmentation, by what a reader calls them."""
+    """The cells of each task, lab and colour augmentation, by what a reader calls them.
+
+    Raises:
+        ValueError: If cells of one study differ in steps or episodes, or two claim one place.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     several = len({cell["lab"] for cell in cells}) > 1
     for cell in sorted(cells, key=lambda cell: (cell["task"], cell.get("color", 0), cell["lab"])):
@@ -66,6 +53,14 @@ def studies(cells: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         parts = [cell["task"], *([f"colour augmentation {color:g}"] if color else [])]
         name = ", ".join([*parts, *([cell["lab"]] if several else [])])
         found.setdefault(name, []).append(cell)
+    for name, mine in found.items():
+        sizes = {(cell["steps"], cell["episodes"]) for cell in mine}
+        places = {(cell["column"], cell["row"], cell["seed"]) for cell in mine}
+        if len(sizes) > 1 or len(places) < len(mine):
+            raise ValueError(
+                f"{name}: expected cells of one study, got (steps, episodes) {sorted(sizes)} and "
+                f"{len(mine)} cells in {len(places)} places."
+            )
     return found
 
 
@@ -79,8 +74,8 @@ def robustness_table(
 ) -> str:
     """One table a study, a line for each kind of training frames.
 
-    Success in per cent, its 95 % interval (Wilson, seeds pooled), the deviation over seeds, and
-    the number of seeds where it is not that of the study.
+    Success in per cent, its 95 % interval (Wilson, seeds pooled), the sample deviation over seeds,
+    and the number of seeds where it is not that of the study.
     """
     lines = []
     for name, mine in studies(cells).items():
@@ -109,44 +104,3 @@ def _cell(cells: Sequence[dict[str, Any]], column: str, row: str, seeds: int) ->
     spread = f" ± {deviation:.0%}" if count > 1 else ""
     fewer = f" ({count} seed{'s' * (count > 1)})" if count < seeds else ""
     return f"{rate:.0%} [{low:.0%}, {high:.0%}]{spread}{fewer}"
-
-
-def draw(
-    cells: Sequence[dict[str, Any]], columns: Sequence[str], rows: Sequence[str], path: Path
-) -> None:
-    """Bars with Wilson intervals: one panel a study, one group a row."""
-    found = studies(cells)
-    if not found:
-        return
-    figure, panels = pyplot.subplots(
-        len(found), 1, figsize=(11, 3.1 * len(found)), squeeze=False, layout="constrained"
-    )
-    for panel, (name, mine) in zip(panels[:, 0], found.items(), strict=True):
-        _draw_study(panel, mine, columns, rows_of(mine, rows))
-        panel.set_ylabel(name.replace(", ", ",\n") + ":\nsuccess, %", fontsize=8)
-    handles = [Patch(color=color) for color in COLORS[: len(columns)]]
-    panels[0, 0].legend(handles, [LABELS[c] for c in columns], ncols=3, fontsize=8, frameon=False,
-                        loc="lower left", bbox_to_anchor=(0, 1.0))  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def _draw_study(
-    panel: Axes, cells: Sequence[dict[str, Any]], columns: Sequence[str], rows: Sequence[str]
-) -> None:
-    width = 0.8 / len(columns)
-    for number, (column, color) in enumerate(zip(columns, COLORS, strict=True)):
-        for place, row in enumerate(rows):
-            found = pooled(cells, column, row)
-            if found is None:
-                continue
-            rate, (low, high), _, _ = found
-            panel.bar(
-                place + (number - len(columns) / 2 + 0.5) * width, 100 * rate, 0.92 * width,
-                yerr=[[100 * (rate - low)], [100 * (high - rate)]], color=color, ecolor="#444",
-                error_kw={"linewidth": 0.8},
-            )  # fmt: skip
-    panel.set_xticks(range(len(rows)), [ROW_LABELS.get(row, row) for row in rows], fontsize=8)
-    panel.set_ylim(0, 100)
-    panel.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from spie_robo.errors import ConfigError, EnvError
 from spie_robo.output_files import write_json
+from spie_robo.policies.config import FIRST_TEST_SEED
 from spie_robo.policies.policy import ActingPolicy
 from spie_robo.types import PolicyLike
 
@@ -91,7 +92,7 @@ def evaluate_policy(
     policy: PolicyLike,
     env: gym.Env[Any, Any],
     episodes: int,
-    seed: int = 0,
+    seed: int = FIRST_TEST_SEED,
     *,
     max_steps: int | None = None,
     other_env: bool = False,
@@ -107,7 +108,7 @@ def evaluate_policy(
         policy: What acts.
         env: An environment that says whether its task is solved.
         episodes: Episodes to run, 1 or more.
-        seed: Of the first episode.
+        seed: Of the first episode: demonstrations, which were made from seeds, are no test.
         max_steps: Cut episodes at this length; None leaves it to the environment.
         other_env: Let a learned policy act in an environment of another id than its own.
         on_episode: Called after each episode.

@@ -326,7 +326,8 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if held_out:
-        notes.append(f"KID is measured to {len(held_out)} held-out photos.")
+        if len(held_out) > 1:
+            notes.append(f"KID is measured to {len(held_out)} held-out photos.")
         copies = near_duplicates(held_out, photos)
         if copies:
             notes.append(
@@ -339,7 +340,8 @@ def _notes(
             "--held-out gives photos for KID and the floors."
         )
     if len(held_out or photos) < 2:
-        notes.append("KID needs two photos or more, and is left out.")
+        kind = "held-out photos" if held_out else "photos"
+        notes.append(f"KID needs two {kind} or more, and is left out.")
     if any(frame.geometry is None or frame.geometry.depth is None for frame in frames):
         notes.append("Frames without the simulator's depth are left out of that metric.")
     return tuple(notes)

@@ -171,13 +171,13 @@ def photo_floors(
 
     Returns:
         By the key of a metric the mean over all pairs of a held-out photo and a reference photo.
+        Empty if photos have masks: held-out ones have none, and would be scored as a whole.
     """
+    if any(region is not None for region in regions):
+        return {}
     height, width = held_out[0].shape[:2]
     stand_in = Frame(held_out[0], "held-out photo")  # without a region its look is not used
-    inputs = [
-        FeedbackInput(stand_in, photo, photo_region=region)
-        for photo, region in zip(photos, regions, strict=True)
-    ]
+    inputs = [FeedbackInput(stand_in, photo) for photo in photos]
     groups = [held_out] * len(inputs)
     floors = {
         "semantic_nearest": float(judges.nearest.score(inputs, groups).mean()),

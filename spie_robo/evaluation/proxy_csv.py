@@ -26,6 +26,7 @@ from spie_robo.evaluation.proxy import FEWEST_POLICIES, SuccessRates
 
 EPISODES = "_episodes"
 NEEDED = ("policy", "real", "sim")
+_MOST_EPISODES = 10**9
 
 _Line: TypeAlias = tuple[int, dict[str, str]]
 """Line number in the file, and cells by column."""
@@ -167,6 +168,8 @@ def _count(file: Path, number: int, name: str, cell: str) -> int:
         value = float(cell)
     except ValueError as error:
         raise ConfigError(f"{where}: expected a number of episodes, got {cell!r}.") from error
-    if not math.isfinite(value) or value < 1 or value != int(value):
-        raise ConfigError(f"{where}: expected a whole number of episodes, 1 or more, got {cell}.")
+    if not 1 <= value <= _MOST_EPISODES or value != int(value):
+        raise ConfigError(
+            f"{where}: expected a whole number of episodes, 1 to {_MOST_EPISODES}, got {cell}."
+        )
     return int(value)

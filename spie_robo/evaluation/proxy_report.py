@@ -7,6 +7,9 @@ from typing import Any
 
 from spie_robo.evaluation.proxy import Comparison, Interval, ProxyFidelity, SimulatorFidelity
 
+_ROUNDING = 1e-9
+"""Gains nearer to zero are rounding: of equal rates in another order, say."""
+
 
 def format_fidelity(result: ProxyFidelity) -> str:
     """The table as aligned text: a line a simulator."""
@@ -39,6 +42,13 @@ def notes(result: ProxyFidelity) -> tuple[str, ...]:
         f"Intervals: {result.resamples} bootstrap resamples of the policies{also}; seed "
         f"{result.seed}."
     )
+    names = [one.name for one in result.simulators]
+    without = [name for name in names if name not in result.resampled_episodes]
+    if without and len(without) < len(names):
+        found.append(
+            f"Without episodes: {', '.join(without)}. Rates are taken as exact there and not "
+            "elsewhere: give episodes for every simulator before comparing them."
+        )
     return tuple(found)
 
 
@@ -65,16 +75,16 @@ def verdict(comparison: Comparison) -> str:
     details = f"r {_gain(comparison.pearson_gain, comparison.pearson_interval, 'higher', 'lower')}"
     violation = _gain(comparison.mmrv_gain, comparison.mmrv_interval, "lower", "higher")
     details += f", MMRV {violation}"
-    gains = [comparison.mmrv_gain]
-    if comparison.pearson_gain is not None:
-        gains.append(comparison.pearson_gain)
+    found = (comparison.mmrv_gain, comparison.pearson_gain)
+    gains = [gain for gain in found if gain is not None and abs(gain) > _ROUNDING]
     if any(gain > 0 for gain in gains) and any(gain < 0 for gain in gains):
         return f"{name} and {baseline} are each better by one measure: {details} for {name}."
-    if not any(gains):
+    if not gains:
         return f"{name} and {baseline} predict equally well: {details}."
-    better, worse = (name, baseline) if sum(gains) > 0 else (baseline, name)
+    ahead = sum(gains) > 0
+    better, worse = (name, baseline) if ahead else (baseline, name)
     shown = [comparison.pearson_interval, comparison.mmrv_interval]
-    sure = any(interval is not None and _excludes_zero(interval) for interval in shown)
+    sure = any(i is not None and _excludes_zero(i) and (i[0] > 0) == ahead for i in shown)
     hedge = "" if sure else ", but these policies are too few or too alike to be sure"
     return f"{better} predicts better than {worse}{hedge}: {details} for {name}."
 
@@ -91,7 +101,7 @@ def _gain(gain: float | None, interval: Interval | None, better: str, worse: str
 
 
 def _excludes_zero(interval: Interval) -> bool:
-    return interval[0] > 0 or interval[1] < 0
+    return interval[0] > _ROUNDING or interval[1] < -_ROUNDING
 
 
 def _bracket(interval: Interval | None) -> str:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from spie_robo.data.fields import realism_key
 from spie_robo.data.protocols import EpisodeSource
-from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES, calibrated_limits
+from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES
 from spie_robo.report.content import Budget, MeasurementRow, StepVerdict
 
 
 def budgets(provenance: Mapping[str, Any]) -> tuple[Budget, ...]:
-    """The limits that the edits were held to: the store's own, else the calibrated ones."""
+    """The limits that the edits were held to, as far as the store says."""
     recorded = provenance.get("guard_limits")
-    limits = recorded if isinstance(recorded, Mapping) else calibrated_limits()
+    limits = recorded if isinstance(recorded, Mapping) else {}
     return tuple(
         Budget(name, label(name), _finite(limits.get(name)), AT_MOST[name])
         for name in DEVIATION_NAMES

@@ -84,21 +84,18 @@ def photo_floor(feedback: FeedbackModel, data: TrainingData) -> float | None:
     """What one of the photos scores against the others: no edit need come nearer.
 
     Returns:
-        The mean semantic score over all ordered pairs; None if there is one photo only, or no
-        finite score.
+        The mean semantic score over all ordered pairs; None if there is one photo only, if photos
+        have masks (which the other photo of a pair would have to have too), or no finite score.
     """
     height, width = data.frames[0].rgb.shape[:2]
     photos = [cover(photo, height, width) for photo in data.photos]
     groups = [
         [photo for other, photo in enumerate(photos) if other != i] for i in range(len(photos))
     ]
-    if len(photos) < 2:
+    if len(photos) < 2 or any(region is not None for region in data.photo_regions):
         return None
     stand_in = Frame(photos[0], "photo")  # without a region its look is not used
-    inputs = [
-        FeedbackInput(stand_in, photo, photo_region=region)
-        for photo, region in zip(data.photos, data.photo_regions, strict=True)
-    ]
+    inputs = [FeedbackInput(stand_in, photo) for photo in data.photos]
     floor = float(feedback.semantic.score(inputs, groups).nanmean())
     return floor if math.isfinite(floor) else None
 

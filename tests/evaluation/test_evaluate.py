@@ -117,6 +117,27 @@ def test_without_held_out_photos_kid_is_to_the_references(
     assert any("two photos or more" in note for note in single.notes)
 
 
+def test_one_held_out_photo_is_not_what_kid_is_measured_to(
+    judges: Judges, frames: Callable, lab: Callable
+) -> None:
+    table = evaluate(frames(2), lab(2), {}, judges, held_out=lab(1, first=10))
+    said = " ".join(table.notes)
+    assert "two held-out photos or more" in said and "KID is measured to" not in said
+
+
+def test_photos_with_masks_have_no_floors(judges: Judges, frames: Callable, lab: Callable) -> None:
+    """Held-out photos have no masks: what is outside of them would count as lab."""
+    photos, held_out = lab(2), lab(2, first=10)
+    half = np.zeros(photos[0].shape[:2], np.bool_)
+    half[: len(half) // 2] = True
+    whole = evaluate(frames(2), photos, {}, judges, held_out=held_out)
+    masked = evaluate(
+        frames(2), photos, {}, judges, held_out=held_out, photo_regions=[half, None]
+    )  # fmt: skip
+    assert {"semantic_nearest", "kid"} <= whole.floors.keys()
+    assert masked.floors.keys() == {"kid"}
+
+
 def test_frames_without_depth_lack_that_metric_only(
     judges: Judges, frames: Callable, lab: Callable
 ) -> None:

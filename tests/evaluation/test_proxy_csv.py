@@ -60,7 +60,7 @@ def test_errors_name_file_line_and_way_out(tmp_path: Path, text: str, parts: lis
     assert all(part in str(caught.value) for part in [str(file), *parts]), caught.value
 
 
-@pytest.mark.parametrize("count", ["0", "2.5", "many", "inf", "-3"])
+@pytest.mark.parametrize("count", ["0", "2.5", "many", "inf", "-3", "1e19", "1e300", "nan"])
 def test_episodes_are_whole_numbers(tmp_path: Path, count: str) -> None:
     file = tmp_path / "rates.csv"
     file.write_text(f"policy,real,sim,sim_episodes\na,0.1,0.2,5\nb,0.5,0.4,{count}\nc,0.9,0.7,5\n")

@@ -80,6 +80,21 @@ def test_json_goes_nowhere_if_it_cannot(tmp_path: Path, capsys: pytest.CaptureFi
     assert code == 2 and "cannot be written" in err
 
 
+def test_episodes_of_one_simulator_only_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rates.csv"
+    file.write_text(GOOD)
+    assert "Without episodes" not in run([str(file)], capsys)[1]  # of none
+    with_some = GOOD.replace(",sim,", ",sim,sim_episodes,").replace("0.8,0.2", "0.8,20,0.2")
+    lines = with_some.splitlines()
+    lines[2:] = [",".join([*line.split(",")[:4], "20", line.split(",")[4]]) for line in lines[2:]]
+    file.write_text("\n".join(lines) + "\n")
+    code, out, err = run([str(file)], capsys)
+    assert code == 0, err
+    assert "Without episodes: sim_edited." in out
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--resamples", "99"), ("--seed", "-1")])
 def test_ranges_of_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
@@ -102,6 +117,14 @@ def test_ranges_of_settings(
         (Comparison("b", "a", 0.1, (0.1, 0.2), -0.1, (-0.2, 0.2)), "b and a are each better by"),
         (Comparison("b", "a", 0.0, (0.0, 0.0), 0.0, (0.0, 0.0)), "b and a predict equally well"),
         (Comparison("b", "a", None, None, 0.2, (0.1, 0.3)), "b predicts better than a: r cannot"),
+        (  # an interval of the loser's is no certainty of the winner's
+            Comparison("b", "a", 0.0, (-0.2, -0.1), 0.1, (-0.1, 0.2)),
+            "b predicts better than a, but these policies are too few or too alike",
+        ),
+        (  # rounding
+            Comparison("b", "a", 1e-16, (-1e-16, 1e-16), -1e-17, (0.0, 0.0)),
+            "b and a predict equally well",
+        ),
     ],
 )
 def test_verdict(comparison: Comparison, start: str) -> None:

@@ -19,7 +19,7 @@ from spie_robo.data import EpisodeStore
 from spie_robo.errors import ConfigError, EnvError, TrainingError
 from spie_robo.policies.base import PolicySpec, build_policy
 from spie_robo.policies.checkpoint import save_policy
-from spie_robo.policies.config import PolicyTrainConfig
+from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
 from spie_robo.policies.evaluate import (
     EpisodeOutcome,
     EvaluationResult,
@@ -199,6 +199,15 @@ def test_equal_seeds_give_equal_results() -> None:
         return evaluate_policy(RandomPolicy(env.action_space), env, 4, seed, progress=False)
 
     assert rewards(3) == rewards(3)
+
+
+def test_test_episodes_are_not_the_first_demonstrations() -> None:
+    """A seed is a whole scene, and ``record`` numbers its episodes from 0."""
+    env = Columns()
+    by_default = evaluate_policy(RandomPolicy(env.action_space), env, 2, progress=False)
+    seeds = [outcome.seed for outcome in by_default.episodes]
+    asked = PolicyEvaluateConfig("policy", ENV_ID, 2).edit.seed
+    assert seeds == [asked, asked + 1] and asked >= 1_000_000
 
 
 def test_evaluation_needs_an_env_that_says_success() -> None:

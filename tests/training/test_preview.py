@@ -76,6 +76,8 @@ def test_the_floor_is_what_photos_score_among_themselves(tiny, base):
     alike = replace(data, photos=(first, first))
     assert photo_floor(feedback, alike) == pytest.approx(0, abs=1e-6)
     assert photo_floor(feedback, as_if_edited(data, first)) is None
+    mask = np.ones(first.shape[:2], np.bool_)
+    assert photo_floor(feedback, replace(data, photo_regions=(mask, None))) is None
 
 
 def as_if_edited(data, photo):
