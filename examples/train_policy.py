@@ -46,20 +46,18 @@ def main(
     look = EditConfig(editor="embedded")  # or the folder that train_on_lab_photos.py writes
 
     # 1. Demonstrations of the scripted expert, as the simulator shows them.
-    print(f"{record(RecordConfig(env=env_id, episodes=episodes, out=raw, max_steps=max_steps))}.")
+    # If this is interrupted, run it again: what is finished is kept, the rest goes on.
+    if not raw.exists():
+        record(RecordConfig(env=env_id, episodes=episodes, out=raw, max_steps=max_steps))
 
     # 2. The same demonstrations in the look of a lab.
     print(f"{convert(ConvertConfig(source=raw, out=edited, edit=look))}.")
 
     # 3. A policy that sees both, half and half.
     settings = PolicyTrainConfig(
-        stores=(raw, edited),
-        weights=(0.5, 0.5),
-        out=policy,
-        algorithm=algorithm,
-        steps=steps,
-        batch_size=batch_size,
-    )
+        (raw, edited), policy, algorithm, weights=(0.5, 0.5), steps=steps, batch_size=batch_size,
+        resume=policy.exists(),
+    )  # fmt: skip
     print(f"{train_policy(settings)}.")
 
     # 4. How often does it solve the task, in episodes that nobody demonstrated?

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ from spie_robo.policies.normalizer import Normalizer
 from spie_robo.policies.windows import WindowShape
 
 Algorithm = Literal["bc", "diffusion"]
+_NUMBERS = (
+    "state_dim", "action_dim", "observation_horizon", "horizon", "action_steps", "image_size",
+    "width", "hidden", "denoising_steps",
+)  # fmt: skip
 
 
 @final
@@ -168,15 +172,27 @@ def build_policy(spec: PolicySpec) -> Policy:
     return DiffusionPolicy(spec)
 
 
-def spec_from_json(record: Mapping[str, Any]) -> PolicySpec:
+def spec_from_json(record: Any) -> PolicySpec:
     """A spec from plain JSON values.
 
     Raises:
         TypeError, ValueError, ConfigError: If it is something else.
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"expected a mapping as spec, got {record!r:.80}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
     spec = PolicySpec(**values)
-    if spec.algorithm not in ("bc", "diffusion"):
+    if spec.algorithm not in get_args(Algorithm):
         raise ValueError(f"unknown algorithm {spec.algorithm!r}")
+    for name in ("cameras", "state_keys"):
+        names = getattr(spec, name)
+        if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):
+            raise TypeError(f"{name}: expected names, got {names!r:.80}")
+    for name in _NUMBERS:
+        value, least = getattr(spec, name), 0 if name == "state_dim" else 1
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name}: expected a whole number, {least} or more, got {value!r:.80}")
+    if not isinstance(spec.env_id, str):
+        raise TypeError(f"env_id: expected a name, got {spec.env_id!r:.80}")
     _ = spec.window  # checks the lengths
     return spec

@@ -146,6 +146,7 @@ def _build_copy(file: Path, source: Source, key: str, shape: tuple[int, ...]) ->
         os.close(handle)
         try:
             frames = open_memmap(name, mode="w+", dtype=np.uint8, shape=shape)
+            _claim(Path(name))
             _decode(source, key, frames)
             frames.flush()
             os.replace(name, file)
@@ -155,5 +156,11 @@ def _build_copy(file: Path, source: Source, key: str, shape: tuple[int, ...]) ->
     except OSError as error:
         raise ConfigError(
             f"{file}: the decoded frames cannot be kept there: {error.strerror}. Set "
-            "XDG_CACHE_HOME to a folder with room, or use --cache memory."
+            "XDG_CACHE_HOME to a folder with room, or `cache: memory` in a --config file."
         ) from error
+
+
+def _claim(file: Path) -> None:
+    """Take a sparse file's room on the disk now: a full one is no error later, but a SIGBUS."""
+    with file.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)

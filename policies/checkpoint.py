@@ -1,4 +1,6 @@
-"""Folders of policies, and checkpoints from which a run goes on exactly, on a CPU to the last bit.
+"""Folders of policies, and checkpoints from which a run goes on exactly.
+
+On a CPU, with as many threads, that is to the last bit.
 
 ::
 
@@ -101,9 +103,9 @@ def read_policy(folder: Path) -> Policy:
         record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']!r}")
-        spec = spec_from_json(record["spec"])
+        policy = build_policy(spec_from_json(record["spec"]))
         weights = (folder / WEIGHTS).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ConfigError) as error:
         raise TrainingError(
             f"{folder / CONFIG}: it is no policy's ({error}). Train the policy again."
         ) from error
@@ -112,7 +114,6 @@ def read_policy(folder: Path) -> Policy:
             f"{folder / WEIGHTS}: it is damaged, or not the file that {CONFIG} belongs to. Restore "
             "the folder from a copy, or train the policy again with --resume."
         )
-    policy = build_policy(spec)
     try:
         policy.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, final
@@ -19,6 +18,7 @@ from spie_robo.config import (
     require_here,
 )
 from spie_robo.errors import ConfigError
+from spie_robo.ranges import require_at_least, require_seed
 
 Number: TypeAlias = Annotated[float, conf.arg(metavar="X")]
 Numbers: TypeAlias = Annotated[tuple[float, ...], conf.arg(metavar="X ...")]
@@ -79,17 +79,19 @@ class PolicyTrainConfig:
             raise ConfigError("stores: expected one or more, got none.")
         counts = ("steps", "batch_size", "observation_horizon", "action_steps", "checkpoint_every")
         for name in counts:
-            _at_least(name, getattr(self, name), 1)
+            require_at_least(name, getattr(self, name), 1)
         for name in ("horizon", "threads"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        _at_least("image_size", self.image_size, 16)
-        _at_least("seed", self.seed, 0)
-        _at_least("shift", self.shift, 0)
+                require_at_least(name, getattr(self, name), 1)
+        require_at_least("image_size", self.image_size, 16)
+        require_seed(self.seed)
+        require_at_least("shift", self.shift, 0)
         if not 0 <= self.color <= 1:
             raise ConfigError(f"color: expected 0 to 1, got {self.color:g}.")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(f"learning_rate: expected above 0, got {self.learning_rate:g}.")
+        if not 0 < self.learning_rate <= 1:
+            raise ConfigError(
+                f"learning_rate: expected above 0 and at most 1, got {self.learning_rate:g}."
+            )
         if self.weights and len(self.weights) != len(self.stores):
             raise ConfigError(
                 f"weights: expected one a store ({len(self.stores)}), got {len(self.weights)}."
@@ -135,12 +137,7 @@ class PolicyEvaluateConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_here(self)
-        _at_least("episodes", self.episodes, 1)
+        require_at_least("episodes", self.episodes, 1)
         for name, least in (("max_steps", 1), ("image_size", 16)):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), least)
-
-
-def _at_least(name: str, value: int, minimum: int) -> None:
-    if value < minimum:
-        raise ConfigError(f"{name}: expected {minimum} or more, got {value}.")
+                require_at_least(name, getattr(self, name), least)

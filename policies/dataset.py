@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,12 +82,13 @@ class WindowDataset:
         state_keys: Keys of the state.
         state_dim: Numbers of a state.
         action_dim: Numbers of an action.
-        env_id: The environment that all stores name; empty if they name none, or several.
+        env_id: The environment that the stores name; empty if they name none, or several.
+        notes: What a user should know of the stores before training on them.
 
     Raises:
         ConfigError: If there are no stores, or weights do not fit them.
-        StoreError: If a store lacks a key, has no or too short episodes, or numbers of other sizes
-            than the first store.
+        StoreError: If a store lacks a key, has no or too short episodes, or a key holds another
+            count of numbers than in the first store.
         StoreCorruptError: If a store is damaged.
 
     Example:
@@ -115,9 +118,9 @@ class WindowDataset:
         self.cameras = {camera_name(key): key for key in _camera_keys(sources[0], cameras)}
         if not self.cameras and not self.state_keys:
             raise ConfigError("A policy needs a camera or a state, got neither.")
+        for key in (*self.state_keys, ACTION):
+            _require_equal_sizes(key, sources)
         plain = [_numbers(source, self.state_keys) for source in sources]
-        for which, number in (("state", 0), (ACTION, 1)):
-            _require_equal_sizes(which, sources, [arrays[number] for arrays in plain])
         self._parts = [
             _Part(source, self._images(source, cache), *arrays, index)
             for source, arrays, index in zip(sources, plain, indices, strict=True)
@@ -125,8 +128,9 @@ class WindowDataset:
         self._offsets = np.cumsum([0, *(len(index) for index in indices)])
         self._epoch: tuple[tuple[int, int], NDArray[np.int64]] | None = None
         self.state_dim, self.action_dim = plain[0][0].shape[1], plain[0][1].shape[1]
-        ids = {source.env_id for source in sources}
-        self.env_id = ids.pop() if len(ids) == 1 else ""
+        named = sorted({source.env_id for source in sources} - {""})
+        self.env_id = named[0] if len(named) == 1 else ""
+        self.notes = _notes(sources[0], self.cameras, named)
 
     def __len__(self) -> int:
         """Number of windows of all stores together, which is also the length of an epoch."""
@@ -141,6 +145,20 @@ class WindowDataset:
     def actions(self) -> NDArray[np.float32]:
         """Every action, float32, (steps, A)."""
         return np.concatenate([part.action for part in self._parts])
+
+    def digest(self) -> str:
+        """Hex digits that change when the numbers, the episodes' bounds or the pictures do.
+
+        Of each camera a few frames are looked at, not all.
+        """
+        found = hashlib.sha256()
+        for part in self._parts:
+            for numbers in (part.source.episode_ends, part.state, part.action):
+                found.update(numbers.tobytes())
+            for name, frames in sorted(part.images.items()):
+                found.update(name.encode())
+                found.update(frames[:: 1 + len(frames) // 100].tobytes())
+        return found.hexdigest()
 
     def batches_in_epoch(self, batch_size: int) -> int:
         """Whole batches that an epoch gives, at least 1."""
@@ -250,16 +268,32 @@ def _numbers(
     return np.concatenate([nothing, *states], axis=1), read_numbers(source, ACTION)
 
 
-def _require_equal_sizes(
-    which: str, sources: Sequence[Source], arrays: Sequence[NDArray[np.float32]]
-) -> None:
-    sizes = [array.shape[1] for array in arrays]
+def _require_equal_sizes(key: str, sources: Sequence[Source]) -> None:
+    for source in sources:
+        source.require(key)
+    sizes = [math.prod(source.shapes[key][1:]) for source in sources]
     for source, size in zip(sources, sizes, strict=True):
         if size != sizes[0]:
             raise StoreError(
-                f"{source.path}: expected {which}s of {sizes[0]} numbers as in {sources[0].path}, "
+                f"{source.path}: expected {key!r} of {sizes[0]} numbers as in {sources[0].path}, "
                 f"got {size}. Mix stores of the same robot and environment only."
             )
+
+
+def _notes(first: Source, cameras: Mapping[str, str], env_ids: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    if len(env_ids) > 1:
+        notes.append(
+            f"The stores are of several environments ({', '.join(env_ids)}): whether the policy is "
+            "used in one of them is not checked."
+        )
+    unseen = {key: shape for key, shape in first.shapes.items() if len(shape) == 4}
+    if not cameras and unseen:
+        notes.append(
+            f"{first.path}: the policy sees no pictures. {unseen} are not of shape (steps, height, "
+            "width, 3)."
+        )
+    return tuple(notes)
 
 
 def _shares(weights: Sequence[float] | None, stores: int) -> tuple[float, ...] | None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from spie_robo.data.fields import split_observation
-from spie_robo.errors import EnvError
+from spie_robo.errors import EnvError, TrainingError
 from spie_robo.policies.base import Policy, PolicySpec
 from spie_robo.policies.cache import resize
 from spie_robo.policies.checkpoint import read_policy
@@ -68,7 +68,9 @@ class ActingPolicy:
             observation: Of the environment; see :attr:`needs_observation`.
 
         Raises:
-            EnvError: If it lacks a camera or state of the policy, or has one of another size.
+            EnvError: If it lacks a camera or state of the policy, or has one of another size, or
+                a state that is not finite.
+            TrainingError: If the policy's action is not finite.
         """
         if self.needs_observation:
             seen = self._look(observation)
@@ -116,6 +118,11 @@ class ActingPolicy:
             self._generator,
         )
         actions: NDArray[np.float32] = chunk[0].float().cpu().numpy()
+        if not np.isfinite(actions).all():
+            raise TrainingError(
+                f"{self._name}: its actions are not finite, its training went astray. Train it "
+                "again with a lower --learning-rate."
+            )
         return list(actions)
 
     def _look(self, observation: Mapping[str, Any]) -> _Seen:
@@ -139,6 +146,11 @@ class ActingPolicy:
             raise EnvError(
                 f"{self._name} is a policy of another environment: it expects a state of "
                 f"{self.spec.state_dim} numbers{self._origin()}, got {len(state)}."
+            )
+        if not np.isfinite(state).all():
+            raise EnvError(
+                f"{self._name}: expected finite numbers in {', '.join(self.spec.state_keys)}, got "
+                f"{state}."
             )
         side = self.spec.image_size
         return {name: resize(images[name], side) for name in self.spec.cameras}, state

@@ -119,6 +119,11 @@ class ReplayBufferSource(Source):
                 f"{path}: expected an episode store or a replay buffer with data/<key> and "
                 "meta/episode_ends, found a zarr group without them."
             )
+        if ends.ndim != 1 or ends.dtype.kind not in "iu":
+            raise StoreError(
+                f"{path}/meta/episode_ends: expected a list of whole numbers, found {ends.dtype} "
+                f"of shape {ends.shape}. Restore it from a copy."
+            )
         self.episode_ends = np.asarray(ends[:], np.int64)
         if (np.diff(self.episode_ends, prepend=0) < 0).any():
             raise StoreError(f"{path}/meta/episode_ends: expected ascending row numbers.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from spie_robo.policies.base import Augmentation, Policy, PolicySpec, build_poli
 from spie_robo.policies.cache import default_cache_folder
 from spie_robo.policies.checkpoint import (
     CONFIG,
+    FOLDER,
     Progress,
     checkpoints,
     load_checkpoint,
@@ -33,6 +35,7 @@ from spie_robo.policies.dataset import WindowDataset
 from spie_robo.policies.windows import WindowShape
 
 MAX_SKIPPED = 10
+LOGS = "logs"
 _CLIP = 1.0
 _WEIGHT_DECAY = 1e-6
 _LOG_EVERY = 10
@@ -50,6 +53,8 @@ class PolicyTrainSummary:
         loss: Running mean of the loss at the end.
         windows: Windows that an epoch has.
         seconds: Of the steps done now.
+        cameras: What the policy sees, by the names of the environment.
+        state_dim: Numbers of the state that it sees besides.
         env_id: Environment that the stores name; empty if unknown.
     """
 
@@ -59,13 +64,17 @@ class PolicyTrainSummary:
     loss: float
     windows: int
     seconds: float
+    cameras: tuple[str, ...] = ()
+    state_dim: int = 0
     env_id: str = ""
 
     def __str__(self) -> str:
         """One line for people."""
         skipped = f", {self.skipped} skipped" if self.skipped else ""
+        numbers = [f"a state of {self.state_dim} numbers"] if self.state_dim else []
+        seen = " and ".join([*filter(None, [", ".join(self.cameras)]), *numbers])
         return (
-            f"{self.out}: {self.steps} steps on {self.windows} windows{skipped}, loss "
+            f"{self.out}: {self.steps} steps on {self.windows} windows of {seen}{skipped}, loss "
             f"{self.loss:.4f}, {self.seconds:.0f} s"
         )
 
@@ -77,19 +86,24 @@ def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyT
         ConfigError: If settings do not fit each other, ``out`` holds a run that is not to be
             resumed, or that run had other settings.
         StoreError: If a store cannot be used.
-        TrainingError: If a checkpoint is broken, or too many steps in a row were not finite.
+        TrainingError: If a checkpoint is broken, too many steps in a row were not finite, or the
+            last ones.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     _require_free(config)
     dataset = open_dataset(config)
+    for note in dataset.notes if progress else ():
+        tqdm.write(note, file=sys.stderr)
     trainer = PolicyTrainer(build_new_policy(config, dataset), dataset, config)
     if config.resume:
         trainer.resume()
     started = time.perf_counter()
     trainer.run(show=progress)
-    save_policy(config.out, trainer.averaged)
     done = trainer.progress
+    if done.skipped_in_a_row:
+        raise TrainingError(_not_finite(done, config.out))
+    save_policy(config.out, trainer.averaged)
     return PolicyTrainSummary(
         out=config.out,
         steps=done.step,
@@ -97,6 +111,8 @@ def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyT
         loss=done.loss,
         windows=len(dataset),
         seconds=time.perf_counter() - started,
+        cameras=tuple(dataset.cameras),
+        state_dim=dataset.state_dim,
         env_id=dataset.env_id,
     )
 
@@ -191,7 +207,7 @@ class PolicyTrainer:
         until = config.steps if until is None else min(until, config.steps)
         done = self.progress.step
         with (
-            SummaryWriter(str(config.out / "logs"), purge_step=done) as log,
+            SummaryWriter(str(config.out / LOGS), purge_step=done + 1) as log,
             tqdm(total=until, initial=done, desc="policy", unit="step", disable=not show) as bar,
         ):
             while self.progress.step < until:
@@ -202,7 +218,8 @@ class PolicyTrainer:
                     bar.set_postfix(loss=f"{self.progress.loss:.4f}")
                     for name, value in metrics.items():
                         log.add_scalar(name, value, step)
-                if step % config.checkpoint_every == 0 or step == until:
+                due = step % config.checkpoint_every == 0 or step == until
+                if due and not self.progress.skipped_in_a_row:  # a good one is not pushed out
                     self._save()
 
     def step(self) -> dict[str, float]:
@@ -233,17 +250,10 @@ class PolicyTrainer:
             self.progress = replace(
                 now, step=now.step + 1, skipped_in_a_row=now.skipped_in_a_row + 1
             )
-            self._require_hope()
+            if self.progress.skipped_in_a_row >= MAX_SKIPPED:
+                raise TrainingError(_not_finite(self.progress, config.out))
         skipped = float(self.progress.step - self.progress.updates)
         return {**metrics, "gradient_norm": float(norm), "learning_rate": rate, "skipped": skipped}
-
-    def _require_hope(self) -> None:
-        if self.progress.skipped_in_a_row >= MAX_SKIPPED:
-            raise TrainingError(
-                f"{self.progress.skipped_in_a_row} steps in a row changed nothing: the loss or its "
-                f"gradient is not finite since step {self.progress.step - MAX_SKIPPED}. Lower "
-                "--learning-rate; checkpoints from before are kept."
-            )
 
     def _save(self) -> None:
         save_checkpoint(
@@ -279,23 +289,46 @@ def _generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
+def _not_finite(progress: Progress, out: Path) -> str:
+    count = progress.skipped_in_a_row
+    return (
+        f"{out}: the last {count} steps in a row changed nothing, the loss or its gradient is not "
+        f"finite since step {progress.step - count}. No policy was written: start again with a "
+        "lower --learning-rate and another --out."
+    )
+
+
 def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, Any]:
     """What a resumed run must share, in plain values."""
-    record = dataclasses.asdict(config) | {"windows": len(dataset)}
+    record = dataclasses.asdict(config) | {"windows": len(dataset), "content": dataset.digest()}
     record["stores"] = [str(path.resolve()) for path in config.stores]
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
     return plain
 
 
 def _require_free(config: PolicyTrainConfig) -> None:
-    """Raise if a new run would write over another."""
-    out = config.out
+    """Raise if the run would write over another or among other files, or has none to resume."""
+    out, found = config.out, checkpoints(config.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: expected a folder, there is a file. Choose another --out.")
-    if config.resume:
+    if out.resolve() in [store.resolve() for store in config.stores]:
+        raise ConfigError(f"--out {out}: expected a folder of its own, this is one of the stores.")
+    if found and config.resume:
         return
-    if (out / CONFIG).exists() or checkpoints(out):
+    # A run that was cut off before its first checkpoint left only these, and begins again.
+    strange = sorted({path.name for path in out.glob("*")} - {FOLDER, LOGS})
+    if found:
         raise ConfigError(
-            f"{out}: it holds a policy or its checkpoints already. Use --resume to go on, or "
-            "choose another --out."
+            f"{out}: it holds a run already ({found[-1].name}). Use --resume to go on, or choose "
+            "another --out."
+        )
+    if strange and config.resume:
+        raise ConfigError(
+            f"{out}: it holds no whole checkpoint to resume from. Choose another --out."
+        )
+    if CONFIG in strange:
+        raise ConfigError(f"{out}: it holds a policy already. Choose another --out.")
+    if strange:
+        raise ConfigError(
+            f"--out {out}: expected a new or an empty folder, found {strange[0]!r} in it."
         )

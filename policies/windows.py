@@ -109,11 +109,17 @@ def index_windows(
         fit = "no steps" if steps < 1 else f"{steps} step{'s' if steps > 1 else ''}"
         raise StoreError(
             f"{where}: episode {episode} has {fit}, a window needs {shape.shortest_episode} "
-            f"({len(short)} such episodes). "
-            + ("Remove it." if steps < 1 else "Lower --horizon, or record longer episodes.")
+            f"({len(short)} such episodes). " + _way_out(shape, steps)
         )
     before = shape.observation_horizon - 1
     counts = lengths - shape.horizon + (shape.action_steps - 1) + before + 1
     first = np.repeat(firsts, counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return WindowIndex(first - before + number, first, np.repeat(ends, counts) - 1)
+
+
+def _way_out(shape: WindowShape, steps: int) -> str:
+    if steps < 1:
+        return "Take it out of meta/episode_ends."
+    executed = shape.action_steps + shape.shortest_episode - steps
+    return f"Raise --action-steps to {executed}, lower --horizon, or record longer episodes."

@@ -145,6 +145,8 @@ def evaluate_proxy(options: config.ProxyConfig) -> int:
 
     if options.json is not None:
         require_place(options.json)
+        if options.json.resolve() == options.file.resolve():
+            raise ConfigError(f"--json {options.json}: expected another file than the table.")
     table = read_proxy_table(options.file)
     result = proxy_fidelity(
         table.real, table.simulators, seed=options.seed, resamples=options.resamples
@@ -177,7 +179,8 @@ def policy_evaluate(options: PolicyEvaluateConfig) -> int:
     result = run_policy_evaluation(options)
     written = "" if options.json is None else f" Written: {options.json}."
     print(f"{options.policy} in {options.env}: {result}.{written}")
-    out = options.policy.with_suffix(".zarr")
+    folder = options.policy if options.policy.name not in ("", "..") else options.policy.resolve()
+    out = folder.with_name(f"{folder.name}.zarr")
     command = f"spie-robo record --env {shlex.quote(options.env)} --episodes 5"
     print(f"Next: {command} --policy {_quote(options.policy)} --out {_quote(out)}")
     return 0
@@ -270,6 +273,12 @@ def _nothing(options: Any) -> str:
     return "nothing was written."
 
 
+def _checkpointed(options: Any) -> str:
+    if any((options.out / "checkpoints").glob("*/complete.json")):
+        return f"checkpoints are in {options.out}; run it again with --resume to go on."
+    return f"{options.out} holds no checkpoint yet; run the same command again to start over."
+
+
 def _copied(options: Any) -> str:
     from spie_robo.data.location import Location
 
@@ -303,7 +312,7 @@ COMMANDS = {
         config.TrainOptions,
         train,
         "Post-train an editor on about five photos of your lab.",
-        lambda o: f"finished epochs are in {o.out}; run it again with --resume to go on.",
+        _checkpointed,
     ),
     "evaluate": Command(
         config.EvaluateConfig,
@@ -321,7 +330,7 @@ COMMANDS = {
         PolicyTrainConfig,
         policy_train,
         "Train a policy on episodes: behaviour cloning or Diffusion Policy.",
-        lambda o: f"checkpoints are in {o.out}; run it again with --resume to go on.",
+        _checkpointed,
     ),
     "policy evaluate": Command(
         PolicyEvaluateConfig, policy_evaluate, "Say how often a policy solves its task.", _nothing

@@ -16,6 +16,7 @@ from tyro import conf
 from spie_robo.data.location import Location
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.ranges import require_at_least, require_between, require_seed
 
 # What the help shows in place of a value.
 Text: TypeAlias = Annotated[str, conf.arg(metavar="TEXT")]
@@ -60,11 +61,11 @@ class EditConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_here(self)
-        _at_least("seed", self.seed, 0)
-        _at_least("retries", self.retries, 0)
+        require_seed(self.seed)
+        require_at_least("retries", self.retries, 0)
         for name in ("steps", "frames_per_pass"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
+                require_at_least(name, getattr(self, name), 1)
         if self.editor is not None:
             _not_empty("editor", self.editor)
 
@@ -93,8 +94,8 @@ class DemoConfig:
         """Check the ranges."""
         require_here(self)
         _not_empty("env", self.env)
-        _at_least("episodes", self.episodes, 1)
-        _at_least("max_steps", self.max_steps, 1)
+        require_at_least("episodes", self.episodes, 1)
+        require_at_least("max_steps", self.max_steps, 1)
 
 
 @final
@@ -125,15 +126,15 @@ class RecordConfig:
         """Check the ranges."""
         require_here(self)
         _not_empty("env", self.env)
-        _at_least("episodes", self.episodes, 1)
+        require_at_least("episodes", self.episodes, 1)
         if self.policy not in ("expert", "random") and not Path(self.policy).is_dir():
             raise ConfigError(
                 f"policy: expected 'expert', 'random' or a policy's folder, got {self.policy!r}."
             )
         if self.max_steps is not None:
-            _at_least("max_steps", self.max_steps, 1)
+            require_at_least("max_steps", self.max_steps, 1)
         if self.image_size is not None:
-            _at_least("image_size", self.image_size, 16)
+            require_at_least("image_size", self.image_size, 16)
 
 
 @final
@@ -166,12 +167,12 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges, and that the two stores differ."""
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("edit_timeout", self.edit_timeout, 1)
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("edit_timeout", self.edit_timeout, 1)
         if self.fps is not None:
-            _at_least("fps", self.fps, 1)
+            require_at_least("fps", self.fps, 1)
         if self.workers is not None:
-            _at_least("workers", self.workers, 1)
+            require_at_least("workers", self.workers, 1)
             if self.engine != "ray":
                 raise ConfigError("workers: expected --engine ray, got --engine local.")
         if self.source.resolve() == self.out.resolve():
@@ -226,8 +227,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_here(self)
-        _at_least("count", self.count, 2)
-        _at_least("seed", self.seed, 0)
+        require_at_least("count", self.count, 2)
+        require_seed(self.seed)
         if not self.editors:
             raise ConfigError("editors: expected one or more, got none.")
         for name in self.editors:
@@ -266,9 +267,10 @@ class TrainOptions:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_here(self)
-        for name in ("epochs", "seed"):
-            if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1 if name == "epochs" else 0)
+        if self.epochs is not None:
+            require_at_least("epochs", self.epochs, 1)
+        if self.seed is not None:
+            require_seed(self.seed)
 
 
 @final
@@ -304,7 +306,7 @@ class ReportConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_here(self, but=("store",))
-        _at_least("frames", self.frames, 2)
+        require_at_least("frames", self.frames, 2)
 
 
 @final
@@ -324,8 +326,8 @@ class ProxyConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_here(self)
-        _at_least("seed", self.seed, 0)
-        _at_least("resamples", self.resamples, 100)
+        require_seed(self.seed)
+        require_between("resamples", self.resamples, 100, 1_000_000)
 
 
 @final
@@ -361,7 +363,7 @@ class PretrainOptions:
         """Check the ranges."""
         require_here(self)
         if self.threads is not None:
-            _at_least("threads", self.threads, 1)
+            require_at_least("threads", self.threads, 1)
 
 
 def require_here(record: Any, but: tuple[str, ...] = ()) -> None:
@@ -386,11 +388,6 @@ def require_here(record: Any, but: tuple[str, ...] = ()) -> None:
             raise ConfigError(
                 f"{item.name}: expected a path of this machine, got {place}. {way_out}"
             )
-
-
-def _at_least(name: str, value: int, minimum: int) -> None:
-    if value < minimum:
-        raise ConfigError(f"{name}: expected {minimum} or more, got {value}.")
 
 
 def _not_empty(name: str, value: str) -> None:

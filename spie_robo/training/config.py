@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.ranges import require_at_least, require_seed
 
 ObjectiveName = Literal["spie", "nft", "draft"]
 KeptName = Literal["frame", "relit"]
@@ -273,9 +274,9 @@ class TrainConfig:
         if self.kept not in get_args(KeptName):
             raise ConfigError(f"kept: expected 'frame' or 'relit', got {self.kept!r}.")
         for name, least in (("epochs", 1), ("frames", 1), ("preview", 1),
-                            ("checkpoint_every", 1), ("seed", 0), ("photo_crops", 0)):  # fmt: skip
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
+                            ("checkpoint_every", 1), ("photo_crops", 0)):  # fmt: skip
+            require_at_least(name, getattr(self, name), least)
+        require_seed(self.seed)
         if self.objective == "draft" and self.rollout.exploration > 0:
             raise ConfigError(
                 "objective 'draft' follows the edits of the policy itself: set "

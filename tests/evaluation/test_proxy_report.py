@@ -44,6 +44,16 @@ def test_table_verdict_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert record["verdicts"] == [lines[5]]
 
 
+def test_the_table_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rates.csv"
+    file.write_text(GOOD)
+    code, _, err = run([str(file), "--json", str(tmp_path / "." / "rates.csv")], capsys)
+    assert code == 2 and "expected another file than the table" in err
+    assert file.read_text() == GOOD
+    code, _, err = run([str(file), "--resamples", "10000000000000"], capsys)
+    assert code == 2 and "resamples: expected 1000000 or less" in err
+
+
 def test_constant_column_is_said_and_null(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import runpy
 import shutil
 from collections.abc import Callable
@@ -212,7 +214,7 @@ def test_refuses_stores_that_differ_or_cannot_be_read(
 ) -> None:
     store = write_store("a.zarr")
     wider = write_store("b.zarr", action_dim=3)
-    with pytest.raises(StoreError, match=r"b\.zarr: expected actions of 2 .*a\.zarr, got 3"):
+    with pytest.raises(StoreError, match=r"b\.zarr: expected 'action' of 2 .*a\.zarr, got 3"):
         WindowDataset([store, wider], SHAPE, image_size=16)
     blind = write_store("c.zarr", drop=("wrist_rgb",))
     with pytest.raises(StoreError, match=r"c\.zarr: it has no 'wrist_rgb'"):
@@ -224,6 +226,90 @@ def test_refuses_stores_that_differ_or_cannot_be_read(
         WindowDataset([tmp_path / "nowhere.zarr"], SHAPE)
     with pytest.raises(ConfigError, match="expected one or more"):
         WindowDataset([], SHAPE)
+
+
+def test_the_numbers_of_each_key_must_agree_not_only_their_sum(
+    write_store: Callable[..., Path],
+) -> None:
+    def split(at: int) -> Callable[[dict], object]:
+        def change(rows: dict) -> None:
+            state = rows.pop("state")
+            rows["arm"], rows["hand"] = state[:, :at], state[:, at:]
+
+        return change
+
+    store = write_store("a.zarr", change=split(1))
+    other = write_store("b.zarr", change=split(2))
+    with pytest.raises(StoreError, match=r"b\.zarr: expected 'arm' of 1 .*a\.zarr, got 2"):
+        WindowDataset([store, other], SHAPE, state=("arm", "hand"), image_size=16)
+
+
+def test_stores_of_other_and_of_unnamed_environments(
+    write_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = write_store("a.zarr")
+    rows = episode(3, 6)
+    unnamed = write_replay_buffer(tmp_path / "c.zarr", rows, [6])
+    data = WindowDataset([store, unnamed], SHAPE, image_size=16)
+    assert data.env_id == "Test/Env-v0" and not data.notes
+    other = write_store("b.zarr", env_id="Test/Other-v0")
+    data = WindowDataset([store, other], SHAPE, image_size=16)
+    assert data.env_id == ""
+    assert any("Test/Env-v0, Test/Other-v0" in note for note in data.notes)
+
+
+def test_pictures_of_another_layout_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    rows = episode(3, 6)
+    data = {"action": rows["action"], "state": rows["state"]}
+    data["img"] = rows["front_rgb"].transpose(0, 3, 1, 2)
+    first = write_replay_buffer(tmp_path / "first.zarr", data, [6])
+    notes = WindowDataset([first], SHAPE, image_size=16).notes
+    assert len(notes) == 1 and f"sees no pictures. {{'img': (6, 3, {SIDE}, {SIDE})}}" in notes[0]
+    del data["img"]
+    numbers = write_replay_buffer(tmp_path / "numbers.zarr", data, [6])
+    assert not WindowDataset([numbers], SHAPE, image_size=16).notes
+
+
+def test_a_digest_follows_numbers_pictures_and_bounds(write_store: Callable[..., Path]) -> None:
+    def digest(name: str, lengths: tuple[int, ...] = (6, 9), **change: object) -> str:
+        return WindowDataset([write_store(name, lengths, **change)], SHAPE, image_size=16).digest()
+
+    def darken(rows: dict) -> None:
+        rows["front_rgb"] //= 2
+
+    def move(rows: dict) -> None:
+        rows["action"][1] *= 0.5
+
+    first = digest("a.zarr")
+    assert digest("same.zarr") == first
+    others = [digest("b.zarr", change=darken), digest("c.zarr", change=move)]
+    assert len({first, *others, digest("d.zarr", (9, 6))}) == 4
+
+
+def test_a_full_disk_under_decoded_frames_is_an_error(
+    write_store: Callable[..., Path], cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing into the map of a sparse file would end the process by a signal instead."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ConfigError, match=r"front_rgb-16px.*No space left.*`cache: memory`"):
+        WindowDataset([write_store()], SHAPE, image_size=16, cache=default_cache_folder())
+    assert not [file for file in cache_home.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize(
+    "ends", [np.array([[3, 6]]), np.array(6), np.array([2.5, np.nan]), np.array([True, True])]
+)
+def test_ends_of_episodes_that_are_no_list_of_numbers(tmp_path: Path, ends: np.ndarray) -> None:
+    rows = {"action": np.zeros((6, 2), np.float32), "state": np.zeros((6, 3), np.float32)}
+    path = write_replay_buffer(tmp_path / "a.zarr", rows, [6])
+    meta = zarr.open_group(path, mode="a")["meta"]
+    meta.create_array("episode_ends", data=ends, overwrite=True)
+    with pytest.raises(StoreError, match="episode_ends: expected a list of whole numbers"):
+        WindowDataset([path], SHAPE)
 
 
 def test_refuses_groups_that_are_no_replay_buffers(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from spie_robo.policies.evaluate import (
     write_result,
 )
 from spie_robo.policies.policy import ActingPolicy, load_policy
-from spie_robo.policies.training import train_policy
+from spie_robo.policies.training import PolicyTrainer, train_policy
 from spie_robo.recording import RandomPolicy, record
 from spie_robo.types import PolicyLike
 
@@ -208,6 +208,58 @@ def test_test_episodes_are_not_the_first_demonstrations() -> None:
     seeds = [outcome.seed for outcome in by_default.episodes]
     asked = PolicyEvaluateConfig("policy", ENV_ID, 2).edit.seed
     assert seeds == [asked, asked + 1] and asked >= 1_000_000
+
+
+def test_numbers_that_are_not_finite_are_not_acted_on() -> None:
+    policy = acting()
+    seen = observations(1)[0]
+    with pytest.raises(EnvError, match="expected finite numbers in state"):
+        policy.act(seen | {"state": np.array([0, np.nan, 0])})
+    with torch.no_grad():
+        next(policy._policy.parameters()).fill_(torch.nan)
+    policy.reset(seed=0)
+    with pytest.raises(TrainingError, match=r"p: its actions are not finite.*--learning-rate"):
+        policy.act(seen)
+
+
+def test_the_next_command_names_a_store_beside_the_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "push_v0.5"
+    save_policy(out, acting()._policy)
+    monkeypatch.chdir(out)
+    for folder, store in (
+        (".", f"{out}.zarr"),
+        (str(out), f"{out}.zarr"),
+        ("../push_v0.5", "../push_v0.5.zarr"),
+    ):
+        line = f"policy evaluate {folder} --env {ENV_ID} --episodes 1 --max-steps 1"
+        assert cli.main(line.split()) == 0
+        assert capsys.readouterr().out.strip().endswith(f"--out {store}")
+
+
+def test_an_interrupt_says_what_is_there(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write_store: Callable[..., Path],
+) -> None:
+    store, out, cut = write_store(), tmp_path / "p", [0]
+    original = PolicyTrainer.step
+
+    def interrupted(trainer: PolicyTrainer) -> dict[str, float]:
+        if trainer.progress.step == cut[0]:
+            raise KeyboardInterrupt
+        return original(trainer)
+
+    monkeypatch.setattr(PolicyTrainer, "step", interrupted)
+    file = tmp_path / "c.yaml"
+    file.write_text("checkpoint_every: 2\nimage_size: 16\n")
+    line = f"policy train {store} --out {out} --config {file} --steps 9 --batch-size 2 --resume"
+    for step, message in ((1, "holds no checkpoint yet"), (3, "run it again with --resume")):
+        cut[0] = step
+        assert cli.main(line.split()) == 130
+        assert message in capsys.readouterr().err
 
 
 def test_evaluation_needs_an_env_that_says_success() -> None:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spie_robo.config_files import read_values
 from spie_robo.errors import ConfigError, StoreError, TrainingError
@@ -149,6 +151,82 @@ def test_many_in_a_row_end_the_run(
     assert checkpoints(config.out)
 
 
+def test_a_run_that_ends_in_such_steps_leaves_no_policy(
+    write_store: Callable[..., Path], train_config: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NotFinite(monkeypatch, {4, 5})
+    config = train_config(write_store(), steps=6, checkpoint_every=1)
+    with pytest.raises(TrainingError, match=r"last 2 steps in a row.*step 4.*lower --learning-ra"):
+        train_policy(config, progress=False)
+    assert not (config.out / "policy.safetensors").exists()
+    assert [path.name for path in checkpoints(config.out)] == ["step_0000003", "step_0000004"]
+
+
+def test_a_resumed_run_needs_the_same_episodes(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    config = train_config(write_store())
+    partly(config, 2)
+    shutil.rmtree(config.stores[0])
+    write_store(first=5)  # as long as those before
+    with pytest.raises(ConfigError, match="other settings: content was"):
+        train_policy(dataclasses.replace(config, resume=True), progress=False)
+
+
+def test_out_is_a_folder_of_its_own(
+    write_store: Callable[..., Path], train_config: Build, tmp_path: Path
+) -> None:
+    store = write_store()
+    before = sorted(path.name for path in store.iterdir())
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="this is one of the stores"):
+            train_policy(train_config(store, out=store, resume=resume), progress=False)
+    assert sorted(path.name for path in store.iterdir()) == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(ConfigError, match=r"an empty folder, found 'notes\.txt'"):
+        train_policy(train_config(store, out=tmp_path / "mine"), progress=False)
+
+
+def test_a_finished_policy_is_not_replaced_where_no_checkpoint_is_left(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    config = train_config(write_store())
+    train_policy(config, progress=False)
+    shutil.rmtree(config.out / "checkpoints")
+    before = (config.out / "policy.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="no whole checkpoint to resume"):
+        train_policy(dataclasses.replace(config, resume=True, seed=7), progress=False)
+    with pytest.raises(ConfigError, match="holds a policy already"):
+        train_policy(dataclasses.replace(config, seed=7), progress=False)
+    assert (config.out / "policy.safetensors").read_bytes() == before
+
+
+def test_a_run_cut_off_before_its_first_checkpoint_begins_again(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    config = train_config(write_store(), resume=True)
+    (config.out / "logs").mkdir(parents=True)
+    assert train_policy(config, progress=False).steps == 4
+
+
+def test_the_log_keeps_the_point_at_which_a_run_was_cut(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    config = train_config(write_store(), steps=20, checkpoint_every=10)
+    partly(config, 10)
+    train_policy(dataclasses.replace(config, resume=True), progress=False)
+    events = EventAccumulator(str(config.out / "logs")).Reload()
+    assert [point.step for point in events.Scalars("learning_rate")] == [10, 20]
+
+
+def test_a_summary_says_what_the_policy_sees(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    done = train_policy(train_config(write_store(), steps=1), progress=False)
+    assert "windows of front, wrist and a state of 3 numbers, loss" in str(done)
+
+
 def test_a_bad_store_leaves_nothing_behind(
     write_store: Callable[..., Path], train_config: Build
 ) -> None:
@@ -161,6 +239,13 @@ def test_a_bad_store_leaves_nothing_behind(
 def test_one_step_episodes_train(write_store: Callable[..., Path], train_config: Build) -> None:
     config = train_config(write_store(lengths=(1, 1, 1)), action_steps=1, steps=1)
     assert train_policy(config, progress=False).windows == 3
+
+
+WRONG_SPECS: list[object] = [
+    None, [], {"hidden": -1}, {"state_dim": "3"}, {"width": 32.0}, {"width": 3}, {"image_size": 0},
+    {"denoising_steps": 0}, {"cameras": "front"}, {"state_keys": [1]}, {"env_id": None},
+    {"action_steps": True}, {"algorithm": "ppo"}, {"depth": 3},
+]  # fmt: skip
 
 
 def test_damaged_policies_are_named(
@@ -180,6 +265,11 @@ def test_damaged_policies_are_named(
     about.write_text(json.dumps(record))
     with pytest.raises(TrainingError, match="do not fit"):
         read_policy(config.out)
+    for changed in WRONG_SPECS:
+        wrong = record["spec"] | changed if isinstance(changed, dict) else changed
+        about.write_text(json.dumps(record | {"spec": wrong}))
+        with pytest.raises(TrainingError, match="no policy's"):
+            read_policy(config.out)
     about.write_text('{"format": "other"}')
     with pytest.raises(TrainingError, match="no policy's"):
         read_policy(config.out)
@@ -203,6 +293,8 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
         ({"steps": 0}, "steps: expected 1"),
         ({"image_size": 8}, "image_size: expected 16"),
         ({"learning_rate": float("nan")}, "learning_rate: expected above 0"),
+        ({"learning_rate": 1e38}, "at most 1, got 1e\\+38"),
+        ({"seed": 10**20}, "seed: expected 9007199254740992 or less"),
         ({"color": 2.0}, "color: expected 0 to 1"),
         ({"weights": (0.5, 0.5)}, r"weights: expected one a store \(1\), got 2"),
         ({"stores": ()}, "stores: expected one or more"),

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spie_robo.errors import ConfigError, StoreError
+from spie_robo.policies.config import PolicyTrainConfig
 from spie_robo.policies.windows import WindowShape, index_windows
 
 
@@ -74,13 +78,28 @@ def test_a_one_step_episode_is_one_window_of_that_step() -> None:
     ("ends", "message"),
     [
         ([], "found none"),
-        ([5, 5], "episode 1 has no steps"),
-        ([9, 10], "episode 1 has 1 step, a window needs 4"),
+        ([5, 5], r"episode 1 has no steps.*Take it out of meta/episode_ends"),
+        ([9, 10], r"episode 1 has 1 step, a window needs 4.*Raise --action-steps to 8"),
     ],
 )
 def test_refuses_stores_without_windows(ends: list[int], message: str) -> None:
     with pytest.raises(StoreError, match=message):
         index_windows(np.array(ends, np.int64), WindowShape(1, 8, 5))
+
+
+def test_the_way_out_of_short_episodes_leads_out() -> None:
+    """Also where no --horizon was given, and diffusion made it even."""
+    stubborn = PolicyTrainConfig(
+        (Path("s"),), Path("o"), "diffusion", observation_horizon=2, action_steps=4
+    )
+    ends = np.array([9, 10], np.int64)
+    with pytest.raises(StoreError, match="Raise --action-steps to 5"):
+        index_windows(ends, window(stubborn))
+    assert len(index_windows(ends, window(dataclasses.replace(stubborn, action_steps=5))))
+
+
+def window(config: PolicyTrainConfig) -> WindowShape:
+    return WindowShape(config.observation_horizon, config.chunk_length, config.action_steps)
 
 
 @pytest.mark.parametrize(

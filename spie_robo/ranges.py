@@ -1,0 +1,38 @@
+"""Checks of single settings, with the same words everywhere."""
+
+from __future__ import annotations
+
+from spie_robo.errors import ConfigError
+
+MAX_SEED = 2**53
+"""Seeds are recorded in JSON, whose readers keep whole numbers exactly up to here."""
+
+
+def require_at_least(name: str, value: int, minimum: int) -> None:
+    """Refuse a number below ``minimum``.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    if value < minimum:
+        raise ConfigError(f"{name}: expected {minimum} or more, got {value}.")
+
+
+def require_between(name: str, value: int, minimum: int, maximum: int) -> None:
+    """Refuse a number below ``minimum`` or above ``maximum``.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    require_at_least(name, value, minimum)
+    if value > maximum:
+        raise ConfigError(f"{name}: expected {maximum} or less, got {value}.")
+
+
+def require_seed(value: int) -> None:
+    """Refuse a seed that random generators or JSON do not take.
+
+    Raises:
+        ConfigError: If it is below 0 or above :data:`MAX_SEED`.
+    """
+    require_between("seed", value, 0, MAX_SEED)
