@@ -37,6 +37,8 @@ from spie_robo.types import RGB, Frame, ImageEditor
 
 SHARDS = 4
 FIRST_STYLE = 50_000
+UNJUDGED = np.array([np.nan])
+"""The targets are no edits: no guard is asked."""
 EDITED_PER_STYLE = 4
 
 
@@ -55,8 +57,8 @@ class Outcome:
     """What one method made of all labs; one value a frame where not said otherwise."""
 
     edits: list[list[RGB]]
-    accepted: NDArray[np.bool_]
-    accepted_after_retry: NDArray[np.bool_]
+    accepted: NDArray[np.bool_] | NDArray[np.float64]
+    accepted_after_retry: NDArray[np.bool_] | NDArray[np.float64]
     seconds: float
 
 
@@ -161,10 +163,14 @@ def table(rows: dict[str, dict[str, float]]) -> str:
             f"{row['perceptual_high']:.3f}] "
             f"| {1000 * row['kid']:.1f} ± {1000 * row['kid_deviation']:.1f} "
             f"| {1000 * row['kid_other']:.1f} ± {1000 * row['kid_other_deviation']:.1f} "
-            f"| {row['gradients']:.2f} | {row['accepted']:.1%} "
-            f"| {row['accepted_after_retry']:.1%} |"
+            f"| {row['gradients']:.2f} | {_share(row['accepted'])} "
+            f"| {_share(row['accepted_after_retry'])} |"
         )
     return "\n".join(lines)
+
+
+def _share(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.1%}"
 
 
 def save_grid(path: Path, labs: Sequence[Lab], outcomes: dict[str, Outcome], count: int) -> None:
@@ -209,7 +215,7 @@ def main() -> None:
         print(name, {key: round(value, 4) for key, value in rows[name].items()}, flush=True)
     save_grid(options.grid, labs, outcomes, count=8)
     rows["target itself"] = measure(
-        Outcome([lab.targets for lab in labs], np.ones(1, bool), np.ones(1, bool), 0.0), labs,
+        Outcome([lab.targets for lab in labs], UNJUDGED, UNJUDGED, 0.0), labs,
         options.seed,
     )  # fmt: skip
     frames = sum(len(lab.frames) for lab in labs)

@@ -37,7 +37,7 @@ from spie_robo.data import EpisodeStore
 
 ENV = "SpieRobo/Reach-v0"
 FORMATS: tuple[str, ...] = get_args(DataFormat)
-LOSSY = ("lerobot",)
+LOSSY = ("lerobot", "minari-jpeg")
 ITSELF = "the store itself"
 NUMBERS = ("action", "state", "reward", "success")
 
