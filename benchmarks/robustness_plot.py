@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ UNCHANGED, TWIN = "vanilla", "twin"
 
 
 def draw_overview(cells: Sequence[dict[str, Any]], rows: Sequence[str], path: Path) -> None:
-    """Every task and lab unchanged and in the twin, and below, each task's changes of look.
+    """Every task and lab unchanged and in the twin; below, each task's changes of look.
 
     Args:
         cells: Of all studies; those without colour augmentation are left out.
@@ -48,16 +49,18 @@ def draw_overview(cells: Sequence[dict[str, Any]], rows: Sequence[str], path: Pa
     """
     whole = [
         mine for mine in studies(cells).values()
-        if mine[0].get("color") and set(OVERVIEW) <= {cell["column"] for cell in mine}
+        if mine[0].get("color") and set(OVERVIEW) - {TWIN} <= {cell["column"] for cell in mine}
     ]  # fmt: skip
     found = {f"{mine[0]['task']}\n{mine[0]['lab']}": mine for mine in whole}
     if not found or len(found) < len(whole):
         return  # nothing to show yet, or several augmentations that one place cannot show
     looks = [row for row in rows if row not in (UNCHANGED, TWIN)]
     changed = {name: mine for name, mine in found.items() if rows_of(mine, looks)}
-    layout = [[UNCHANGED, TWIN], *([name, name] for name in changed)]
+    width = math.lcm(2, max(1, len(changed)))
+    layout = [[name for name in line for _ in range(width // len(line))]
+              for line in ([UNCHANGED, TWIN], list(changed)) if line]  # fmt: skip
     figure, panels = pyplot.subplot_mosaic(
-        layout, figsize=(11, 2.6 * len(layout) + 0.4), layout="constrained"
+        layout, figsize=(11, 2.7 * len(layout) + 0.4), layout="constrained"
     )
     for row, title in ((UNCHANGED, "nothing changes"), (TWIN, "photoreal twin of an unseen lab")):
         _bars(panels[row], list(OVERVIEW.items()), [(name, found[name], row) for name in found])
@@ -67,6 +70,7 @@ def draw_overview(cells: Sequence[dict[str, Any]], rows: Sequence[str], path: Pa
         columns = [(c, color) for c, color in OVERVIEW.items() if c != TWIN]
         _bars(panels[name], columns, groups)
         panels[name].set_title(f"{mine[0]['task']}: changes of look", fontsize=10)
+        pyplot.setp(panels[name].get_xticklabels(), rotation=25, ha="right")
     for panel in panels.values():
         panel.set_ylabel("success, %", fontsize=8)
     handles = [Patch(color=color) for color in OVERVIEW.values()]

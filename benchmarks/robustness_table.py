@@ -20,6 +20,8 @@ LABELS = {
     "raw-labs": "half raw, half edited into ten other labs",
     "twin": "upper bound: twin frames of the lab",
 }  # fmt: skip
+TASKS = ("Reach", "Push", "PickPlace")
+"""From easy to hard, as they are shown."""
 ROW_LABELS = {"vanilla": "unchanged", "twin": "photoreal twin, unseen lab"}
 
 
@@ -48,7 +50,7 @@ def studies(cells: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """
     found: dict[str, list[dict[str, Any]]] = {}
     several = len({cell["lab"] for cell in cells}) > 1
-    for cell in sorted(cells, key=lambda cell: (cell["task"], cell.get("color", 0), cell["lab"])):
+    for cell in sorted(cells, key=_place):
         color = cell.get("color", 0.0)
         parts = [cell["task"], *([f"colour augmentation {color:g}"] if color else [])]
         name = ", ".join([*parts, *([cell["lab"]] if several else [])])
@@ -62,6 +64,10 @@ def studies(cells: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
                 f"{len(mine)} cells in {len(places)} places."
             )
     return found
+
+
+def _place(cell: dict[str, Any]) -> tuple[int, float, str]:
+    return TASKS.index(cell["task"]), cell.get("color", 0.0), cell["lab"]
 
 
 def rows_of(cells: Sequence[dict[str, Any]], rows: Sequence[str]) -> list[str]:
