@@ -16,6 +16,7 @@ from spie_robo.output_files import write_json
 from spie_robo.policies.config import FIRST_TEST_SEED
 from spie_robo.policies.policy import ActingPolicy
 from spie_robo.types import PolicyLike
+from spie_robo.wording import counted
 
 
 @final
@@ -74,9 +75,9 @@ class EvaluationResult:
     def __str__(self) -> str:
         """One line for people."""
         low, high = self.interval
+        tried = counted(len(self.episodes), "episode")
         return (
-            f"{self.successes} of {len(self.episodes)} episodes solved: {self.success_rate:.1%} "
-            f"({low:.1%} to {high:.1%})"
+            f"{self.successes} of {tried} solved: {self.success_rate:.1%} ({low:.1%} to {high:.1%})"
         )
 
 

@@ -39,6 +39,7 @@ from spie_robo.guard.process import GuardProcess
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.recording import EditSetup, load_edit_setup
 from spie_robo.types import Guard, ImageEditor
+from spie_robo.wording import counted
 
 JUDGE_APART_FROM = 500
 """Frames: another process takes seconds to start and saves some milliseconds a frame."""
@@ -59,10 +60,11 @@ class ExportSummary:
     def __str__(self) -> str:
         """A line for people, and one for each loss."""
         report = self.report
-        line = f"{report.path} ({report.format}): {report.episodes} episodes, {report.steps} steps"
+        size = f"{counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}"
+        line = f"{report.path} ({report.format}): {size}"
         if self.edits is not None:
             rate = self.edits.accepted / max(1, self.edits.frames)
-            line += f", {self.edits.frames} frames, {rate:.1%} edits accepted"
+            line += f", {counted(self.edits.frames, 'frame')}, {rate:.1%} edits accepted"
         lines = [line, *(f"  lossy: {loss}" for loss in report.losses)]
         lines += [f"  left out: {key}: {why}" for key, why in report.dropped.items()]
         return "\n".join([*lines, *(f"  note: {note.rstrip('.')}" for note in report.notes)])

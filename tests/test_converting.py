@@ -93,7 +93,7 @@ def test_a_store_is_edited_into_another_format(tmp_path, name, capsys):
     left = {p.name for p in tmp_path.iterdir() if "staging" in p.name or "building" in p.name}
     assert left == set()
     printed = capsys.readouterr().out
-    assert "1 episodes" in printed
+    assert "1 episode," in printed
     assert "Next: spie-robo convert" in printed
     assert run("convert", store, tmp_path / "out", "--to", name) == 2
     assert "already exists" in capsys.readouterr().err

@@ -38,6 +38,7 @@ from spie_robo.data.write_behind import WriteBehind
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
 from spie_robo.types import Guard, ImageEditor
+from spie_robo.wording import counted
 
 __all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
 
@@ -69,9 +70,8 @@ class ConvertSummary:
     def __str__(self) -> str:
         """One line for people."""
         rate = self.accepted / self.frames if self.frames else 0.0
-        return (
-            f"{self.out}: {self.episodes} episodes, {self.frames} frames, {rate:.1%} edits accepted"
-        )
+        size = f"{counted(self.episodes, 'episode')}, {counted(self.frames, 'frame')}"
+        return f"{self.out}: {size}, {rate:.1%} edits accepted"
 
 
 def convert_store(

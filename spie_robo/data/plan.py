@@ -17,6 +17,7 @@ from spie_robo.data.frames import camera_frames
 from spie_robo.data.geometry import Origin, geometry_origin
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.guarded_editor import GuardedEditor
+from spie_robo.wording import counted
 
 _SAMPLE_ROWS = 16
 _TIMED_FRAMES = 4
@@ -77,7 +78,8 @@ class ConvertPlan:
         """A few lines for people."""
         lines = [
             f"{self.source} ({self.found}) -> {self.out} ({self.to})",
-            f"  {self.episodes} episodes, {self.steps} steps, {self.frames} frames to edit",
+            f"  {counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}, "
+            f"{counted(self.frames, 'frame')} to edit",
         ]
         lines += [
             f"  camera {c.name}: {c.size[1]}x{c.size[0]}, geometry {c.geometry}"

@@ -16,6 +16,7 @@ from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, EnvError
 from spie_robo.types import GuardedEdit, PolicyLike
+from spie_robo.wording import counted
 
 StepListener = Callable[[int, int, Mapping[str, NDArray[Any]]], None]
 """Called with (episode, step, row) after each step."""
@@ -41,7 +42,8 @@ class RecordSummary:
 
     def __str__(self) -> str:
         """One line for people."""
-        line = f"{self.episodes} episodes, {self.steps} steps, {self.successes} solved"
+        size = f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}"
+        line = f"{size}, {self.successes} solved"
         if self.frames:
             line += f", {self.accepted / self.frames:.1%} of {self.frames} edits accepted"
         return line

@@ -12,6 +12,7 @@ from spie_robo.data.header_checksums import changed_headers
 from spie_robo.data.headers import read_header
 from spie_robo.data.store import EpisodeStore
 from spie_robo.errors import StoreCorruptError
+from spie_robo.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,13 @@ class VerifyReport:
 
     def __str__(self) -> str:
         """The report for people."""
-        size = f"{self.episodes} episodes, {self.steps} steps, {self.chunks} chunks read"
+        size = f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}"
+        size += f", {counted(self.chunks, 'chunk')} read"
         if self.ok:
             return f"{self.path}: intact ({size})"
-        return "\n".join([f"{self.path}: {len(self.problems)} problems ({size})", *self.problems])
+        return "\n".join(
+            [f"{self.path}: {counted(len(self.problems), 'problem')} ({size})", *self.problems]
+        )
 
 
 def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
