@@ -35,6 +35,7 @@ from spie_robo.config import RecordConfig
 from spie_robo.config_files import load_config
 from spie_robo.data import (
     ConvertOptions,
+    EpisodeStore,
     EpisodeWriter,
     StoreMetadata,
     record_episodes,
@@ -48,6 +49,7 @@ from spie_robo.envs.perturbations import PERTURBATIONS, PerturbationWrapper
 from spie_robo.envs.randomization import DomainRandomizationWrapper
 from spie_robo.envs.tabletop_env import tabletop
 from spie_robo.envs.twin import TwinWrapper
+from spie_robo.errors import StoreError
 from spie_robo.evaluation.baselines import HistogramEditor
 from spie_robo.guard import GeometryGuard
 from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
@@ -153,7 +155,7 @@ def demonstrate(study: Study, column: str) -> None:
     path = study.store(column)
     for part in MIXTURES.get(column, ()):
         demonstrate(study, part)
-    if path.exists() or column in MIXTURES:
+    if column in MIXTURES or _finished(path):
         return
     if column not in ("raw", "randomized", "twin"):
         demonstrate(study, "raw")
@@ -171,6 +173,15 @@ def demonstrate(study: Study, column: str) -> None:
             study.store("raw"), path, editor, guard,
             ConvertOptions(references=references),
         )  # fmt: skip
+
+
+def _finished(path: Path) -> bool:
+    """Whether there is a store, and not only the begun conversion into one."""
+    try:
+        EpisodeStore.open(path)
+    except StoreError:
+        return False
+    return True
 
 
 def _record_wrapped(env: gymnasium.Env[Any, Any], path: Path) -> None:
