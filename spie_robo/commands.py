@@ -273,6 +273,10 @@ def _nothing(options: Any) -> str:
     return "nothing was written."
 
 
+def _episodes(store: Path) -> str:
+    return f"finished episodes are in {store}." if store.exists() else "no episode was finished."
+
+
 def _checkpointed(options: Any) -> str:
     if any((options.out / "checkpoints").glob("*/complete.json")):
         return f"checkpoints are in {options.out}; run it again with --resume to go on."
@@ -292,15 +296,13 @@ COMMANDS = {
         config.DemoConfig,
         demo,
         "Record an edited, guarded episode and write its report.",
-        lambda o: (
-            f"finished episodes are in {o.out / 'episodes.zarr'}; run it again to start over."
-        ),
+        lambda o: _episodes(o.out / "episodes.zarr") + " Run it again to start over.",
     ),
     "record": Command(
         config.RecordConfig,
         record,
         "Record episodes of an environment, raw or edited.",
-        lambda o: f"finished episodes are in {o.out}.",
+        lambda o: _episodes(o.out),
     ),
     "convert": Command(
         config.ConvertConfig,

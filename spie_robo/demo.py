@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import gymnasium as gym
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -17,6 +18,7 @@ from spie_robo.data import RecordSummary, record_episodes
 from spie_robo.errors import ConfigError
 from spie_robo.recording import EditSetup, load_edit_setup, make_env, make_policy, new_store
 from spie_robo.report import write_report
+from spie_robo.types import PolicyLike
 
 MARK = ".spie-robo-demo"
 """A file in every demo folder: only a folder that has it is overwritten."""
@@ -56,43 +58,50 @@ def run_demo(
     """
     _require_own(options.out)
     setup = setup or load_edit_setup(options.edit)
-    _claim(options.out)
     store, report = options.out / "episodes.zarr", options.out / "report.html"
-    summary = _record(options, setup, store, progress)
+    env = make_env(options.env, setup)
+    try:
+        policy = make_policy("expert", env)
+        _claim(options.out)  # last: until the new demo can begin, an older one stays
+        summary = _record(options, setup, env, policy, store, progress)
+    finally:
+        env.close()
     write_report(store, report)
     return DemoResult(store, report, summary)
 
 
-def _record(options: DemoConfig, setup: EditSetup, store: Path, progress: bool) -> RecordSummary:
+def _record(
+    options: DemoConfig,
+    setup: EditSetup,
+    env: gym.Env[Any, Any],
+    policy: PolicyLike,
+    store: Path,
+    progress: bool,
+) -> RecordSummary:
     provenance = {**setup.metadata.provenance, "policy": "expert", "command": "spie-robo demo"}
     metadata = dataclasses.replace(setup.metadata, provenance=provenance)
-    env = make_env(options.env, setup)
-    try:
-        policy = make_policy("expert", env)
-        total = options.episodes * options.max_steps
-        with (
-            new_store(store, metadata) as writer,
-            tqdm(total=total, desc="demo", unit="step", disable=not progress) as bar,
-        ):
+    total = options.episodes * options.max_steps
+    with (
+        new_store(store, metadata) as writer,
+        tqdm(total=total, desc="demo", unit="step", disable=not progress) as bar,
+    ):
 
-            def advance(episode: int, step: int, row: Mapping[str, NDArray[Any]]) -> None:
-                bar.n = episode * options.max_steps + step + 1
-                bar.refresh()
+        def advance(episode: int, step: int, row: Mapping[str, NDArray[Any]]) -> None:
+            bar.n = episode * options.max_steps + step + 1
+            bar.refresh()
 
-            summary = record_episodes(
-                env,
-                policy,
-                options.episodes,
-                options.edit.seed,
-                writer,
-                max_steps=options.max_steps,
-                on_step=advance,
-                progress=False,
-            )
-            bar.update(total - bar.n)  # episodes end early when the task is solved
-            return summary
-    finally:
-        env.close()
+        summary = record_episodes(
+            env,
+            policy,
+            options.episodes,
+            options.edit.seed,
+            writer,
+            max_steps=options.max_steps,
+            on_step=advance,
+            progress=False,
+        )
+        bar.update(total - bar.n)  # episodes end early when the task is solved
+        return summary
 
 
 def _require_own(out: Path) -> None:
@@ -109,9 +118,14 @@ def _require_own(out: Path) -> None:
 def _claim(out: Path) -> None:
     """Make ``out`` an empty demo folder."""
     try:
-        if out.is_dir():
-            shutil.rmtree(out)
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
         (out / MARK).touch()
+        for path in out.iterdir():  # not the folder itself: it may be a link, or where we stand
+            if path.name == MARK:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     except OSError as error:
         raise ConfigError(f"{out}: it cannot be written: {error.strerror}.") from error

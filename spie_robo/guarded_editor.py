@@ -10,8 +10,10 @@ Steps:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from spie_robo.errors import ConfigError, EditorError, SpieRoboError
 from spie_robo.types import (
@@ -108,23 +110,33 @@ class GuardedEditor:
         return [done[i] for i in range(len(frames))]
 
     def _edit(self, frames: Sequence[Frame], seeds: Sequence[int]) -> list[EditResult]:
+        # Its own copies: an editor that writes into a frame must not change what it is held to.
+        given = [replace(frame, rgb=frame.rgb.copy()) for frame in frames]
         try:
-            edits = self.editor.edit(frames, self.references, self.instruction, seeds)
+            edits = list(self.editor.edit(given, self.references, self.instruction, seeds))
         except SpieRoboError:
             raise
         except Exception as error:  # an editor is third-party code: anything may come out of it
             raise EditorError(f"Editor {_name(self.editor)} failed: {error!r}.") from error
         if len(edits) != len(frames):
             raise EditorError(
-                f"Editor {self.editor.id!r} returned {len(edits)} edits for {len(frames)} frames."
+                f"Editor {_name(self.editor)} returned {len(edits)} edits for {len(frames)} frames."
             )
         for frame, edit in zip(frames, edits, strict=True):
+            if not isinstance(edit, EditResult) or not isinstance(edit.rgb, np.ndarray):
+                found = edit.rgb if isinstance(edit, EditResult) else edit
+                raise EditorError(
+                    f"Editor {_name(self.editor)} returned {type(found).__name__}, expected one "
+                    "spie_robo.types.EditResult a frame, whose rgb is a NumPy array."
+                )
             if edit.rgb.shape != frame.rgb.shape or edit.rgb.dtype != frame.rgb.dtype:
                 raise EditorError(
-                    f"Editor {self.editor.id!r} turned a {frame.rgb.dtype} frame of shape "
+                    f"Editor {_name(self.editor)} turned a {frame.rgb.dtype} frame of shape "
                     f"{frame.rgb.shape} into {edit.rgb.dtype} {edit.rgb.shape}."
                 )
-        return edits
+        return [
+            replace(edit, rgb=edit.rgb.copy()) for edit in edits
+        ]  # it may use its buffers again
 
     def _judge(
         self, frames: Sequence[Frame], edits: Sequence[EditResult]

@@ -210,16 +210,23 @@ def test_other_exceptions_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     ("line", "kept"),
     [
         ("record --env E --episodes 1 --out S.zarr", "finished episodes are in S.zarr"),
+        ("record --env E --episodes 1 --out T.zarr", "no episode was finished"),
         ("convert A B", "run the same command again to go on"),
         ("info S", "nothing was written"),
     ],
 )
 def test_interrupt_says_what_is_kept(
-    line: str, kept: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    line: str,
+    kept: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def interrupt(options: Any) -> int:
         raise KeyboardInterrupt
 
+    (tmp_path / "S.zarr").mkdir()
+    monkeypatch.chdir(tmp_path)
     words = line.split()
     replace_run(monkeypatch, words[0], interrupt)
     assert cli.main(words) == 130

@@ -107,6 +107,24 @@ def test_demo_replaces_a_demo_and_nothing_else(demo: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="there is a file"):
         run_demo(dataclasses.replace(options, out=thesis), setup=SETUP)
     assert thesis.read_text() == "years of work" and [*tmp_path.iterdir()] == [thesis]
+    for env in ("SpieRobo/Psh-v0", "CartPole-v1"):  # an older demo stays until a new one can begin
+        with pytest.raises(EnvError):
+            run_demo(dataclasses.replace(options, env=env), setup=SETUP)
+    assert len(EpisodeStore.open(demo / "episodes.zarr")) == 1
+
+
+@pytest.mark.slow
+def test_a_demo_goes_into_the_folder_where_one_stands_and_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    options = DemoConfig(out=Path("."), episodes=1, max_steps=1)
+    for out in (Path("."), tmp_path / "link"):
+        run_demo(dataclasses.replace(options, out=out), setup=SETUP, progress=False)
+        assert len(EpisodeStore.open(tmp_path / "real" / "episodes.zarr")) == 1
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_failed_demo_leaves_no_store(tmp_path: Path) -> None:

@@ -85,7 +85,10 @@ class GuardBudget:
         """Validate the limits."""
         for limit in fields(self):
             value = getattr(self, limit.name)
-            if math.isnan(value) or value < 0:
-                raise ConfigError(f"{limit.name}: expected a number of 0 or more, got {value}.")
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise ConfigError(
+                    f"{limit.name}: expected a number of 0 or more, got {value!r}. A large one, "
+                    "such as 1e9, switches a highest value off, 0 a lowest."
+                )
             if limit.name in ("mask_iou", "boundary_f") and value > 1:
                 raise ConfigError(f"{limit.name}: expected 0 to 1, got {value}.")

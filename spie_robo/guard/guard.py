@@ -76,7 +76,8 @@ class GeometryGuard:
     @property
     def description(self) -> dict[str, Any]:
         """What verdicts depend on, in plain values, for what a store remembers."""
-        return {"limits": asdict(self.budget), "protect": list(self.protect)}
+        protect = [one if isinstance(one, str) else int(one) for one in self.protect]
+        return {"limits": asdict(self.budget), "protect": protect}
 
     def judge(self, frame: Frame, edit: EditResult) -> GuardVerdict:
         """Measure one edit against the geometry of its frame.
@@ -179,7 +180,14 @@ class GeometryGuard:
         geometry = frame.geometry
         if geometry is None or geometry.segmentation is None or not self.protect:
             return np.zeros(frame.rgb.shape[:2], np.bool_)
-        ids = [entry for entry in self.protect if isinstance(entry, int)]
+        known = set(geometry.names.values())
+        unknown = [one for one in self.protect if isinstance(one, str) and one not in known]
+        if known and unknown:
+            raise FrameError(
+                f"protect: no object is called {unknown[0]!r} in camera {frame.camera!r}. Its "
+                f"objects: {', '.join(sorted(known))}."
+            )
+        ids = [entry for entry in self.protect if not isinstance(entry, str)]
         ids += [number for number, name in geometry.names.items() if name in self.protect]
         return np.isin(geometry.segmentation, ids)
 

@@ -97,6 +97,9 @@ class GuardProcess:
                     answer: _Answer = self._connection.recv()
             except (EOFError, OSError):
                 self._give_up()
+            except BaseException:  # its answer would be taken for that to the next question
+                self.close()
+                raise
             else:
                 if isinstance(answer, Exception):
                     raise answer

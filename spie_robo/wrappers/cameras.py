@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -68,14 +68,14 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
             "last and stack frames after this wrapper."
         )
     if wanted is not None:
-        return tuple(_find(name, key, images, space) for name, key in _pairs(wanted, images))
+        return _distinct(_find(name, key, images, space) for name, key in _pairs(wanted, images))
     large = [path for path, box in images.items() if min(box.shape[:2]) >= SMALLEST_SIDE]
     if not large:
         raise EnvError(
             f"Every image of the env is too small: expected at least {SMALLEST_SIDE}x"
             f"{SMALLEST_SIDE} pixels, got {_describe(space)}. Render larger frames."
         )
-    return tuple(Camera("_".join(path) or "camera", path) for path in large)
+    return _distinct(Camera("_".join(path) or "camera", path) for path in large)
 
 
 def read_array(observation: Any, camera: Camera) -> NDArray[Any]:
@@ -114,6 +114,19 @@ def without_arrays(observation: Any, cameras: Sequence[Camera]) -> dict[str, Any
     for camera in cameras:
         rest = _remove(rest, camera.path)
     return rest
+
+
+def _distinct(cameras: Iterable[Camera]) -> tuple[Camera, ...]:
+    """The cameras, of which each name and each image must be there once."""
+    found = tuple(cameras)
+    for what in ([camera.name for camera in found], ["/".join(c.path) for c in found]):
+        twice = sorted({one for one in what if what.count(one) > 1})
+        if twice:
+            raise EnvError(
+                f"cameras: expected each camera once, got {twice} again. Name them yourself: "
+                'cameras={"a_name": "key/of/its/image", ...}.'
+            )
+    return found
 
 
 def _remove(observation: Any, path: tuple[str, ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from spie_robo.errors import EnvError
 from spie_robo.types import Geometry
-from spie_robo.wrappers.loading import refuse_live
+from spie_robo.wrappers.loading import recorded_geometry, refuse_live
 
 GeometryFunction: TypeAlias = Callable[[Any, Any, Mapping[str, Any]], Mapping[str, Geometry]]
 """``function(env, observation, info) -> {camera: Geometry}``."""
@@ -161,8 +161,8 @@ def checked_geometry(found: Any, where: str) -> Mapping[str, Geometry]:
 class GeometryInfo(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Puts geometry into ``info["geometry"]``, where every wrapper of this package looks for it.
 
-        A vector env hands out only observations and infos, so this is how a simulator that needs
-        its env object to compute depth is connected to :class:`VectorRealismWrapper`.
+    A vector env hands out only observations and infos, so this is how a simulator that needs its
+    env object to compute depth is connected to :class:`VectorRealismWrapper`.
 
     Example:
         >>> import gymnasium as gym, numpy as np
@@ -181,8 +181,13 @@ class GeometryInfo(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
         Args:
             env: The environment.
             geometry: ``geometry(env, observation, info) -> {camera: Geometry}``.
+
+        Raises:
+            EnvError: If it is the note that an env's spec keeps of a function of an object.
         """
-        gym.utils.RecordConstructorArgs.__init__(self, geometry=geometry)
+        if isinstance(geometry, str):
+            refuse_live(geometry, "geometry")
+        gym.utils.RecordConstructorArgs.__init__(self, geometry=recorded_geometry(geometry))
         gym.Wrapper.__init__(self, env)
         self._geometry = geometry
 

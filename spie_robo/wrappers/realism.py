@@ -7,7 +7,6 @@ from typing import Any, SupportsFloat, final
 
 import gymnasium as gym
 
-from spie_robo.errors import SpieRoboError
 from spie_robo.guarded_editor import GuardedEditor, OnError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
@@ -21,7 +20,7 @@ from spie_robo.wrappers.loading import (
     resolve_guard,
 )
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
-from spie_robo.wrappers.recording import RecordOption, open_recorders
+from spie_robo.wrappers.recording import RecordOption, open_recorders, whole_or_dropped
 from spie_robo.wrappers.seeds import EpisodeSeeds, SeedPer
 
 
@@ -130,27 +129,31 @@ class RealismWrapper(
         self._moments = MomentEditor(found, guarded, source)
         self._seeds = EpisodeSeeds(seed_per)
         self._recorders = open_recorders(record, self, guarded, found, 1)
+        self._autoreset, self._restarts = _resets_itself(env), False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the env, choose the look of the episode, and edit the first frames."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._seeds.begin(seed, lambda: self.env.np_random_seed)
-        edited = self._edit(observation, info)
-        result = self._moments.replace(observation, edited)
-        for recorder in self._recorders:
-            recorder.begin(result, edited, seed)
+        with whole_or_dropped(self._recorders):
+            observation, info = self.env.reset(seed=seed, options=options)
+            result, edited = self._begin(observation, info, seed)
         return result, {**info, **edited.info()}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the env and edit the new frames."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        edited = self._edit(observation, info)
-        result = self._moments.replace(observation, edited)
-        for recorder in self._recorders:
+        began, self._restarts = self._restarts, False
+        with whole_or_dropped(self._recorders):
+            observation, reward, terminated, truncated, info = self.env.step(action)
             over = bool(terminated or truncated)
-            recorder.step(action, float(reward), over, result, edited, info)
+            if began:
+                result, edited = self._begin(observation, info, None)
+            else:
+                edited = self._edit(observation, info)
+                result = self._moments.replace(observation, edited)
+                for recorder in self._recorders:
+                    recorder.step(action, float(reward), over, result, edited, info)
+        self._restarts = over and self._autoreset
         return result, reward, terminated, truncated, {**info, **edited.info()}
 
     def observation(self, observation: Any) -> Any:
@@ -163,11 +166,26 @@ class RealismWrapper(
             recorder.close()
         super().close()
 
+    def _begin(
+        self, observation: Any, info: dict[str, Any], seed: int | None
+    ) -> tuple[Any, EditedMoment]:
+        """The first moment of an episode."""
+        self._restarts = False
+        self._seeds.begin(seed, lambda: self.env.np_random_seed)
+        edited = self._edit(observation, info)
+        result = self._moments.replace(observation, edited)
+        for recorder in self._recorders:
+            recorder.begin(result, edited, seed)
+        return result, edited
+
     def _edit(self, observation: Any, info: dict[str, Any]) -> EditedMoment:
-        moment = Moment(observation, info, self._seeds.next())
-        try:
-            return self._moments.edit(self.env, [moment])[0]
-        except SpieRoboError:
-            for recorder in self._recorders:
-                recorder.drop()
-            raise
+        return self._moments.edit(self.env, [Moment(observation, info, self._seeds.next())])[0]
+
+
+def _resets_itself(env: gym.Env[Any, Any]) -> bool:
+    """Whether a step after an episode's end begins the next, as ``Autoreset`` has it."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.Autoreset):
+            return True
+        env = env.env
+    return False

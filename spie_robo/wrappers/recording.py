@@ -7,7 +7,8 @@ a vector env overlap, and a store takes them one after another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,6 +181,21 @@ class Recording:
             instruction=self._guarded.instruction or metadata.instruction or maker.instruction,
             provenance={**metadata.provenance, **maker.provenance},
         )
+
+
+@contextmanager
+def whole_or_dropped(recorders: Sequence[EpisodeRecorder]) -> Iterator[None]:
+    """Drop the episodes in progress if anything fails: they would lack a step in the middle.
+
+    Anything, an interrupt or a fault of the env or the user's functions too: the env may have
+    stepped before.
+    """
+    try:
+        yield
+    except BaseException:
+        for recorder in recorders:
+            recorder.drop()
+        raise
 
 
 def open_recorders(

@@ -11,14 +11,19 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from spie_robo.errors import EnvError, SpieRoboError
+from spie_robo.errors import EnvError
 from spie_robo.guarded_editor import GuardedEditor, OnError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
 from spie_robo.wrappers.geometry import GeometryKeys, GeometrySource
 from spie_robo.wrappers.loading import GuardOption, resolve_editor, resolve_guard
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
-from spie_robo.wrappers.recording import EpisodeRecorder, RecordOption, open_recorders
+from spie_robo.wrappers.recording import (
+    EpisodeRecorder,
+    RecordOption,
+    open_recorders,
+    whole_or_dropped,
+)
 from spie_robo.wrappers.seeds import EpisodeSeeds, SeedPer
 from spie_robo.wrappers.vector_infos import env_info, env_views
 
@@ -122,6 +127,23 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self, *, seed: ResetSeeds = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the envs, or those of ``options["reset_mask"]``, and edit their first frames."""
+        with whole_or_dropped(self._recorders):
+            return self._reset(seed, options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step the envs and edit all their new frames, final ones too, in one batch."""
+        with whole_or_dropped(self._recorders):
+            return self._step(actions)
+
+    def close(self, **kwargs: Any) -> None:
+        """Close the store, without the episodes in progress, and the envs."""
+        for recorder in self._recorders:
+            recorder.close()
+        super().close(**kwargs)
+
+    def _reset(
+        self, seed: ResetSeeds, options: dict[str, Any] | None
+    ) -> tuple[Any, dict[str, Any]]:
         # Read first: the vector env takes the mask out of the options.
         mask = (options or {}).get("reset_mask")
         observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
@@ -142,8 +164,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self._record_beginnings(began, result, reset_seeds)
         return result, infos
 
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step the envs and edit all their new frames, final ones too, in one batch."""
+    def _step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         over_before, self._over = self._over, np.logical_or(terminations, truncations)
         # Final frames first: they still have the seeds of the episodes that ended.
@@ -168,19 +189,8 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             self._record_beginnings(began, result, [None] * self.num_envs)
         return result, rewards, terminations, truncations, infos
 
-    def close(self, **kwargs: Any) -> None:
-        """Close the store, without the episodes in progress, and the envs."""
-        for recorder in self._recorders:
-            recorder.close()
-        super().close(**kwargs)
-
     def _edit(self, moments: Sequence[Moment]) -> list[EditedMoment]:
-        try:
-            return self._moments.edit(self.env, moments)
-        except SpieRoboError:
-            for recorder in self._recorders:
-                recorder.drop()
-            raise
+        return self._moments.edit(self.env, moments)
 
     def _moment(self, i: int, observation: Any, infos: Mapping[str, Any]) -> Moment:
         return Moment(observation, env_info(infos, i), self._seeds[i].next())

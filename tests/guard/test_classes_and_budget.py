@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -43,7 +44,10 @@ def test_the_budget_defaults_to_the_calibrated_limits() -> None:
     assert GuardBudget(mask_iou=0.1).displacement_px == budget.displacement_px
 
 
-@pytest.mark.parametrize("limit", [{"mask_iou": 1.5}, {"depth_error": -1.0}])
+@pytest.mark.parametrize(
+    "limit",
+    [{"mask_iou": 1.5}, {"depth_error": -1.0}, {"depth_error": math.inf}, {"inserted_px": "30"}],
+)
 def test_impossible_limits_are_refused(limit: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(limit))):
         GuardBudget(**limit)

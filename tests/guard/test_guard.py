@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -113,6 +114,17 @@ def test_mistakes_on_the_raw_frame_are_not_blamed_on_the_edit(
         frame_of(scene), edit_of(scene.rgb)
     )
     assert verdict.accepted
+
+
+def test_a_protected_object_that_no_camera_knows_is_an_error(
+    guard: GeometryGuard, scene: LabelledImage, frame_of: FrameOf
+) -> None:
+    frame, edit = frame_of(scene), edit_of(scene.rgb)
+    lost = GeometryGuard(BUDGET, protect=("cub",), estimator=guard.estimator)
+    with pytest.raises(FrameError, match=r"no object is called 'cub' in .*cube"):
+        lost.judge(frame, edit)
+    numbered = GeometryGuard(BUDGET, protect=(np.int64(3),), estimator=guard.estimator)
+    assert json.dumps(numbered.description["protect"]) == "[3]"
 
 
 def test_a_protected_object_must_keep_its_colour(

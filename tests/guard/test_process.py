@@ -96,3 +96,19 @@ def _alive(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_after_an_interrupt_no_answer_is_taken_for_that_to_another_question(monkeypatch):
+    frames, edits = pairs()
+    here = GeometryGuard()
+    with GuardProcess(here) as guard:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(guard._connection), "recv", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                guard.judge(frames[0], edits[0])
+        for frame, edit in zip(frames, edits, strict=True):
+            assert repr(guard.judge(frame, edit)) == repr(here.judge(frame, edit))
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

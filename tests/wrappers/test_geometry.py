@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -89,3 +91,18 @@ def test_a_geometry_of_no_edited_camera_is_warned_of_once(toys):
     with pytest.warns(UserWarning, match=r"\['top'\].*\['camera'\]") as caught:
         judged(toys.PlainImageEnv(), toys, geometry=lambda *_: other)
     assert len(caught) == 1
+
+
+def test_a_function_of_an_object_is_not_copied_with_its_simulator(toys):
+    class Simulator:
+        def __init__(self):
+            self.lock = threading.Lock()  # which cannot be copied
+
+        def geometry(self, env, observation, info):
+            return {"camera": Geometry(depth=np.ones((toys.size, toys.size), np.float32))}
+
+    env = GeometryInfo(toys.PlainImageEnv(), Simulator().geometry)
+    assert env.reset(seed=0)[1]["geometry"]["camera"].depth.all()
+    made = GeometryInfo(gym.make("test/PlainImage-v0"), Simulator().geometry)
+    with pytest.raises(EnvError, match="cannot rebuild its geometry"):
+        gym.make(made.spec)

@@ -9,7 +9,7 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 
 import spie_robo.guard
 from spie_robo.errors import ConfigError, EditorError, EnvError, FrameError
-from spie_robo.types import Geometry, GuardedEdit
+from spie_robo.types import EditResult, Geometry, GuardedEdit
 from spie_robo.wrappers import RealismWrapper
 from spie_robo.wrappers.loading import load_default_guard
 
@@ -124,6 +124,94 @@ def test_a_failing_editor_raises_or_passes_the_raw_frame_through(toys):
     observation, info = env.reset(seed=0)
     np.testing.assert_array_equal(observation, info["raw"]["camera"])
     assert "out of memory" in info["realism"]["camera"].error
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda frame: frame.rgb, "returned ndarray, expected one spie_robo.types.EditResult"),
+        (lambda frame: EditResult([[0]], 0, "", "e", 1), "returned list, expected one"),
+        (lambda frame: None, "returned NoneType, expected one"),
+    ],
+)
+def test_an_editor_that_returns_something_else_is_an_editor_error(toys, returned, message):
+    class Wrong(toys.BrokenEditor):
+        def edit(self, frames, references=None, instruction=None, seeds=None):
+            return [returned(frame) for frame in frames]
+
+    with pytest.raises(EditorError, match=message):
+        wrap(toys.PlainImageEnv(), toys, editor=Wrong()).reset(seed=0)
+    env = wrap(toys.PlainImageEnv(), toys, editor=Wrong(), on_error="passthrough")
+    assert message in env.reset(seed=0)[1]["realism"]["camera"].error
+
+
+def test_an_editor_that_returns_nothing_or_a_generator(toys):
+    class Lazy(toys.NegativeEditor):
+        def edit(self, *arguments, **named):
+            return iter(super().edit(*arguments, **named))
+
+    class Nothing(toys.BrokenEditor):
+        def edit(self, *arguments, **named):
+            return None
+
+    env = wrap(toys.PlainImageEnv(), toys, editor=Lazy())
+    assert env.reset(seed=0)[1]["realism"]["camera"].edited
+    with pytest.raises(EditorError, match="'NoneType' object is not iterable"):
+        wrap(toys.PlainImageEnv(), toys, editor=Nothing()).reset(seed=0)
+
+
+def test_an_editor_that_writes_into_frames_changes_neither_raw_nor_what_it_is_judged_by(toys):
+    class InPlace(toys.NegativeEditor):
+        def edit(self, frames, references=None, instruction=None, seeds=None):
+            for frame in frames:
+                frame.rgb[:] = 0
+            return [EditResult(frame.rgb, 0, "", self.id, 1) for frame in frames]
+
+    guard = toys.FakeGuard(lambda frame, edit: not frame.rgb.any())
+    inner = toys.PlainImageEnv()
+    observation, info = wrap(inner, toys, editor=InPlace(), guard=guard).reset(seed=0)
+    assert guard.frames[0].rgb.any() and not info["realism"]["camera"].edited
+    np.testing.assert_array_equal(info["raw"]["camera"], inner.observe())
+    np.testing.assert_array_equal(observation, inner.observe())
+
+
+def test_an_editor_may_use_its_buffer_again(toys):
+    class Buffered(toys.NegativeEditor):
+        buffer = np.zeros((toys.size, toys.size, 3), np.uint8)
+
+        def edit(self, frames, references=None, instruction=None, seeds=None):
+            self.buffer[:] = 255 - frames[0].rgb
+            return [EditResult(self.buffer, 0, "", self.id, 1)]
+
+    env = wrap(toys.PlainImageEnv(), toys, editor=Buffered())
+    first = env.reset(seed=0)[1]["realism"]["camera"].rgb
+    kept = first.copy()
+    env.step(0)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_cameras_whose_names_coincide_are_refused(toys):
+    class Twice(toys.PlainImageEnv):
+        box = gym.spaces.Box(0, 255, (toys.size, toys.size, 3), np.uint8)
+        observation_space = gym.spaces.Dict(a=gym.spaces.Dict(b=box), a_b=box)
+
+    for cameras in (None, ["a/b", "a_b"], ["a/b", "a/b"]):
+        with pytest.raises(EnvError, match=r"each camera once, got \['a_b'\] again"):
+            wrap(Twice(), toys, cameras=cameras)
+    with pytest.raises(EnvError, match=r"each camera once, got \['a_b'\]"):
+        wrap(Twice(), toys, cameras={"one": "a_b", "two": "a_b"})
+    env = wrap(Twice(), toys, cameras={"one": "a/b", "two": "a_b"})
+    assert [camera.name for camera in env._moments.cameras] == ["one", "two"]
+
+
+def test_an_env_that_resets_itself_gets_a_new_look_for_each_episode(toys):
+    inner = gym.wrappers.Autoreset(toys.PlainImageEnv())
+    env = wrap(inner, toys)
+    seeds = [env.reset(seed=0)[1]["realism"]["camera"].seed]
+    seeds += [env.step(0)[4]["realism"]["camera"].seed for _ in range(8)]
+    first, second, third = seeds[0], seeds[4], seeds[8]
+    assert seeds == [*[first] * 4, *[second] * 4, third]
+    assert len({first, second, third}) == 3
 
 
 def test_an_editor_whose_id_fails_with_it_is_named_by_its_class(toys):

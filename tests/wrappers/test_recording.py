@@ -272,3 +272,95 @@ def test_recording_from_outside_under_other_camera_names_is_refused(toys, tmp_pa
     observation, info = env.reset(seed=0)
     with pytest.raises(EnvError, match=r"names the cameras \['hand'\].*record="):
         observation_row(observation, info)
+
+
+class Interrupted:
+    """Raises at its so-manieth call, once."""
+
+    def __init__(self, editor, at, error):
+        self.editor, self.id, self.left, self.error = editor, editor.id, at, error
+
+    def edit(self, frames, references=None, instruction=None, seeds=None):
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return self.editor.edit(frames, references, instruction, seeds)
+
+
+def test_an_episode_that_lost_a_step_to_an_interrupt_is_not_recorded(toys, tmp_path):
+    editor = Interrupted(toys.NegativeEditor(), 3, KeyboardInterrupt())
+    path = tmp_path / "s.zarr"
+    env = RealismWrapper(toys.PlainImageEnv(), editor, guard=None, record=path)
+    env.reset(seed=0)
+    env.step(0)
+    with pytest.raises(KeyboardInterrupt):
+        env.step(0)
+    env.step(0)  # the third and last
+    played = run_episodes(env, 1)
+    env.close()
+    store = EpisodeStore.open(path)
+    assert store.seeds.tolist() == [1] and len(store[0]["action"]) == len(played[0])
+
+
+@pytest.mark.parametrize("error", [KeyError("depth"), KeyboardInterrupt()])
+def test_nor_is_one_whose_env_failed_in_a_step_or_a_reset(toys, tmp_path, error):
+    class Flaky(toys.PlainImageEnv):
+        fails = False
+
+        def step(self, action):
+            found = super().step(action)
+            if self.fails:
+                raise error
+            return found
+
+        def reset(self, **named):
+            found = super().reset(**named)
+            if self.fails:
+                raise error
+            return found
+
+    inner, path = Flaky(), tmp_path / "s.zarr"
+    env = RealismWrapper(inner, toys.NegativeEditor(), guard=None, record=path)
+    for fail in (lambda: env.step(0), lambda: env.reset(seed=9)):
+        inner.fails = False
+        env.reset(seed=0)
+        env.step(0)
+        inner.fails = True
+        with pytest.raises(type(error)):
+            fail()
+        inner.fails = False
+        while not env.step(0)[2]:
+            pass
+    run_episodes(env, 1)
+    env.close()
+    assert EpisodeStore.open(path).seeds.tolist() == [1]
+
+
+def test_a_vector_env_drops_its_episodes_too(toys, tmp_path):
+    editor, path = Interrupted(toys.NegativeEditor(), 2, KeyboardInterrupt()), tmp_path / "s.zarr"
+    envs = SyncVectorEnv([toys.PlainImageEnv] * 2, autoreset_mode=AutoresetMode.DISABLED)
+    envs = VectorRealismWrapper(envs, editor, guard=None, record=path)
+    envs.reset(seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        envs.step([0, 0])
+    envs.step([0, 0])
+    envs.step([0, 0])
+    envs.reset(seed=5)
+    for _ in range(3):
+        envs.step([0, 0])
+    envs.close()
+    store = EpisodeStore.open(path)
+    assert store.seeds.tolist() == [5, 6] and [len(e["action"]) for e in store] == [3, 3]
+
+
+def test_every_episode_of_an_env_that_resets_itself_is_recorded(toys, tmp_path):
+    path = tmp_path / "s.zarr"
+    inner = gym.wrappers.Autoreset(toys.PlainImageEnv())
+    env = RealismWrapper(inner, toys.NegativeEditor(), guard=None, record=path)
+    env.reset(seed=0)
+    rewards = [env.step(0)[1] for _ in range(11)]
+    env.close()
+    store = EpisodeStore.open(path)
+    assert [len(episode["action"]) for episode in store] == [3, 3, 3]
+    for number, episode in enumerate(store):
+        assert episode["reward"].tolist() == rewards[4 * number : 4 * number + 3]
