@@ -215,6 +215,8 @@ def report(options: config.ReportConfig) -> int:
     from spie_robo.report.run_collect import is_run, require_no_part
 
     require_place(options.out)
+    if options.store.resolve() in options.out.resolve().parents and not is_run(options.store):
+        raise ConfigError(f"--out {options.out}: expected a file outside of the store.")
     require_no_part(options.store)
     recording = options.out.suffix == ".rrd"
     if is_run(options.store):

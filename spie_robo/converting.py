@@ -26,6 +26,7 @@ from spie_robo.data import (
     convert_store,
     object_storage,
 )
+from spie_robo.data.convert import require_apart, source_notes
 from spie_robo.data.engine import EditEngine
 from spie_robo.data.fields import cameras_of
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
@@ -52,10 +53,12 @@ class ExportSummary:
     Attributes:
         report: What was written, and what was lost.
         edits: What was edited; None without an editor.
+        notes: What the source had and no output has.
     """
 
     report: ExportReport
     edits: ConvertSummary | None
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """A line for people, and one for each loss."""
@@ -67,7 +70,8 @@ class ExportSummary:
             line += f", {counted(self.edits.frames, 'frame')}, {rate:.1%} edits accepted"
         lines = [line, *(f"  lossy: {loss}" for loss in report.losses)]
         lines += [f"  left out: {key}: {why}" for key, why in report.dropped.items()]
-        return "\n".join([*lines, *(f"  note: {note.rstrip('.')}" for note in report.notes)])
+        notes = (*self.notes, *report.notes)
+        return "\n".join([*lines, *(f"  note: {note.rstrip('.')}" for note in notes)])
 
 
 @dataclass(frozen=True)
@@ -117,17 +121,20 @@ def _convert(config: ConvertConfig, progress: bool) -> ConvertSummary | ExportSu
         return _to_store(config, config.out, progress)
     if config.out.exists():
         raise StoreError(f"{config.out} already exists. Choose another output path, or delete it.")
+    require_apart(config.source, config.out)
     if _edit(config).editor is None:
         source = open_source(config.source)
+        if not len(source):
+            raise StoreError(f"{config.source}: it has no finished episode. Record some first.")
         report = export_episodes(source, config.out, config.to, fps=config.fps, progress=progress)
-        return ExportSummary(report, None)
+        return ExportSummary(report, None, source_notes(source))
     staging = config.out.absolute().with_name(f".{config.out.name}.staging")
     edits = _to_store(config, staging, progress)
     store = EpisodeStore.open(staging)
     report = export_episodes(store, config.out, config.to, fps=config.fps, progress=progress)
     shutil.rmtree(staging)
     staging.with_name(f".{staging.name}.lock").unlink(missing_ok=True)
-    return ExportSummary(report, edits)
+    return ExportSummary(report, edits, edits.notes)
 
 
 def _convert_and_send(config: ConvertConfig, target: Location, progress: bool) -> UploadSummary:

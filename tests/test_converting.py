@@ -278,3 +278,27 @@ def test_many_frames_are_judged_in_another_process_where_a_core_is_idle(
     converting.convert(replace(config, out=tmp_path / "apart.zarr"), progress=False)
     assert sum(apart) >= few.frames
     assert digest(tmp_path / "apart.zarr") == digest(tmp_path / "here.zarr")
+
+
+def test_outputs_are_not_written_into_what_they_come_from(tmp_path, capsys):
+    store = tmp_path / "one.zarr"
+    with EpisodeWriter.create(store) as writer:
+        writer.add_episode(episode(2), seed=2)
+    inside = store / "data" / "out"
+    line = ("convert", store, inside, "--to", "diffusion-policy", "--editor", "none")
+    assert run(*line) == 2 and "overlaps the input" in capsys.readouterr().err
+    assert run("report", store, "--out", store / "zarr.json") == 2
+    assert "expected a file outside of the store" in capsys.readouterr().err
+    assert run("verify", store) == 0 and not inside.exists()
+
+
+def test_a_store_without_episodes_and_a_camera_that_is_not_there(tmp_path, capsys):
+    empty, store = tmp_path / "empty.zarr", tmp_path / "one.zarr"
+    EpisodeWriter.create(empty).close()
+    for line in (("--dry-run",), ("--to", "robomimic", "--editor", "none")):
+        assert run("convert", empty, tmp_path / "out", *line) == 2
+        assert "no finished episode" in capsys.readouterr().err
+    with EpisodeWriter.create(store) as writer:
+        writer.add_episode(episode(2), seed=2)
+    assert run("convert", store, tmp_path / "out", "--dry-run", "--cameras", "frnt") == 2
+    assert "got ['frnt']" in capsys.readouterr().err

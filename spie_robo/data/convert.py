@@ -26,6 +26,8 @@ from tqdm import tqdm
 from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
 from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Rows
+from spie_robo.data.formats.about import SourceRecord
+from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.registry import open_source
 from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.local_engine import LocalEngine
@@ -59,6 +61,7 @@ class ConvertSummary:
         frames: Camera frames that the editor was given.
         accepted: Frames that became an edit; the others stayed raw.
         resumed_at: Episodes that an earlier run had finished.
+        notes: What the source had and the store has not.
     """
 
     out: Path
@@ -66,12 +69,14 @@ class ConvertSummary:
     frames: int
     accepted: int
     resumed_at: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line for people, and one for each note."""
         rate = self.accepted / self.frames if self.frames else 0.0
         size = f"{counted(self.episodes, 'episode')}, {counted(self.frames, 'frame')}"
-        return f"{self.out}: {size}, {rate:.1%} edits accepted"
+        line = f"{self.out}: {size}, {rate:.1%} edits accepted"
+        return "\n".join([line, *(f"  note: {note.rstrip('.')}" for note in self.notes)])
 
 
 def convert_store(
@@ -111,7 +116,7 @@ def convert_store(
         engine = LocalEngine(editor, guard)
     store = open_source(source)
     target, path = Path(out).absolute(), Path(source).absolute()
-    _require_apart(path, target)
+    require_apart(path, target)
     cameras = () if engine is None else _cameras(store, options)
     maker = None if engine is None else engine.maker
     identity = identify(path.name, store.fingerprint(), maker, options)
@@ -124,7 +129,7 @@ def convert_store(
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
-    return ConvertSummary(target, len(store), frames, accepted, resumed_at)
+    return ConvertSummary(target, len(store), frames, accepted, resumed_at, source_notes(store))
 
 
 def convert_episodes(
@@ -225,7 +230,18 @@ def _cameras(source: EpisodeSource, options: ConvertOptions) -> tuple[str, ...]:
     return tuple(c for c in present if not options.cameras or c in options.cameras)
 
 
-def _require_apart(source: Path, out: Path) -> None:
+def source_notes(source: EpisodeSource) -> tuple[str, ...]:
+    """What a reader of a foreign format left out."""
+    record = SourceRecord.of(source.metadata) if isinstance(source, ForeignSource) else None
+    return () if record is None else record.notes
+
+
+def require_apart(source: Path, out: Path) -> None:
+    """Refuse an output that is the input, in it or around it.
+
+    Raises:
+        StoreError: If it is.
+    """
     first, second = source.resolve(), out.resolve()
     if first == second or first in second.parents or second in first.parents:
         raise StoreError(f"The output {out} overlaps the input {source}. Choose another output.")

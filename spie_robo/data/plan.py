@@ -16,6 +16,7 @@ from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.geometry import Origin, geometry_origin
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.errors import ConfigError, StoreError
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.wording import counted
 
@@ -113,10 +114,16 @@ def plan_conversion(
         cameras: Cameras to edit; empty: all.
 
     Raises:
-        StoreError: If the source is damaged.
+        ConfigError: If there is no such camera.
+        StoreError: If the source is damaged, or has no episode.
         EditorError: If the editor fails.
     """
+    if not len(source):
+        raise StoreError(f"{path}: it has no finished episode. Record some first.")
     present = fields.cameras_of(source.keys)
+    unknown = sorted(set(cameras) - set(present))
+    if unknown:
+        raise ConfigError(f"cameras: expected some of {list(present)}, got {unknown}.")
     edited = {c for c in present if guarded is not None and (not cameras or c in cameras)}
     first = source.read_rows(0, 0, 1)
     plans = tuple(

@@ -233,7 +233,8 @@ class _RollingVideo:
             f"{prefix}to_timestamp": self._writer.frames / self._fps,
         }
         self._start = self._writer.frames
-        if self._path().stat().st_size >= layout.VIDEO_FILE_MB * 2**20:
+        path = self._path()  # which is not there before the encoder has given its first packet
+        if path.exists() and path.stat().st_size >= layout.VIDEO_FILE_MB * 2**20:
             self.close()
             self._number += 1
         return place

@@ -119,7 +119,8 @@ class ForeignSource(ABC):
                     f"{self.path}: {array.name} of episode {episode}, steps {start} to {stop - 1}: "
                     f"expected shape {(stop - start, *array.shape)}, got {found.shape}."
                 )
-            rows[key] = array.to_store(found)
+            native = found.astype(found.dtype.newbyteorder("="), copy=False)
+            rows[key] = array.to_store(native)
         return rows
 
     def fingerprint(self) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -156,8 +156,17 @@ def write(source: EpisodeSource, out: Path, fps: float | None = None) -> Written
         for episode in range(len(source)):
             _write_demo(source, episode, data.create_group(f"demo_{episode}"), places, extras)
         for name, demos in extras.get("mask", {}).items():
-            file[f"mask/{name}"] = np.array(demos, dtype="S")
+            file[f"mask/{name}"] = np.array(_renumbered(demos, extras), dtype="S")
     return Written({}, {})
+
+
+def _renumbered(demos: Sequence[str], extras: Mapping[str, Any]) -> list[str]:
+    """The demos of a filter by the names that they have in the new file, which counts from 0."""
+    known = extras.get("names")
+    if known is None:  # of a store from before names were kept
+        return list(demos)
+    places = {name: f"demo_{number}" for number, name in enumerate(known)}
+    return [places[name] for name in demos if name in places]
 
 
 def _write_demo(
@@ -283,6 +292,7 @@ def _describe(
     extras: dict[str, Any] = {
         "attributes": plain(dict(data.attrs)),
         "demos": [plain(dict(demo.attrs)) for demo in demos],
+        "names": [demo.name.rpartition("/")[2] for demo in demos],
     }
     mask = child_group(file, "mask")
     if mask is not None:

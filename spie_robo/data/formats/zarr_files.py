@@ -72,10 +72,16 @@ class CheckedStore(WrapperStore[Store]):
             if path.is_file():
                 limits.check_size(str(path), path.stat().st_size)
         data = await self._store.get(key, prototype, byte_range)
-        header = self._headers.get(key.rpartition("/")[0])
+        header = self._header_of(key)
         if data is not None and header is not None and not key.endswith(HEADER_NAMES):
             check_chunk(f"{self._where}: {key}", header, data.to_bytes())
         return data
+
+    def _header_of(self, key: str) -> ZarrHeader | None:
+        """Of the array of a chunk: ``img/0.0``, or with "/" between numbers ``img/0/0``."""
+        parts = key.split("/")
+        above = ("/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+        return next((self._headers[name] for name in above if name in self._headers), None)
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,24 @@ def test_a_chunk_that_unpacks_to_more_is_refused(tmp_path, codec):
         source.read_rows(0, 0, 2)
 
 
+def test_nor_is_one_whose_numbers_are_folders(tmp_path):
+    codec = numcodecs.Zlib()
+    arrays = pusht(np.random.default_rng(0))
+    replay_buffer(LocalStore(tmp_path / "x"), arrays, codec=codec)
+    state = tmp_path / "x/data/state"
+    for chunk in [file for file in state.iterdir() if file.name[0].isdigit()]:
+        content = chunk.read_bytes()
+        chunk.unlink()
+        (state / chunk.name.replace(".", "/")).parent.mkdir(exist_ok=True)
+        (state / chunk.name.replace(".", "/")).write_bytes(content)
+    edit_header(state / ".zarray", dimension_separator="/")
+    with open_source(tmp_path / "x") as source:
+        np.testing.assert_array_equal(source.read_rows(0, 0, 3)["state"], arrays["state"][:3])
+    (state / "0" / "0").write_bytes(codec.encode(np.zeros(2**24, np.uint8)))
+    with open_source(tmp_path / "x") as source, pytest.raises(StoreError, match="unpacks to more"):
+        source.read_rows(0, 0, 2)
+
+
 def test_links_and_members_that_lead_out_are_refused(tmp_path):
     replay_buffer(LocalStore(tmp_path / "x"), pusht(np.random.default_rng(0)))
     chunk = tmp_path / "x/data/state/0.0"

@@ -216,3 +216,17 @@ def test_a_column_is_unpacked_once_however_small_the_blocks(exported, monkeypatc
     for start in range(source.episode_length(0)):
         source.read_rows(0, start, start + 1)
     assert loads and len(loads) == len(set(loads))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_first_episode_shorter_than_the_encoders_delay(tmp_path, steps):
+    """The video's file is not there before the encoder has given its first packet."""
+    with EpisodeWriter.create(tmp_path / "s.zarr") as writer:
+        for number in range(2):
+            rows = {"front_rgb": np.full((steps, 32, 32, 3), 90 * number, np.uint8)}
+            writer.add_episode({**rows, "action": np.zeros((steps, 2), np.float32)}, seed=number)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "out", "lerobot", progress=False)
+    with open_source(tmp_path / "out") as source:
+        frames = source.read_rows(1, 0, steps, ["front_rgb"])["front_rgb"]
+        assert np.abs(frames.astype(int) - 90).max() < 20

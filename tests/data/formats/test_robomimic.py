@@ -172,3 +172,51 @@ def test_a_link_in_place_of_the_data_is_not_followed(tmp_path):
         file["data"] = h5py.ExternalLink(str(tmp_path / "other"), "/data")
     with pytest.raises(StoreError, match="of no known format"):
         detect_format(tmp_path / "x")
+
+
+def test_filters_name_the_demos_that_they_named(tmp_path):
+    """A file whose demos do not count from 0 on is written with demos that do."""
+    path = lift(tmp_path / "lift.hdf5", demos=6)
+    with h5py.File(path, "a") as file:
+        for gone in (0, 4):
+            del file[f"data/demo_{gone}"]
+        del file["mask/train"]
+        file["mask/train"] = np.array([b"demo_1", b"demo_3"])
+        file["mask/valid"] = np.array([b"demo_5", b"demo_2", b"demo_4"])
+    chosen = {name: actions_of(path, name) for name in ("train", "valid")}
+    convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "back.hdf5", "robomimic", progress=False)
+    for name, actions in chosen.items():
+        found = actions_of(tmp_path / "back.hdf5", name)
+        assert len(found) == len(actions) == 2
+        for mine, theirs in zip(found, actions, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def actions_of(path: Path, name: str) -> list[np.ndarray]:
+    """Of the demos of a filter that are there."""
+    with h5py.File(path) as file:
+        demos = [demo.decode() for demo in file[f"mask/{name}"][()]]
+        return [file[f"data/{demo}/actions"][()] for demo in demos if demo in file["data"]]
+
+
+def test_numbers_of_the_other_byte_order_are_read(tmp_path):
+    path = lift(tmp_path / "lift.hdf5", demos=2)
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            actions = demo["actions"][()]
+            del demo["actions"]
+            demo["actions"] = actions.astype(">f8")
+    convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(store[1]["action"], file["data/demo_1/actions"][()])
+
+
+def test_what_a_reader_leaves_out_is_said(tmp_path):
+    path = lift(tmp_path / "lift.hdf5", demos=2)
+    summary = convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    assert "  note: Images of next_obs were not kept" in str(summary)
+    again = convert_store(tmp_path / "s.zarr", tmp_path / "t.zarr", None, progress=False)
+    assert not again.notes
