@@ -89,18 +89,16 @@ def _after_conversion(options: config.ConvertConfig) -> str:
 
 def train(options: config.TrainOptions) -> int:
     """Post-train an editor on photos of a lab."""
-    from spie_robo.training.config import TrainConfig, default_config
+    from spie_robo.training.config import default_config, read_config
 
-    file = options.config
-    if file is None:
-        settings = default_config(options.objective or "draft")
-    else:
-        settings = config_files.load_config(TrainConfig, file)
-    given = {name: getattr(options, name) for name in ("editor", "epochs", "objective", "seed")}
+    given = {name: getattr(options, name) for name in ("editor", "epochs", "seed")}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.no_references:
         changes["save_references"] = False
-    settings = dataclasses.replace(settings, **changes)
+    if options.config is None:
+        settings = dataclasses.replace(default_config(options.objective or "draft"), **changes)
+    else:
+        settings = read_config(options.config, options.objective, **changes)
     from spie_robo.training.run import train
 
     print(f"{train(options.references, options.frames, options.out, settings, options.resume)}.")

@@ -47,8 +47,13 @@ def load_config(cls: type[Config], path: str | Path) -> Config:
     return cls(**values)
 
 
-def read_values(cls: type[Any], path: str | Path) -> dict[str, Any]:
+def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str, Any]:
     """The settings in a YAML file, checked against the fields of ``cls``; some may be missing.
+
+    Args:
+        cls: The dataclass.
+        path: The YAML file.
+        base: A ``cls`` whose nested records the file changes in part; None: those of the types.
 
     Raises:
         ConfigError: If the file cannot be read, or a setting is unknown or of the wrong type.
@@ -65,12 +70,12 @@ def read_values(cls: type[Any], path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected 'setting: value' lines, got {_kind(content)}.")
     try:
-        return _check_mapping(cls, content)
+        return _check_mapping(cls, content, base)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _check_mapping(cls: type[Any], content: Mapping[Any, Any]) -> dict[str, Any]:
+def _check_mapping(cls: type[Any], content: Mapping[Any, Any], base: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in content.items():
@@ -79,7 +84,12 @@ def _check_mapping(cls: type[Any], content: Mapping[Any, Any]) -> dict[str, Any]
             advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(hints)}."
             raise ConfigError(f"unknown setting {key!r}. {advice}")
         try:
-            values[key] = _coerce(value, hints[key])
+            before = getattr(base, key, None)
+            if dataclasses.is_dataclass(before) and isinstance(value, Mapping):
+                changes = _check_mapping(type(before), value, before)
+                values[key] = dataclasses.replace(before, **changes)  # type: ignore[type-var]
+            else:
+                values[key] = _coerce(value, hints[key])
         except (TypeError, ConfigError) as error:
             raise ConfigError(f"{key}: {error}") from None
     return values
@@ -97,7 +107,7 @@ def _coerce(value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_coerce(item, arguments[0]) for item in value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return hint(**_check_mapping(hint, value))
+        return hint(**_check_mapping(hint, value, None))
     if hint is Path and isinstance(value, str):
         return Path(value).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

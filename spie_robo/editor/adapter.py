@@ -159,17 +159,20 @@ def load_adapter(folder: Path, pipeline: SpiePipeline) -> None:
             f"{found[:8]}. Train it again on this base, or name the right one with base=."
         )
     unet = pipeline.unet
-    unet.add_adapter(config)
     stripped = {key.removeprefix(_PREFIX): value for key, value in state.items()}
-    result = set_peft_model_state_dict(unet, stripped)
+    try:
+        unet.add_adapter(config)
+        result = set_peft_model_state_dict(unet, stripped)
+        style_weight_of(unet).copy_(style_weight)
+        pipeline.visual_prompt.load_state_dict(visual_prompt.state_dict())
+    except (RuntimeError, TypeError, ValueError) as error:  # peft raises all of them
+        raise EditorError(f"Adapter {folder}: it does not fit its base: {error}") from error
     missing = [key for key in result.missing_keys if "lora_" in key]
     if missing or result.unexpected_keys:
         raise EditorError(
             f"Adapter {folder}: its LoRA does not fit the UNet (missing {missing[:3]}, unexpected "
             f"{list(result.unexpected_keys)[:3]})."
         )
-    style_weight_of(unet).copy_(style_weight)
-    pipeline.visual_prompt.load_state_dict(visual_prompt.state_dict())
 
 
 def merge_adapter(pipeline: SpiePipeline) -> None:

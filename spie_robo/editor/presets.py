@@ -91,7 +91,9 @@ def load_editor(
     merge_adapter(pipeline)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
         part.to(dtype)
-    return LoadedEditor(pipeline, settings, references or LatentReferences.load(base_folder))
+    if references is None and settings.use_references:
+        references = LatentReferences.load(base_folder)
+    return LoadedEditor(pipeline, settings, references)
 
 
 def _references(name: str, folder: Path) -> LatentReferences | None:

@@ -31,6 +31,8 @@ class EditorSettings:
         resolution: Frames are edited at about ``resolution * resolution`` pixels.
         batch_size: Frames per forward pass. Only at 1 is an edit independent of the other frames
             to the last bit; larger batches are faster and change single pixels by rounding.
+        use_references: Follow bundled photos where ``edit`` gets none; False for an adapter that
+            was trained without a visual prompt.
     """
 
     instruction: str = "make it look like a photo of a real lab"
@@ -42,6 +44,7 @@ class EditorSettings:
     frame_detail: float = 0.0
     resolution: int = 512
     batch_size: int = 1
+    use_references: bool = True
 
     def __post_init__(self) -> None:
         """Validate every value."""
@@ -49,6 +52,8 @@ class EditorSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name}: expected a whole number >= {least}, got {value!r}.")
+        if not isinstance(self.instruction, str):
+            raise ConfigError(f"instruction: expected text, got {self.instruction!r}.")
         if self.sampler not in (None, "ddim", "euler_ancestral"):
             raise ConfigError(
                 f"sampler: expected 'ddim', 'euler_ancestral' or nothing, got {self.sampler!r}."

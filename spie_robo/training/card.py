@@ -18,6 +18,7 @@ _WITH_PHOTOS = (
     "`--no-references`."
 )
 _WITHOUT_PHOTOS = "The reference photos are not in this folder: give `references=` when you edit."
+_NO_PROMPT = "It was trained without a visual prompt, and edits without one: it needs no photos."
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+")
 
 
@@ -40,6 +41,9 @@ def model_card(
         history: One row an epoch.
         references: Whether the photos travel along.
     """
+    photos_note = _WITH_PHOTOS if references else _WITHOUT_PHOTOS
+    if not config.use_references:
+        photos_note = _NO_PROMPT
     return f"""---
 {_base_line(config.editor)}library_name: peft
 pipeline_tag: image-to-image
@@ -63,7 +67,7 @@ Columns: raw frame, base editor, this editor; frames that training never saw.
   {config.feedback.structural_weight:g} and {config.feedback.semantic_weight:g}; region:
   {", ".join(config.feedback.region_names) or config.feedback.region}.
 - **Optimiser**: learning rate {config.optimizer.learning_rate:g}, LoRA rank {config.adapter.rank}.
-- **Photos**: {_WITH_PHOTOS if references else _WITHOUT_PHOTOS}
+- **Photos**: {photos_note}
 
 {_score_table([{"epoch": 0, **before}, *history])}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
+from spie_robo.config_files import read_values
 from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
@@ -316,3 +318,26 @@ def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
         feedback=FeedbackConfig(structural_weight=0.5),
         optimizer=OptimizerConfig(learning_rate=1e-3, updates=1),
     )
+
+
+def read_config(
+    file: str | Path, objective: ObjectiveName | None = None, **changes: Any
+) -> TrainConfig:
+    """The settings in a YAML file, over those of their objective.
+
+    Args:
+        file: The YAML file; of a part such as ``feedback`` it may say some things only.
+        objective: Goes before the file's.
+        changes: Further settings that go before the file's.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown, of the wrong type or out
+            of range.
+    """
+    named = objective or read_values(TrainConfig, file).get("objective", "draft")
+    base = default_config(named)
+    values = {**read_values(TrainConfig, file, base), "objective": named, **changes}
+    try:
+        return replace(base, **values)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None

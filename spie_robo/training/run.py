@@ -142,6 +142,7 @@ def prepare(
         loaded.settings,
         sampler=config.rollout.sampler or loaded.settings.sampler,
         instruction=config.instruction or loaded.settings.instruction,
+        use_references=config.use_references,
     )
     editor = Editor(loaded.pipeline, config.editor, settings)  # brings the scheduler into line
     editor.pipeline.to(accelerator.device)
@@ -217,8 +218,8 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     trainer = build_trainer(run, out, progress.before)
     if resume:
         _check_base(out, run.base_digest)
+        trainer.resume()  # compares the settings, on which the draw of frames depends too
         _check_data(out, run.data)
-        trainer.resume()
     (out / LOGS).mkdir(parents=True, exist_ok=True)
     if run.accelerator.is_main_process:
         write_json(out / LOGS / DATA, _digests(run.data))

@@ -58,6 +58,13 @@ def test_other_modes_become_rgb(tmp_path, mode):
     assert read_photo(tmp_path / "a.png").shape == (20, 20, 3)
 
 
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path):
+    grey = np.linspace(0, 2**16 - 1, 400).reshape(20, 20).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    found = read_photo(tmp_path / "a.png")
+    assert np.abs(found[..., 0].astype(int) - grey // 256).max() == 0
+
+
 def test_large_photos_are_shrunk(tmp_path):
     Image.new("RGB", (6000, 3000), "teal").save(tmp_path / "a.jpg")
     assert read_photo(tmp_path / "a.jpg").shape == (1024, 2048, 3)

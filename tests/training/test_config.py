@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from spie_robo.training.config import (
     RolloutConfig,
     TrainConfig,
     default_config,
+    read_config,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -114,3 +116,30 @@ def test_records_are_frozen():
 def test_draft_refuses_edits_of_another_policy() -> None:
     with pytest.raises(ConfigError, match=r"draft.*exploration"):
         TrainConfig(rollout=RolloutConfig(exploration=0.5))
+
+
+def test_a_file_that_says_some_things_leaves_the_rest_of_its_objective(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("feedback: {rec_lambda: 2.0}\n")
+    expected = TrainConfig()
+    assert read_config(file) == replace(
+        expected, feedback=replace(expected.feedback, rec_lambda=2.0)
+    )
+    file.write_text("objective: nft\nfeedback: {region: surroundings}\n")
+    nft = default_config("nft")
+    assert read_config(file) == replace(nft, feedback=replace(nft.feedback, region="surroundings"))
+    file.write_text("objective: draft\nepochs: 3\n")
+    assert read_config(file, "spie", seed=5) == replace(default_config("spie"), epochs=3, seed=5)
+    for name in ("embedded", "embedded_nft", "instruct_pix2pix"):
+        whole = CONFIGS / f"{name}.yaml"
+        assert read_config(whole) == load_config(TrainConfig, whole)
+
+
+def test_a_file_whose_settings_contradict_each_other_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("objective: spie\nrollout: {steps: 1}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: objective 'spie' needs rollout\.steps"):
+        read_config(file)
+    file.write_text("objective: ppo\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: objective: expected one of"):
+        read_config(file)

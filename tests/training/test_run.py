@@ -22,6 +22,7 @@ from spie_robo.editor.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from spie_robo.editor.editor import Editor
 from spie_robo.editor.photo_check import check_photos
 from spie_robo.editor.pipeline import SpiePipeline
+from spie_robo.editor.references import LatentReferences, PhotoReferences
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError, SpieRoboError, StoreError, TrainingError
 from spie_robo.feedback.config import FeedbackConfig
@@ -156,6 +157,39 @@ def test_without_references_no_published_file_shows_the_photos(
                 assert np.abs(tile - small).mean() > 5
     editor = Editor.from_pretrained(out, base=str(base_folder))
     assert editor.references is None
+
+
+@pytest.mark.slow
+def test_an_editor_trained_without_a_visual_prompt_is_loaded_without_one(
+    config, base_folder, photo_folder, frame_folder, tmp_path
+):
+    """The base's own photos would make another editor of it."""
+    base, out = tmp_path / "prompted", tmp_path / "lab"
+    shutil.copytree(base_folder, base)
+    photos = PhotoReferences((np.full((32, 32, 3), 90, np.uint8),))
+    latents = photos.latents(SpiePipeline.from_pretrained(base).vae, 32, 32)
+    LatentReferences(latents).save(base)
+    settings = config(editor=str(base), epochs=1, use_references=False)
+    train(photo_folder, frame_folder, out, settings, resume=False)
+    assert Editor.from_pretrained(str(base)).references is not None
+    assert Editor.from_pretrained(out, base=str(base)).references is None
+    assert "trained without a visual prompt" in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_damaged_adapter_is_named(config, base_folder, photo_folder, frame_folder, tmp_path):
+    out = tmp_path / "lab"
+    train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
+    about = json.loads((out / ADAPTER_CONFIG).read_text())
+    for wrong in ({"r": 3}, {"r": "8"}, {"target_modules": ["nowhere"]}):
+        (out / ADAPTER_CONFIG).write_text(json.dumps(about | wrong))
+        with pytest.raises(EditorError, match=r"Adapter .*lab"):
+            Editor.from_pretrained(out, base=str(base_folder))
+    (out / ADAPTER_CONFIG).write_text(json.dumps(about))
+    settings = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps(settings | {"instruction": None}))
+    with pytest.raises(ConfigError, match="instruction: expected text"):
+        Editor.from_pretrained(out, base=str(base_folder))
 
 
 @pytest.mark.slow
