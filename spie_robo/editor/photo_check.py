@@ -23,6 +23,7 @@ MOST_PHOTOS = 20
 MINIMUM_SIDE = 64
 """Height and width that a photo needs at least, in pixels."""
 
+_OTHER_PICTURES = (".heic", ".heif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".dng")
 _THUMBNAIL = 16
 _SAME_PHOTO = 2.0
 # Mean difference of thumbnails in grey levels. A photo saved anew (JPEG quality 60, a third of its
@@ -66,8 +67,12 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
         ReferencePhotoError: If there is no photo, or a photo cannot be read or is smaller than
             64 pixels a side; it names the file.
     """
-    files = photo_files(Path(path))
-    notes = []
+    others = other_pictures(Path(path))
+    try:
+        files = photo_files(Path(path))
+    except ReferencePhotoError as error:
+        raise ReferencePhotoError(" ".join([str(error), *others])) from error
+    notes = [*others]
     if len(files) > most:
         notes.append(
             f"{path}: {len(files)} photos, of which {most} are used, evenly over their names. "
@@ -88,6 +93,20 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
         )
     return CheckedPhotos(
         tuple(files[i] for i in kept), tuple(images[i] for i in kept), tuple(notes)
+    )
+
+
+def other_pictures(folder: Path) -> tuple[str, ...]:
+    """One sentence on the pictures of a folder that are no JPEG or PNG; none if there are none."""
+    if not folder.is_dir():
+        return ()
+    found = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _OTHER_PICTURES)
+    if not found:
+        return ()
+    named = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+    return (
+        f"{folder}: pictures of other formats than JPEG and PNG are left out ({named}). Save them "
+        "as JPEG; iPhones do with Settings > Camera > Formats > Most Compatible.",
     )
 
 

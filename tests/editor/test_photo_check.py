@@ -112,3 +112,15 @@ def test_masks_beside_their_photos_are_no_photos(tmp_path: Path) -> None:
     for index, name in enumerate(["a.jpg", "a.mask.png", "b.png", "b_mask.png", "face_mask.png"]):
         save(tmp_path / name, scene(index))
     assert check_photos(tmp_path).names == ("a.jpg", "b.png", "face_mask.png")
+
+
+def test_pictures_of_other_formats_are_not_left_out_in_silence(tmp_path):
+    for name in ("b.HEIC", "a.webp", "notes.txt"):
+        (tmp_path / name).write_bytes(b"some")
+    with pytest.raises(ReferencePhotoError, match=r"found none.*left out \(a\.webp, b\.HEIC\)"):
+        check_photos(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)).save(
+        tmp_path / "c.png"
+    )
+    first, *_ = check_photos(tmp_path).notes
+    assert "left out (a.webp, b.HEIC). Save them as JPEG" in first
