@@ -130,7 +130,9 @@ def evaluate(options: config.EvaluateConfig) -> int:
         out = options.frames.with_name(f"{options.frames.stem}_edited.zarr")
         command = f"spie-robo convert {_quote(options.frames)} {_quote(out)}"
         photos = f"--references {_quote(options.references)}"
-        print(f"Next: {command} --editor {shlex.quote(best)} {photos}")
+        adapter = options.base is not None and (Path(best) / "adapter_config.json").is_file()
+        base = f" --base {shlex.quote(str(options.base))}" if adapter else ""
+        print(f"Next: {command} --editor {shlex.quote(best)}{base} {photos}")
     return 0
 
 

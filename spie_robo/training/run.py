@@ -30,7 +30,7 @@ from spie_robo.editor.editor import Editor
 from spie_robo.editor.extras import EXTRAS
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos
 from spie_robo.editor.pipeline import MODEL_INDEX
-from spie_robo.editor.presets import find_folder, load_editor
+from spie_robo.editor.presets import PRESETS, find_folder, load_editor
 from spie_robo.editor.references import LatentReferences, PhotoReferences
 from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
@@ -246,7 +246,7 @@ def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Positio
     save_adapter(
         folder,
         run.editor.pipeline,
-        base=run.config.editor,
+        base=_named_base(run.config.editor),
         base_digest=run.base_digest,
         settings=run.editor.settings,
         references=LatentReferences(style) if keep and style is not None else None,
@@ -259,6 +259,12 @@ def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Positio
             references=keep,
         ),
     )
+
+
+def _named_base(editor: str) -> str:
+    """A folder by its whole path: a relative one would be looked for elsewhere, or on the Hub."""
+    folder = Path(editor).expanduser()
+    return str(folder.resolve()) if editor not in PRESETS and folder.is_dir() else editor
 
 
 def _check_out(out: Path, resume: bool, inputs: Sequence[Path]) -> None:

@@ -177,6 +177,19 @@ def test_an_editor_trained_without_a_visual_prompt_is_loaded_without_one(
 
 
 @pytest.mark.slow
+def test_a_base_by_a_relative_path_is_not_looked_for_elsewhere(
+    config, base_folder, photo_folder, frame_folder, tmp_path, monkeypatch
+):
+    out = tmp_path / "lab"
+    monkeypatch.chdir(base_folder.parent)
+    train(photo_folder, frame_folder, out, config(editor=base_folder.name, epochs=1), resume=False)
+    monkeypatch.chdir("/")
+    with pytest.raises(EditorError, match=r"its base '/.*base' lies outside.*base="):
+        Editor.from_pretrained(out)
+    assert Editor.from_pretrained(out, base=str(base_folder)).references is not None
+
+
+@pytest.mark.slow
 def test_a_damaged_adapter_is_named(config, base_folder, photo_folder, frame_folder, tmp_path):
     out = tmp_path / "lab"
     train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
