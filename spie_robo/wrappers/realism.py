@@ -101,7 +101,8 @@ class RealismWrapper(
                 :class:`~spie_robo.wrappers.GeometryKeys` for observation keys, or
                 ``function(env, observation, info) -> {camera: Geometry}``.
             record: Path of an episode store, or an open writer, that episodes go to as they
-                happen. An episode that is not over at :meth:`close` or at a reset is dropped.
+                happen. An episode that is not over at :meth:`close` or at a reset, or in which
+                anything failed, is dropped.
 
         Raises:
             EnvError: If the env has no images, lacks a named camera, or its images are too small.
