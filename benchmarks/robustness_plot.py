@@ -108,15 +108,15 @@ def _bars(
     groups: Sequence[tuple[str, Sequence[dict[str, Any]], str]],
 ) -> None:
     """Success of columns and their colours, in groups of (label, cells, row), with intervals."""
-    width = 0.8 / len(columns)
-    for number, (column, color) in enumerate(columns):
-        for place, (_, cells, row) in enumerate(groups):
-            found = pooled(cells, column, row)
-            if found is None:
-                continue
-            rate, (low, high), _, _ = found
+    measured = [
+        [(color, found) for column, color in columns if (found := pooled(cells, column, row))]
+        for _, cells, row in groups
+    ]
+    width = 0.8 / max(len(bars) for bars in measured)
+    for place, bars in enumerate(measured):
+        for number, (color, (rate, (low, high), _, _)) in enumerate(bars):
             panel.bar(
-                place + (number - len(columns) / 2 + 0.5) * width, 100 * rate, 0.92 * width,
+                place + (number - len(bars) / 2 + 0.5) * width, 100 * rate, 0.92 * width,
                 yerr=[[100 * (rate - low)], [100 * (high - rate)]], color=color, ecolor="#444",
                 error_kw={"linewidth": 0.8},
             )  # fmt: skip
