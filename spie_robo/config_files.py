@@ -15,6 +15,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -60,7 +61,7 @@ def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str,
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"Config file {path}: no such file.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -73,6 +74,19 @@ def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str,
         return _check_mapping(cls, content, base)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and without YAML's silence where a key comes twice: the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys differ."""
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} is there twice,{node.start_mark}")
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def _check_mapping(cls: type[Any], content: Mapping[Any, Any], base: Any) -> dict[str, Any]:
@@ -112,6 +126,9 @@ def _coerce(value: Any, hint: Any) -> Any:
         return Path(value).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str):  # YAML takes 1e-4 for text: it wants 1.0e-4
+        with suppress(ValueError):
+            return float(value)
     expected = origin or hint
     if isinstance(value, expected) and not (isinstance(value, bool) and hint is not bool):
         return value

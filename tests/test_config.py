@@ -27,6 +27,14 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "learning_rate: 1e-4\n")
+    assert read_values(PolicyTrainConfig, file) == {"learning_rate": 1e-4}
+    write(file, "learning_rate: fast\n")
+    with pytest.raises(ConfigError, match="learning_rate: expected float, got text 'fast'"):
+        read_values(PolicyTrainConfig, file)
+
+
 def test_reads_nested_values_with_their_types(tmp_path: Path) -> None:
     file = write(
         tmp_path / "c.yaml",
@@ -59,6 +67,9 @@ def test_reads_nested_values_with_their_types(tmp_path: Path) -> None:
         ("edit: {seed: -1}", "seed: expected 0 or more, got -1"),
         ("- a\n- b", "expected 'setting: value' lines"),
         ("a: [", "cannot be read as YAML"),
+        ("episodes: 3\nepisodes: 4", "'episodes' is there twice"),
+        ("edit: {seed: 1}\nenv: A\nedit: {steps: 2}", "'edit' is there twice"),
+        ("edit: {seed: 1, seed: 2}", "'seed' is there twice"),
     ],
 )
 def test_names_what_is_wrong_in_a_file(tmp_path: Path, text: str, message: str) -> None:
