@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, final
 
 import gymnasium as gym
@@ -9,6 +11,7 @@ import numpy as np
 
 from spie_robo.envs.appearance import RandomizationConfig
 from spie_robo.envs.look_wrapper import LookWrapper
+from spie_robo.errors import ConfigError
 
 _STREAM = 0xD0_4A17
 
@@ -31,16 +34,24 @@ class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
         True
     """
 
-    def __init__(self, env: gym.Env[Any, Any], config: RandomizationConfig | None = None) -> None:
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        config: RandomizationConfig | Mapping[str, Any] | None = None,
+    ) -> None:
         """Wrap ``env``.
 
         Args:
             env: One of the ``SpieRobo`` environments, wrapped or not.
-            config: What to randomise; None for :class:`RandomizationConfig`'s defaults.
+            config: What to randomise, as a record or, as a spec in JSON has it, its fields; None
+                for :class:`RandomizationConfig`'s defaults.
 
         Raises:
+            ConfigError: If a field is unknown or out of its range.
             EnvError: If ``env`` is not a ``SpieRobo`` environment, or is randomised already.
         """
+        if isinstance(config, Mapping):
+            config = _from_fields(config)
         config = RandomizationConfig() if config is None else config
         gym.utils.RecordConstructorArgs.__init__(self, config=config)
         LookWrapper.__init__(self, env, config, _STREAM)
@@ -51,3 +62,12 @@ class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
 
     def _draw(self, rng: np.random.Generator) -> None:
         self._appearance.draw(rng)
+
+
+def _from_fields(values: Mapping[str, Any]) -> RandomizationConfig:
+    known = [field.name for field in fields(RandomizationConfig)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"config: expected some of {known}, got {unknown}.")
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return RandomizationConfig(**plain)

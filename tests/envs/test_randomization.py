@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 from spie_robo.envs.appearance import RandomizationConfig
@@ -143,9 +144,12 @@ def test_undone_on_restore_and_close() -> None:
 def test_spec_rebuilds_it() -> None:
     config = RandomizationConfig(textures=0.5)
     env = randomized(config)
-    again = gym.make(env.spec)
-    assert isinstance(again, DomainRandomizationWrapper)
-    np.testing.assert_array_equal(again.reset(seed=1)[0]["front"], env.reset(seed=1)[0]["front"])
+    expected = env.reset(seed=1)[0]["front"]
+    for spec in (env.spec, EnvSpec.from_json(env.spec.to_json())):
+        again = gym.make(spec)
+        assert isinstance(again, DomainRandomizationWrapper)
+        np.testing.assert_array_equal(again.reset(seed=1)[0]["front"], expected)
+        again.close()
 
 
 def test_mistakes_are_named() -> None:
@@ -155,5 +159,7 @@ def test_mistakes_are_named() -> None:
         DomainRandomizationWrapper(randomized())
     with pytest.raises(ConfigError, match="textures"):
         RandomizationConfig(textures=2.0)
+    with pytest.raises(ConfigError, match=r"config: expected some of .* got \['colour'\]"):
+        DomainRandomizationWrapper(gym.make("SpieRobo/Push-v0"), {"colour": True})
     with pytest.raises(ConfigError, match="light"):
         RandomizationConfig(light="yes")  # type: ignore[arg-type]
