@@ -86,6 +86,8 @@ class Guidance:
         weights = list(self.weights.values())
         if weights == [1.0]:
             return predictions
-        factors = torch.tensor(weights, dtype=predictions.dtype, device=predictions.device)
-        branches = predictions.reshape(len(weights), -1, *predictions.shape[1:])
-        return (factors.view(-1, 1, 1, 1, 1) * branches).sum(dim=0)
+        # At least in float32: large weights of either sign cancel, and half precision with them.
+        wide = torch.promote_types(predictions.dtype, torch.float32)
+        factors = torch.tensor(weights, dtype=wide, device=predictions.device)
+        branches = predictions.to(wide).reshape(len(weights), -1, *predictions.shape[1:])
+        return (factors.view(-1, 1, 1, 1, 1) * branches).sum(dim=0).to(predictions.dtype)

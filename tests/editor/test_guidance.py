@@ -76,3 +76,16 @@ def test_no_style_latents_mean_no_prompt(tiny_pipeline):
 def test_scales_are_validated():
     with pytest.raises(ConfigError, match=r"guidance\.style"):
         Guidance(style=float("nan"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_the_sum_and_not_its_parts(dtype):
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(1, 4, 16, 16, generator=generator)
+    apart = 0.05 * torch.randn(4, 4, 16, 16, generator=generator)
+    branches = (common + apart).to(dtype)
+    found = Guidance(1.5, 3.0, 7.5).combine(branches)
+    exact = Guidance(1.5, 3.0, 7.5).combine(branches.double())
+    assert found.dtype == dtype
+    half_a_step = 0.51 * torch.finfo(dtype).eps
+    torch.testing.assert_close(found.double(), exact, rtol=half_a_step, atol=1e-6)
