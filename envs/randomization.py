@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, final
 
 import gymnasium as gym
 import numpy as np
 
+from spie_robo.config_files import from_mapping
 from spie_robo.envs.appearance import RandomizationConfig
 from spie_robo.envs.look_wrapper import LookWrapper
-from spie_robo.errors import ConfigError
 
 _STREAM = 0xD0_4A17
 
@@ -51,7 +50,7 @@ class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
             EnvError: If ``env`` is not a ``SpieRobo`` environment, or is randomised already.
         """
         if isinstance(config, Mapping):
-            config = _from_fields(config)
+            config = from_mapping(RandomizationConfig, config)
         config = RandomizationConfig() if config is None else config
         gym.utils.RecordConstructorArgs.__init__(self, config=config)
         LookWrapper.__init__(self, env, config, _STREAM)
@@ -62,12 +61,3 @@ class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
 
     def _draw(self, rng: np.random.Generator) -> None:
         self._appearance.draw(rng)
-
-
-def _from_fields(values: Mapping[str, Any]) -> RandomizationConfig:
-    known = [field.name for field in fields(RandomizationConfig)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ConfigError(f"config: expected some of {known}, got {unknown}.")
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return RandomizationConfig(**plain)

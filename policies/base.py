@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
+from spie_robo.config_files import from_mapping
 from spie_robo.policies.dataset import WindowBatch
 from spie_robo.policies.encoder import ObservationEncoder, color_jitter, random_shift
 from spie_robo.policies.normalizer import Normalizer
@@ -180,19 +181,10 @@ def spec_from_json(record: Any) -> PolicySpec:
     """
     if not isinstance(record, Mapping):
         raise TypeError(f"expected a mapping as spec, got {record!r:.80}")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    spec = PolicySpec(**values)
-    if spec.algorithm not in get_args(Algorithm):
-        raise ValueError(f"unknown algorithm {spec.algorithm!r}")
-    for name in ("cameras", "state_keys"):
-        names = getattr(spec, name)
-        if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):
-            raise TypeError(f"{name}: expected names, got {names!r:.80}")
+    spec = from_mapping(PolicySpec, record)
     for name in _NUMBERS:
         value, least = getattr(spec, name), 0 if name == "state_dim" else 1
-        if type(value) is not int or value < least:
-            raise ValueError(f"{name}: expected a whole number, {least} or more, got {value!r:.80}")
-    if not isinstance(spec.env_id, str):
-        raise TypeError(f"env_id: expected a name, got {spec.env_id!r:.80}")
+        if value < least:
+            raise ValueError(f"{name}: expected {least} or more, got {value}")
     _ = spec.window  # checks the lengths
     return spec

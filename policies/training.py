@@ -71,8 +71,9 @@ class PolicyTrainSummary:
     def __str__(self) -> str:
         """One line for people."""
         skipped = f", {self.skipped} skipped" if self.skipped else ""
-        numbers = [f"a state of {self.state_dim} numbers"] if self.state_dim else []
-        seen = " and ".join([*filter(None, [", ".join(self.cameras)]), *numbers])
+        parts = [", ".join(self.cameras)] if self.cameras else []
+        parts += [f"a state of {self.state_dim} numbers"] if self.state_dim else []
+        seen = " and ".join(parts)
         return (
             f"{self.out}: {self.steps} steps on {self.windows} windows of {seen}{skipped}, loss "
             f"{self.loss:.4f}, {self.seconds:.0f} s"

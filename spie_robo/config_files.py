@@ -76,6 +76,16 @@ def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str,
         raise ConfigError(f"{path}: {error}") from None
 
 
+def from_mapping(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """Make a record from its fields in plain values, as JSON and YAML have them.
+
+    Raises:
+        ConfigError: If a setting is unknown, of the wrong type or out of range.
+        TypeError: If one is missing.
+    """
+    return cls(**_check_mapping(cls, values, None))
+
+
 class _Loader(yaml.SafeLoader):
     """Safe, and without YAML's silence where a key comes twice: the first would be lost."""
 

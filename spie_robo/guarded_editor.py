@@ -134,9 +134,8 @@ class GuardedEditor:
                     f"Editor {_name(self.editor)} turned a {frame.rgb.dtype} frame of shape "
                     f"{frame.rgb.shape} into {edit.rgb.dtype} {edit.rgb.shape}."
                 )
-        return [
-            replace(edit, rgb=edit.rgb.copy()) for edit in edits
-        ]  # it may use its buffers again
+        # Copied again: it may use its buffers for the next edits.
+        return [replace(edit, rgb=edit.rgb.copy()) for edit in edits]
 
     def _judge(
         self, frames: Sequence[Frame], edits: Sequence[EditResult]

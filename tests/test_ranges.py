@@ -26,4 +26,5 @@ def test_what_is_outside_is_named() -> None:
 
 
 def test_the_largest_seed_and_those_of_later_episodes_are_taken_by_torch() -> None:
-    torch.Generator().manual_seed(MAX_SEED + 10**12)
+    largest = MAX_SEED + 10**12
+    assert torch.Generator().manual_seed(largest).initial_seed() == largest

@@ -117,7 +117,7 @@ def convert_store(
     store = open_source(source)
     target, path = Path(out).absolute(), Path(source).absolute()
     require_apart(path, target)
-    cameras = () if engine is None else _cameras(store, options)
+    cameras = () if engine is None else edited_cameras(store, options.cameras)
     maker = None if engine is None else engine.maker
     identity = identify(path.name, store.fingerprint(), maker, options)
     with _open_output(store, target, maker, identity, options) as writer:
@@ -219,15 +219,20 @@ def _blocks(length: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, length)) for start in range(0, length, size))
 
 
-def _cameras(source: EpisodeSource, options: ConvertOptions) -> tuple[str, ...]:
+def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The cameras of a data set to edit: those wanted, or if none is named all.
+
+    Raises:
+        ConfigError: If there is no such camera, or none at all.
+    """
     present = fields.cameras_of(source.keys)
-    unknown = sorted(set(options.cameras) - set(present))
+    unknown = sorted(set(wanted) - set(present))
     if unknown or not present:
         raise ConfigError(
-            f"cameras: expected some of {list(present)}, got {list(options.cameras)}. A camera has "
+            f"cameras: expected some of {list(present)}, got {list(wanted)}. A camera has "
             "frames under <camera>_rgb."
         )
-    return tuple(c for c in present if not options.cameras or c in options.cameras)
+    return tuple(c for c in present if not wanted or c in wanted)
 
 
 def source_notes(source: EpisodeSource) -> tuple[str, ...]:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import fields
+from spie_robo.data.convert import edited_cameras
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.geometry import Origin, geometry_origin
 from spie_robo.data.protocols import EpisodeSource
-from spie_robo.errors import ConfigError, StoreError
+from spie_robo.errors import StoreError
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.wording import counted
 
@@ -121,10 +122,7 @@ def plan_conversion(
     if not len(source):
         raise StoreError(f"{path}: it has no finished episode. Record some first.")
     present = fields.cameras_of(source.keys)
-    unknown = sorted(set(cameras) - set(present))
-    if unknown:
-        raise ConfigError(f"cameras: expected some of {list(present)}, got {unknown}.")
-    edited = {c for c in present if guarded is not None and (not cameras or c in cameras)}
+    edited = set() if guarded is None else set(edited_cameras(source, cameras))
     first = source.read_rows(0, 0, 1)
     plans = tuple(
         CameraPlan(

@@ -101,8 +101,7 @@ class RealismWrapper(
                 :class:`~spie_robo.wrappers.GeometryKeys` for observation keys, or
                 ``function(env, observation, info) -> {camera: Geometry}``.
             record: Path of an episode store, or an open writer, that episodes go to as they
-                happen. An episode that is not over at :meth:`close` or at a reset, or in which
-                anything failed, is dropped.
+                happen; one that fails, or is not over at :meth:`close` or a reset, is dropped.
 
         Raises:
             EnvError: If the env has no images, lacks a named camera, or its images are too small.
@@ -112,7 +111,6 @@ class RealismWrapper(
         guarded = GuardedEditor(
             made, resolve_guard(guard, made), references, instruction, retries, on_error
         )
-        source = GeometrySource(geometry)
         gym.utils.RecordConstructorArgs.__init__(
             self,
             editor=recorded_editor(editor),
@@ -127,7 +125,7 @@ class RealismWrapper(
         )
         gym.ObservationWrapper.__init__(self, env)
         found = find_cameras(env.observation_space, cameras)
-        self._moments = MomentEditor(found, guarded, source)
+        self._moments = MomentEditor(found, guarded, GeometrySource(geometry))
         self._seeds = EpisodeSeeds(seed_per)
         self._recorders = open_recorders(record, self, guarded, found, 1)
         self._autoreset, self._restarts = _resets_itself(env), False

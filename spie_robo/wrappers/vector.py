@@ -153,7 +153,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self._begin(began, reset_seeds)
         views = env_views(self.env.observation_space, observations)
         indices = np.flatnonzero(began).tolist()
-        edited = self._edit([self._moment(i, views[i], infos) for i in indices])
+        edited = self._moments.edit(self.env, [self._moment(i, views[i], infos) for i in indices])
         infos = dict(infos)
         # An env that went on keeps the images it had.
         self._last = self._last or edited
@@ -176,7 +176,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self._begin(began, [None] * self.num_envs)
         views = env_views(self.env.observation_space, observations)
         moments = [self._moment(i, view, infos) for i, view in enumerate(views)]
-        edited = self._edit([*moments, *finals])
+        edited = self._moments.edit(self.env, [*moments, *finals])
         self._last = edited[: self.num_envs]
         edited_finals = dict(zip(ended, edited[self.num_envs :], strict=True))
         infos = self._edited_infos(infos, edited_finals)
@@ -188,9 +188,6 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             self._record_steps(stepped, (actions, rewards), result, infos, edited_finals)
             self._record_beginnings(began, result, [None] * self.num_envs)
         return result, rewards, terminations, truncations, infos
-
-    def _edit(self, moments: Sequence[Moment]) -> list[EditedMoment]:
-        return self._moments.edit(self.env, moments)
 
     def _moment(self, i: int, observation: Any, infos: Mapping[str, Any]) -> Moment:
         return Moment(observation, env_info(infos, i), self._seeds[i].next())

@@ -130,7 +130,7 @@ def test_spec_survives_json_and_refuses_nonsense() -> None:
 
     record = json.loads(json.dumps(dataclasses.asdict(spec("bc"))))
     assert spec_from_json(record) == spec("bc")
-    with pytest.raises(ValueError, match="unknown algorithm"):
+    with pytest.raises(ConfigError, match="algorithm: expected one of bc, diffusion, got 'ppo'"):
         spec_from_json({**record, "algorithm": "ppo"})
     with pytest.raises(ConfigError):
         spec_from_json({**record, "horizon": 1})
