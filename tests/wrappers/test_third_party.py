@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -90,6 +91,9 @@ def mujoco_gl():
 @pytest.fixture
 def make_reacher(mujoco_gl, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", mujoco_gl)
+    # A renderer that is collected deletes its numbers of textures and buffers in whichever GL
+    # context is current: those of a test before must be gone before this one draws.
+    gc.collect()
     made = []
 
     def make():
