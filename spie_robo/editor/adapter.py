@@ -16,12 +16,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spie_robo.editor.conv_in import style_weight_of
-from spie_robo.editor.digest import weights_digest
+from spie_robo.editor.digest import adapter_digest, weights_digest
 from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.references import LatentReferences
@@ -135,12 +136,16 @@ def require_harmless(folder: Path) -> None:
             )
 
 
-def load_adapter(folder: Path, pipeline: SpiePipeline) -> None:
+def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torch.float32) -> str:
     """Put an adapter on its base, in place; the LoRA stays apart and can be switched off.
 
     Args:
         folder: The adapter folder.
         pipeline: The base, unchanged so far.
+        dtype: That the editor will run in.
+
+    Returns:
+        :func:`.digest.adapter_digest` of the two.
 
     Raises:
         EditorError: If a file is missing or broken, or the adapter belongs to another base.
@@ -158,13 +163,17 @@ def load_adapter(folder: Path, pipeline: SpiePipeline) -> None:
             f"Adapter {folder} was trained on a base with weights {expected[:8]}, this base has "
             f"{found[:8]}. Train it again on this base, or name the right one with base=."
         )
+    prompt = visual_prompt.state_dict()
+    tensors = {**state, "style_weight": style_weight}
+    tensors |= {f"visual_prompt.{key}": value for key, value in prompt.items()}
+    digest = adapter_digest(found, config, tensors, dtype)
     unet = pipeline.unet
     stripped = {key.removeprefix(_PREFIX): value for key, value in state.items()}
     try:
         unet.add_adapter(config)
         result = set_peft_model_state_dict(unet, stripped)
         style_weight_of(unet).copy_(style_weight)
-        pipeline.visual_prompt.load_state_dict(visual_prompt.state_dict())
+        pipeline.visual_prompt.load_state_dict(prompt)
     except (RuntimeError, TypeError, ValueError) as error:  # peft raises all of them
         raise EditorError(f"Adapter {folder}: it does not fit its base: {error}") from error
     missing = [key for key in result.missing_keys if "lora_" in key]
@@ -173,6 +182,7 @@ def load_adapter(folder: Path, pipeline: SpiePipeline) -> None:
             f"Adapter {folder}: its LoRA does not fit the UNet (missing {missing[:3]}, unexpected "
             f"{list(result.unexpected_keys)[:3]})."
         )
+    return digest
 
 
 def merge_adapter(pipeline: SpiePipeline) -> None:

@@ -46,6 +46,7 @@ class Editor:
         settings: See :class:`.settings.EditorSettings`.
         references: What to use when ``edit`` is given none; None: no visual prompt.
         protect: Instance ids or object names whose chroma edits must keep.
+        weights_hash: Of what the pipeline was made from; None: of its weights as they are.
 
     Raises:
         ConfigError: If the settings do not fit the pipeline's scheduler.
@@ -63,8 +64,11 @@ class Editor:
         settings: EditorSettings | None = None,
         references: ReferenceSet | None = None,
         protect: Sequence[int | str] = (),
+        weights_hash: str | None = None,
     ) -> None:
         """Take over a pipeline."""
+        if weights_hash is not None:
+            self.weights_hash = weights_hash
         self.pipeline = pipeline
         self.name = name
         self.settings = settings or EditorSettings()
@@ -115,7 +119,7 @@ class Editor:
             batch_size=chosen.batch_size if batch_size is None else batch_size,
         )
         loaded.pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        editor = cls(loaded.pipeline, name, chosen, loaded.references, protect)
+        editor = cls(loaded.pipeline, name, chosen, loaded.references, protect, loaded.weights_hash)
         if digest and not editor.weights_hash.startswith(digest):
             raise EditorError(
                 f"Editor {name!r}: expected weights {digest}, these are "
@@ -125,7 +129,7 @@ class Editor:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 of all weights, in hex."""
+        """SHA-256 in hex of all weights; of an adapter, and of its base, from before merging."""
         return weights_digest(self.pipeline)
 
     @property

@@ -52,11 +52,13 @@ class LoadedEditor:
         pipeline: The networks.
         settings: Its own defaults.
         references: The photos that travel with it, or None.
+        weights_hash: Of an adapter, taken before it was merged; None: that of the pipeline.
     """
 
     pipeline: SpiePipeline
     settings: EditorSettings
     references: LatentReferences | None
+    weights_hash: str | None = None
 
 
 def load_editor(
@@ -87,13 +89,13 @@ def load_editor(
         )
     # In float32, whatever is asked for: an adapter knows its base by the values it was trained on.
     pipeline = SpiePipeline.from_pretrained(base_folder)
-    load_adapter(folder, pipeline)
+    weights_hash = load_adapter(folder, pipeline, dtype)
     merge_adapter(pipeline)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
         part.to(dtype)
     if references is None and settings.use_references:
         references = LatentReferences.load(base_folder)
-    return LoadedEditor(pipeline, settings, references)
+    return LoadedEditor(pipeline, settings, references, weights_hash)
 
 
 def _references(name: str, folder: Path) -> LatentReferences | None:

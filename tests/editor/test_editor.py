@@ -9,9 +9,10 @@ import pytest
 import torch
 from peft import LoraConfig
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from spie_robo.editor import presets
-from spie_robo.editor.adapter import load_adapter, save_adapter
+from spie_robo.editor.adapter import load_adapter, merge_adapter, save_adapter
 from spie_robo.editor.digest import weights_digest
 from spie_robo.editor.editor import Editor
 from spie_robo.editor.guidance import Guidance
@@ -237,6 +238,46 @@ def test_adapter_round_trip(adapter):
     assert np.abs(found.astype(int) - expected).max() <= 1
     unchanged = Editor.from_pretrained(base, device="cpu", settings=loaded.settings)
     assert np.abs(unchanged.edit(frames(1))[0].rgb.astype(int) - expected).max() > 1
+
+
+def test_an_adapter_has_one_id_whatever_the_processor_rounds(adapter, monkeypatch):
+    folder, base, _ = adapter
+    plain = Editor.from_pretrained(folder, base=str(base), device="cpu")
+
+    def merge_with_other_rounding(pipeline):
+        merge_adapter(pipeline)
+        for weight in pipeline.unet.parameters():
+            weight.data *= 1 + 1e-6
+
+    monkeypatch.setattr(presets, "merge_adapter", merge_with_other_rounding)
+    other = Editor.from_pretrained(plain.id, base=str(base), device="cpu")
+    assert other.id == plain.id
+    assert weights_digest(other.pipeline) != weights_digest(plain.pipeline)
+
+
+@pytest.mark.parametrize("change", ["lora_alpha", "lora", "style", "dtype"])
+def test_another_adapter_has_another_id(adapter, change):
+    folder, base, _ = adapter
+    before = Editor.from_pretrained(folder, base=str(base), device="cpu").id
+    dtype = torch.float32
+    if change == "dtype":
+        dtype = torch.bfloat16
+    elif change == "lora_alpha":
+        path = folder / "adapter_config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "lora_alpha": config["lora_alpha"] * 2}))
+    else:
+        path = (
+            folder
+            / {
+                "lora": "adapter_model.safetensors",
+                "style": "spie/conv_in.safetensors",
+            }[change]
+        )
+        tensors = load_file(path)
+        tensors[min(tensors)] += 1e-3
+        save_file(tensors, path, metadata={"format": "pt"})
+    assert Editor.from_pretrained(folder, base=str(base), device="cpu", dtype=dtype).id != before
 
 
 def test_an_adapter_opens_with_peft(adapter):
