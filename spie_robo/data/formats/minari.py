@@ -64,6 +64,9 @@ JPEG_QUALITY = 75
 
 _ENDS = ("terminations", "truncations")
 _TOP = {"action": "actions", "reward": "rewards", **{name: name for name in _ENDS}}
+_WANTED = ("actions", "rewards", *_ENDS)
+"""What every episode of Minari has: made up by write() where the episodes have none."""
+
 _OBSERVATIONS = "observations/"
 _KEPT = ("dataset_id", "env_spec", "algorithm_name", "author", "code_permalink", "description")
 _NOTE = "The last observation of each episode, in which nothing was done, was not kept."
@@ -111,7 +114,7 @@ class MinariSource(ForeignSource):
         if travelled is not None:
             known = _told_places(about, path)
             told = {place.name for place in known}
-            found = {n: a for n, a in found.items() if n in told or n not in _ENDS}
+            found = {n: a for n, a in found.items() if n in told or n not in _WANTED}
         arrays = map_arrays(found, known, _renamed(found), ours=travelled is not None)
         extras = {name: plain(about[name]) for name in _KEPT if name in about}
         record = SourceRecord(NAME, arrays, notes=tuple(dict.fromkeys(self._notes)), extras=extras)
@@ -216,7 +219,17 @@ def write(
         if jpeg and place.name.startswith(_OBSERVATIONS) and is_image_space(_box(place))
     ]
     lossy = dict.fromkeys(encoded, f"JPEG, quality {JPEG_QUALITY}")
-    return Written(lossy, {}, ("the last observation of each episode repeats the one before",))
+    return Written(lossy, {}, _written_notes(places))
+
+
+def _written_notes(places: Mapping[str, ForeignArray]) -> tuple[str, ...]:
+    notes = ["the last observation of each episode repeats the one before"]
+    groups = {place.name.partition("/")[0] for place in places.values()}
+    lacking = [name for name in ("actions", "rewards") if name not in groups]
+    if lacking:
+        names = ", ".join(lacking)
+        notes.append(f"{names}: the episodes have none, zeros stand there, which are not read back")
+    return tuple(notes)
 
 
 def _buffers(source: EpisodeSource, places: Mapping[str, ForeignArray]) -> Iterator[Any]:

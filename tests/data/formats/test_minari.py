@@ -15,6 +15,7 @@ from minari.dataset.minari_storage import MinariStorage
 from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
 from spie_robo.data.store import EpisodeStore
+from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import StoreError
 
 SIZE = 24
@@ -172,3 +173,22 @@ def test_jpeg_is_written_as_minari_reads_it_and_its_error_is_told(store, tmp_pat
     theirs_read = MinariDataset(tmp_path / "m" / "data")[0].observations
     key = sorted(lossy)[0]
     np.testing.assert_array_equal(theirs_read[key][:2], rows[key])
+
+
+def test_what_minari_wants_and_a_store_lacks_does_not_become_data(tmp_path, same_episodes):
+    """Minari has no episode without actions and rewards; ours may have neither."""
+    with EpisodeWriter.create(tmp_path / "s.zarr") as writer:
+        writer.add_episode({"state": np.arange(6, dtype=np.float32).reshape(3, 2)})
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    report = export_episodes(store, tmp_path / "m", "minari", progress=False)
+    note = "actions, rewards: the episodes have none, zeros stand there, which are not read back"
+    assert note in report.notes
+    with open_source(tmp_path / "m") as source:
+        same_episodes(source, store)
+    found = MinariDataset(tmp_path / "m/data")[0]
+    assert (found.actions.shape, found.rewards.tolist()) == ((3, 0), [0, 0, 0])
+
+
+def test_no_note_is_made_of_what_is_there(store, tmp_path):
+    report = export_episodes(store, tmp_path / "m", "minari", progress=False)
+    assert not any("zeros" in note for note in report.notes)
