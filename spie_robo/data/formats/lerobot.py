@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from spie_robo.data.formats import lerobot_layout as layout
 from spie_robo.data.formats import limits
-from spie_robo.data.formats.about import SourceRecord, no_seeds, plain, unpack, with_source
+from spie_robo.data.formats.about import (
+    TASK_KEY,
+    SourceRecord,
+    no_seeds,
+    plain,
+    unpack,
+    with_source,
+)
 from spie_robo.data.formats.extras import need
 from spie_robo.data.formats.lerobot_writer import NAME, PASSENGER_FILE, write
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
@@ -62,6 +69,11 @@ class LeRobotSource(ForeignSource):
             for name, (dtype, shape) in found.items():
                 if name in told and math.prod(shape) == math.prod(told[name].shape) == 1:
                     found[name] = (dtype, told[name].shape)  # (1,) and () are one in LeRobot
+            if TASK_KEY in told and TASK_KEY in found:  # int64 in LeRobot, whatever the store had
+                shape = told[TASK_KEY].shape
+                where = f"{path}: feature {TASK_KEY}"
+                numbers = limits.check_array(where, (1, *shape), told[TASK_KEY].dtype)
+                found[TASK_KEY] = (numbers, shape)
         arrays = map_arrays(
             found, known, layout.key_names(self._features), ours=travelled is not None
         )
@@ -71,7 +83,8 @@ class LeRobotSource(ForeignSource):
             layout.read_tasks(path),
             self._fps,
             notes,
-            {name: plain(info.get(name)) for name in _EXTRAS},
+            {name: plain(info.get(name)) for name in _EXTRAS}
+            | {"features": _described(self._features)},
         )
         metadata, seeds = travelled or (
             with_source(StoreMetadata(), record),
@@ -156,6 +169,15 @@ class LeRobotSource(ForeignSource):
 def open_episodes(path: Path) -> LeRobotSource:
     """Open a LeRobot v3 data set; see :class:`LeRobotSource`."""
     return LeRobotSource(path)
+
+
+def _described(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a store has no place for: names of an array's numbers, and which videos show depth."""
+    kept = {
+        name: {key: plain(item[key]) for key in ("names", "is_depth_map") if item[key]}
+        for name, item in features.items()
+    }
+    return {name: item for name, item in kept.items() if item}
 
 
 @final

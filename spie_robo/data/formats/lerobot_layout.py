@@ -136,6 +136,7 @@ def read_info(root: Path) -> dict[str, Any]:
                 "dtype": str(item["dtype"]),
                 "shape": tuple(int(n) for n in item["shape"]),
                 "names": item.get("names"),
+                "is_depth_map": _is_depth_map(item.get("info") or item.get("video_info")),
             }
             for name, item in info["features"].items()
         }
@@ -146,6 +147,19 @@ def read_info(root: Path) -> dict[str, Any]:
     if not 0 < info["fps"] < 1e5:
         raise StoreError(f"{path}: expected fps above 0, got {info['fps']}.")
     return {**info, "features": features}
+
+
+def _is_depth_map(info: object) -> bool:
+    return isinstance(info, Mapping) and info.get("video.is_depth_map") is True
+
+
+def splits(told: object, episodes: int) -> dict[str, str]:
+    """The splits that a source tells, if they are ranges of its episodes; else one of all."""
+    if isinstance(told, Mapping) and told:
+        ranges = [re.fullmatch(r"\d{1,12}:(\d{1,12})", str(text)) for text in told.values()]
+        if all(found is not None and int(found[1]) <= episodes for found in ranges):
+            return {str(name): str(text) for name, text in told.items()}
+    return {"train": f"0:{episodes}"}
 
 
 def read_episodes(root: Path, videos: Sequence[str]) -> list[EpisodePlace]:

@@ -74,7 +74,7 @@ class _Writer:
         length = self._source.episode_length(episode)
         columns, samples = self._stream(episode, length)
         steps = np.arange(length)
-        numbers = columns.get(TASK_KEY, np.zeros(length, np.int64)).astype(np.int64)
+        numbers = columns.get(TASK_KEY, np.zeros(length)).astype(np.int64).reshape(length)
         columns |= {
             "timestamp": columns.get("timestamp", (steps / self._fps).astype(np.float32)),
             "frame_index": steps,
@@ -145,15 +145,14 @@ class _Writer:
         _write_json(self._out / PASSENGER_FILE, {**pack(self._source), "arrays": arrays})
 
     def _info(self) -> dict[str, Any]:
+        record = SourceRecord.of(self._source.metadata)
+        extras = record.extras if record is not None and record.format == NAME else {}
+        told = extras.get("features", {})
         features = {
-            place.name: self._videos[key].feature()
-            if key in self._videos
-            else layout.feature(place.dtype, place.shape)
+            place.name: self._feature(key, told.get(place.name, {}))
             for key, place in self._places.items()
         }
         features |= {n: layout.feature(d, ()) for n, d in layout.DEFAULTS.items()}
-        record = SourceRecord.of(self._source.metadata)
-        extras = record.extras if record is not None and record.format == NAME else {}
         return {
             "codebase_version": layout.VERSION,
             "robot_type": extras.get("robot_type"),
@@ -164,11 +163,20 @@ class _Writer:
             "data_files_size_in_mb": layout.DATA_FILE_MB,
             "video_files_size_in_mb": layout.VIDEO_FILE_MB,
             "fps": self._fps,
-            "splits": {"train": f"0:{len(self._source)}"},
+            "splits": layout.splits(extras.get("splits"), len(self._source)),
             "data_path": layout.DATA_PATH,
             "video_path": layout.VIDEO_PATH if self._videos else None,
             "features": features,
         }
+
+    def _feature(self, key: str, told: Mapping[str, Any]) -> dict[str, Any]:
+        """The description of a key, with what the source said of it."""
+        if key not in self._videos:
+            place = self._places[key]
+            return {**layout.feature(place.dtype, place.shape), "names": told.get("names")}
+        described = self._videos[key].feature()
+        described["info"]["video.is_depth_map"] = bool(told.get("is_depth_map"))
+        return described
 
 
 @final

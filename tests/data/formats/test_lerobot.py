@@ -10,7 +10,8 @@ import pytest
 
 from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import export_episodes, lerobot_layout, open_source
-from spie_robo.data.formats.about import SourceRecord
+from spie_robo.data.formats.about import SourceRecord, with_source
+from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.store import EpisodeStore
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import StoreCorruptError, StoreError
@@ -230,3 +231,54 @@ def test_a_first_episode_shorter_than_the_encoders_delay(tmp_path, steps):
     with open_source(tmp_path / "out") as source:
         frames = source.read_rows(1, 0, steps, ["front_rgb"])["front_rgb"]
         assert np.abs(frames.astype(int) - 90).max() < 20
+
+
+def test_what_features_and_splits_say_survives(exported, tmp_path):
+    path, _ = exported
+    (path / "meta/spie_robo.json").unlink()
+    info = json.loads((path / "meta/info.json").read_text())
+    names = {"motors": [f"joint_{i}" for i in range(7)]}
+    info["features"]["action"]["names"] = names
+    info["features"]["observation.images.wrist"]["info"]["video.is_depth_map"] = True
+    info["splits"] = {"train": "0:2", "test": "2:3"}
+    (path / "meta/info.json").write_text(json.dumps(info))
+    convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "again", "lerobot", progress=False)
+    assert json.loads((tmp_path / "again/meta/info.json").read_text()) == info
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"splits": {"train": "0:99"}},
+        {"splits": ["0:3"]},
+        {"features": {"action": {"dtype": "float32", "shape": [7], "info": 7, "names": ["x"]}}},
+    ],
+)
+def test_splits_and_names_that_do_not_fit_are_not_passed_on(exported, tmp_path, change):
+    path, _ = exported
+    (path / "meta/spie_robo.json").unlink()
+    info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps({**info, **change}))
+    convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "again", "lerobot", progress=False)
+    written = json.loads((tmp_path / "again/meta/info.json").read_text())
+    assert written["splits"] == {"train": "0:3"}
+    if "features" in change:
+        assert written["features"]["action"]["names"] == ["x"]  # whatever it means, it is theirs
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((1,), np.int64), ((1,), np.int32), ((), np.int32)])
+def test_task_numbers_of_another_shape_or_type_are_read_back(tmp_path, shape, dtype, same_episodes):
+    tasks = np.zeros((3, *shape), dtype)
+    metadata = with_source(StoreMetadata(), SourceRecord("elsewhere", tasks=("push",), fps=10.0))
+    with EpisodeWriter.create(tmp_path / "s.zarr", metadata) as writer:
+        writer.add_episode({"action": np.zeros((3, 2), np.float32), "task_index": tasks})
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "out", "lerobot", progress=False)
+    with open_source(tmp_path / "out") as source:
+        same_episodes(source, store)
+    table = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet")
+    assert table["task_index"].to_pylist() == [0, 0, 0]
