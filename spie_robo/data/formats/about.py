@@ -7,6 +7,7 @@ so that a round trip gives back the same store.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -108,9 +109,16 @@ def pack(source: EpisodeSource) -> dict[str, Any]:
 
 
 def unpack(
-    passenger: object, episodes: int, where: str
+    passenger: object, episodes: int, where: str, numbers: Sequence[int] | None = None
 ) -> tuple[StoreMetadata, NDArray[np.int64]] | None:
     """Read back what :func:`pack` gave; None if nothing travelled along.
+
+    Args:
+        passenger: What was found in the file.
+        episodes: Episodes that are in it now.
+        where: Names the file.
+        numbers: Which episode each of them was when it was written, -1 for one that was added; None
+            where the format does not tell.
 
     Raises:
         StoreError: If it is damaged.
@@ -124,6 +132,10 @@ def unpack(
         seeds = np.array(passenger["seeds"], np.int64)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{where}: the metadata of spie_robo in it is damaged.") from error
+    if numbers is not None and seeds.ndim == 1:
+        times = Counter(numbers)
+        alone = [times[n] == 1 and 0 <= n < len(seeds) for n in numbers]
+        seeds = np.array([seeds[n] if a else -1 for n, a in zip(numbers, alone, strict=True)])
     if seeds.shape != (episodes,):
         seeds = np.full(episodes, -1, np.int64)  # episodes were added or removed by another tool
     return metadata, seeds

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -61,6 +62,9 @@ NAME = "robomimic"
 
 _PLACES = "spie_robo_arrays"
 
+_EPISODE = "spie_robo_episode"
+"""Attribute of a demo: which episode it was when it was written here, whatever it is called now."""
+
 _RENAMED = {"actions": "action", "rewards": "reward", "dones": "dones"}
 _TOP = {"action": "actions", "reward": "rewards", "dones": "dones", "states": "states"}
 _BESIDE = ("success", "timestamp", TASK_KEY)
@@ -98,19 +102,22 @@ class RobomimicSource(ForeignSource):
             for name, demo in zip(names, self._demos, strict=True)
         ]
         found, lengths = same_layout(path, names, layouts)
-        travelled = unpack(_json_attribute(data, PASSENGER), len(names), str(path))
+        numbers = _numbers(self._demos)
+        travelled = unpack(_json_attribute(data, PASSENGER), len(names), str(path), numbers)
         known: tuple[ForeignArray, ...] = ()
         if travelled is not None:
             known = _told_places(data, path)
             if all(place.name != "dones" for place in known):
                 found.pop("dones", None)  # made up by write(), since robomimic wants it
         arrays = map_arrays(found, known, _renamed(found), ours=travelled is not None)
-        tasks, numbers = ((), None) if travelled else _language(self._demos)
-        self._task_numbers = numbers
-        if numbers is not None:
+        tasks, self._task_numbers = ((), None) if travelled else _language(self._demos)
+        if self._task_numbers is not None:
             arrays = (*arrays, ForeignArray(TASK_KEY, TASK_KEY, "int64", ()))
+        if travelled is not None:
+            about = _still_there(travelled[0], self._file, self._demos, numbers)
+            travelled = about, travelled[1]
         metadata, seeds = travelled or (
-            with_source(StoreMetadata(), _describe(data, self._file, self._demos, arrays, tasks)),
+            with_source(StoreMetadata(), _describe(self._file, self._demos, arrays, tasks)),
             no_seeds(len(names)),
         )
         super().__init__(path, arrays, lengths, metadata, seeds)
@@ -180,6 +187,7 @@ def _write_demo(
     kept = extras.get("demos", [])
     _set_attributes(demo, kept[episode] if episode < len(kept) else {})
     demo.attrs["num_samples"] = length
+    demo.attrs[_EPISODE] = episode
     tasks = tasks_of(source)
     if tasks and TASK_KEY in source.keys and "ep_meta" not in demo.attrs:
         number = int(source.read_rows(episode, 0, 1, [TASK_KEY])[TASK_KEY][0])
@@ -280,7 +288,6 @@ def _language(demos: list[h5py.Group]) -> tuple[tuple[str, ...], list[int] | Non
 
 
 def _describe(
-    data: h5py.Group,
     file: h5py.File,
     demos: list[h5py.Group],
     arrays: tuple[ForeignArray, ...],
@@ -289,15 +296,41 @@ def _describe(
     notes = []
     if any("next_obs" in demo for demo in demos):
         notes.append("Images of next_obs were not kept: they are those of obs, one step later.")
+    extras = {"attributes": plain(dict(file["data"].attrs)), **_of_demos(file, demos)}
+    return SourceRecord(NAME, arrays, tasks, notes=tuple(notes), extras=extras)
+
+
+def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> dict[str, Any]:
+    """What the file says of each demo beside its arrays."""
     extras: dict[str, Any] = {
-        "attributes": plain(dict(data.attrs)),
         "demos": [plain(dict(demo.attrs)) for demo in demos],
         "names": [demo.name.rpartition("/")[2] for demo in demos],
     }
     mask = child_group(file, "mask")
     if mask is not None:
         extras["mask"] = {n: plain(d[()]) for n, d in datasets_below(mask, "mask")}
-    return SourceRecord(NAME, arrays, tasks, notes=tuple(notes), extras=extras)
+    return extras
+
+
+def _numbers(demos: list[h5py.Group]) -> list[int]:
+    """Which episode each demo was when it was written here; -1 if it was added since."""
+    told = [demo.attrs.get(_EPISODE) for demo in demos]
+    if all(number is None for number in told):  # of a release that told it by the name alone
+        return [_natural(demo.name)[0] for demo in demos]
+    return [int(number) if isinstance(number, np.integer) else -1 for number in told]
+
+
+def _still_there(
+    metadata: StoreMetadata, file: h5py.File, demos: list[h5py.Group], numbers: list[int]
+) -> StoreMetadata:
+    """Metadata that travelled along, about the demos that are there and not those that were."""
+    record = SourceRecord.of(metadata)
+    if record is None or record.format != NAME:
+        return metadata
+    if numbers == list(range(len(record.extras.get("names", ())))):
+        return metadata
+    extras = {**record.extras, "mask": {}, **_of_demos(file, demos)}
+    return with_source(metadata, replace(record, extras=extras))
 
 
 def _json_attribute(group: h5py.Group, name: str) -> Any:

@@ -13,6 +13,7 @@ from spie_robo.data.formats import detect_format, export_episodes, open_source
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.store import EpisodeStore
+from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import StoreError
 
 
@@ -220,3 +221,72 @@ def test_what_a_reader_leaves_out_is_said(tmp_path):
     assert "  note: Images of next_obs were not kept" in str(summary)
     again = convert_store(tmp_path / "s.zarr", tmp_path / "t.zarr", None, progress=False)
     assert not again.notes
+
+
+def seeded(path: Path, demos: int) -> EpisodeStore:
+    """A store that was read from a robomimic file, whose episode i has seed 40 + i."""
+    convert_store(lift(path / "lift", demos), path / "unseeded.zarr", None, progress=False)
+    unseeded = EpisodeStore.open(path / "unseeded.zarr")
+    with EpisodeWriter.create(path / "s.zarr", unseeded.metadata) as writer:
+        for i, episode in enumerate(unseeded):
+            writer.add_episode(episode, seed=40 + i)
+    return EpisodeStore.open(path / "s.zarr")
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"demo_1": None}, [0, 2, 3, 4]),
+        ({"demo_4": None}, [0, 1, 2, 3]),
+        ({"demo_1": None, "demo_4": "demo_1"}, [0, 4, 2, 3]),
+        ({"demo_0": "demo_12"}, [1, 2, 3, 4, 0]),
+    ],
+)
+def test_what_is_known_of_a_demo_stays_with_it_when_others_go(tmp_path, change, left):
+    export_episodes(seeded(tmp_path, 5), tmp_path / "ours", "robomimic", progress=False)
+    with h5py.File(tmp_path / "ours", "a") as file:
+        for name, to in change.items():
+            if to is not None:
+                file.move(f"data/{name}", f"data/{to}")
+            else:
+                del file[f"data/{name}"]
+    train = [a for n, a in enumerate(actions_of(tmp_path / "lift", "train")) if n in left]
+    convert_store(tmp_path / "ours", tmp_path / "back.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "back.zarr")
+    assert store.seeds.tolist() == [40 + i for i in left]
+    export_episodes(store, tmp_path / "again", "robomimic", progress=False)
+    with h5py.File(tmp_path / "lift") as before, h5py.File(tmp_path / "again") as after:
+        for place, number in enumerate(left):
+            a, b = before[f"data/demo_{number}"], after[f"data/demo_{place}"]
+            np.testing.assert_array_equal(a["actions"][()], b["actions"][()])
+            assert a.attrs["model_file"] == b.attrs["model_file"]
+            assert json.loads(a.attrs["ep_meta"]) == json.loads(b.attrs["ep_meta"])
+            assert b.attrs["num_samples"] == len(b["actions"])
+    if not any(change.values()):  # a filter's names are not moved along
+        for mine, theirs in zip(actions_of(tmp_path / "again", "train"), train, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_demos_of_files_of_earlier_releases_are_told_by_their_names(tmp_path):
+    export_episodes(seeded(tmp_path, 3), tmp_path / "ours", "robomimic", progress=False)
+    with h5py.File(tmp_path / "ours", "a") as file:
+        del file["data/demo_1"]
+        for demo in file["data"].values():
+            demo.attrs.pop("spie_robo_episode")
+    with open_source(tmp_path / "ours") as source:
+        assert source.seeds.tolist() == [40, 42]
+
+
+def test_a_demo_that_was_added_has_no_seed_of_another(tmp_path):
+    export_episodes(seeded(tmp_path, 3), tmp_path / "ours", "robomimic", progress=False)
+    with h5py.File(tmp_path / "ours", "a") as file:
+        del file["data/demo_1"]
+        file.copy("data/demo_2", "data/demo_1")
+        del file["data/demo_1"].attrs["spie_robo_episode"]
+        file["data/demo_1"].attrs["model_file"] = "<mujoco model='new'/>"
+    with open_source(tmp_path / "ours") as source:
+        assert source.seeds.tolist() == [40, -1, 42]
+        export_episodes(source, tmp_path / "again", "robomimic", progress=False)
+    with h5py.File(tmp_path / "again") as file:
+        models = [file[f"data/demo_{i}"].attrs["model_file"] for i in range(3)]
+    assert models == [f"<mujoco model='{name}'/>" for name in ("0", "new", "2")]
