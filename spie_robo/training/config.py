@@ -230,7 +230,7 @@ class TrainConfig:
             costs some of the look: use it where the guard rejects edits of a camera.
         kept: What edits should stay like outside the region: ``"frame"``, the raw frame (the
             paper's), or ``"relit"``, the raw frame in the light of the base editor's edit of it.
-        preview: Further frames, never trained on, that are edited and scored after each epoch.
+        preview: Further frames of every camera, never trained on, edited and scored each epoch.
         checkpoint_every: Epochs between checkpoints.
         precision: ``"no"`` or ``"bf16"`` (autocast).
         gradient_checkpointing: Less memory for more time.

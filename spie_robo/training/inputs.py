@@ -30,8 +30,8 @@ from spie_robo.types import RGB, Frame
 
 logger = logging.getLogger(__name__)
 
-_CROPS = 0xC
-"""Keeps the random numbers of crops apart from those of epochs."""
+_CROPS = 2**32 - 1
+"""Keeps the random numbers of crops apart from those of epochs: none has this number."""
 _LEAST_SIDE = 0.4
 """Of a photo's, for a crop."""
 
@@ -61,14 +61,20 @@ class TrainingData:
     instruction: str
     crop_latents: Tensor | None = None
 
-    def subset(self, frames: slice) -> TrainingData:
-        """The same photos with some of the frames."""
+    def subset(self, frames: Sequence[int]) -> TrainingData:
+        """The same photos with some of the frames, named by their places."""
         return replace(
             self,
-            frames=self.frames[frames],
-            frame_regions=self.frame_regions[frames],
-            input_latents=self.input_latents[frames],
+            frames=tuple(self.frames[i] for i in frames),
+            frame_regions=tuple(self.frame_regions[i] for i in frames),
+            input_latents=self.input_latents[list(frames)],
         )
+
+    def split(self, held_out: int) -> tuple[TrainingData, TrainingData]:
+        """What is left to train on, and ``held_out`` frames: of all cameras, from far apart."""
+        kept_back = _spread_places(cameras_of(self.frames), held_out)
+        rest = [i for i in range(len(self.frames)) if i not in kept_back]
+        return self.subset(rest), self.subset(kept_back)
 
 
 @final
@@ -197,6 +203,26 @@ def epoch_inputs(
             for i in mine
         ),
     )
+
+
+def cameras_of(frames: Sequence[Frame]) -> list[str]:
+    """The camera of each frame; ``"pictures"`` for a folder's, which have their files' names."""
+    cameras = [frame.camera for frame in frames]
+    if len(set(cameras)) == len(cameras) and not any(frame.geometry for frame in frames):
+        return ["pictures"] * len(cameras)
+    return cameras
+
+
+def _spread_places(cameras: Sequence[str], count: int) -> list[int]:
+    """``count`` places, as many from each camera as it has frames for, evenly over its frames."""
+    own = [[i for i, of in enumerate(cameras) if of == name] for name in sorted(set(cameras))]
+    turns = [(turn, camera) for turn in range(len(cameras)) for camera in range(len(own))]
+    dealt = [camera for turn, camera in turns if turn < len(own[camera])][:count]
+    chosen = []
+    for camera, places in enumerate(own):
+        share = dealt.count(camera)
+        chosen += [places[(2 * k + 1) * len(places) // (2 * share)] for k in range(share)]
+    return sorted(chosen)
 
 
 def random_crop(photo: RGB, rng: np.random.Generator) -> RGB:

@@ -166,14 +166,15 @@ def prepare(
             f"Frames: expected 2 or more, one of them for previews, got {len(data.frames)}."
         )
     held_out = min(config.preview, len(data.frames) // 2)
+    training, preview = data.split(held_out)
     policy = Policy(editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing)
     return TrainingRun(
         config,
         editor,
         base_digest,
         policy,
-        data.subset(slice(held_out, None)),
-        data.subset(slice(held_out)),
+        training,
+        preview,
         build_feedback(config.feedback, device),
         accelerator,
     )

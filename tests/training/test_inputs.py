@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from spie_robo.editor.latents import encode_image
 from spie_robo.editor.references import to_tensor
 from spie_robo.errors import ConfigError, FrameError
 from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.training import inputs
 from spie_robo.training.inputs import epoch_inputs, gather_data, random_crop
 
 
@@ -118,10 +120,53 @@ def test_an_object_that_is_never_visible_is_refused(tiny, tiny_pipeline):
 
 def test_a_subset_keeps_the_photos(tiny, tiny_pipeline):
     data = gather(tiny, tiny_pipeline, tiny.frames(5))
-    part = data.subset(slice(3, None))
+    part = data.subset([3, 4])
     assert [frame.camera for frame in part.frames] == ["3", "4"]
     assert torch.equal(part.input_latents, data.input_latents[3:])
     assert part.photos == data.photos and part.style_latents is data.style_latents
+
+
+@pytest.mark.parametrize(
+    ("cameras", "held_out", "expected"),
+    [
+        ("fffwww", 2, [1, 4]),  # in the order of a store, where the first two are one camera's
+        ("fwfwfwfw", 4, [2, 3, 6, 7]),
+        ("ffffffw", 4, [1, 3, 5, 6]),  # one camera has a single frame
+        ("ffffffff", 2, [2, 6]),
+        ("fw", 1, [0]),
+    ],
+)
+def test_frames_are_held_out_of_every_camera_and_far_apart(
+    tiny, tiny_pipeline, cameras, held_out, expected
+):
+    names = {"f": "front", "w": "wrist"}
+    plain = tiny.frames(len(cameras))
+    frames = [replace(f, camera=names[c]) for f, c in zip(plain, cameras, strict=True)]
+    data = gather(tiny, tiny_pipeline, frames)
+    training, preview = data.split(held_out)
+    assert [i for i, f in enumerate(data.frames) if any(f is one for one in preview.frames)] == (
+        expected
+    )
+    assert len(training.frames) == len(cameras) - held_out
+    assert not {id(f) for f in training.frames} & {id(f) for f in preview.frames}
+    assert torch.equal(preview.input_latents, data.input_latents[expected])
+
+
+def test_pictures_of_a_folder_are_held_out_evenly(tiny, tiny_pipeline):
+    pictures = [replace(f, geometry=None, camera=f"{i}.png") for i, f in enumerate(tiny.frames(6))]
+    _, preview = gather(tiny, tiny_pipeline, pictures).split(2)
+    assert [frame.camera for frame in preview.frames] == ["1.png", "4.png"]
+
+
+def test_no_epoch_draws_the_numbers_of_the_crops(data, monkeypatch):
+    seeds = []
+    generator = np.random.default_rng
+    monkeypatch.setattr(
+        np.random, "default_rng", lambda seed: seeds.append(seed) or generator(seed)
+    )
+    for epoch in (0, 12, 100):
+        epoch_inputs(data, 4, seed=3, epoch=epoch)
+    assert [3, inputs._CROPS] not in seeds and len(seeds) == 3
 
 
 @pytest.fixture

@@ -11,9 +11,12 @@ DRAFT = {"objective": "draft", "rollout__inputs": 2, "rollout__edits": 2}
 
 
 def drafting(tiny, base, **changes):
-    """A trainer with objective draft, and an epoch of its."""
+    """A trainer with objective draft, and an epoch of its; in float64, to compare closely."""
     config = tiny.settings(**DRAFT, **changes)
-    trainer = tiny.trainer(base(), config)
+    pipeline = base()
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
+        part.double()
+    trainer = tiny.trainer(pipeline, config)
     tiny.nudge(trainer.policy)
     inputs = epoch_inputs(trainer._data, config.rollout.inputs, seed=0, epoch=0)
     rollout = roll_out(
@@ -29,7 +32,7 @@ def test_draft_differentiates_the_very_edits_that_were_scored(tiny, base, same_n
     objective = trainer._objective
     (pairs,) = objective._batches(epoch)
     clean = objective._clean(trainer.policy, epoch, pairs)
-    assert clean.requires_grad
+    assert clean.requires_grad and clean.dtype == torch.float64
     torch.testing.assert_close(clean.detach(), epoch.rollout.clean.flatten(0, 1))
     finished = objective._finished(trainer.policy, epoch, pairs, clean)
     scores = objective.feedback.score([epoch.inputs.judged[i] for i, _ in pairs], finished)
