@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat, final
 
 import gymnasium as gym
 import numpy as np
 
+from spie_robo.config_files import from_mapping
 from spie_robo.envs.episode_seeds import EpisodeSeeds
 from spie_robo.envs.tabletop_env import CAMERAS, Observation, TabletopEnv, tabletop
 from spie_robo.envs.twin.mitsuba_scene import mitsuba
@@ -45,7 +46,7 @@ class TwinWrapper(
     def __init__(
         self,
         env: gym.Env[Any, Any],
-        style: str | Style | None = None,
+        style: str | Style | Mapping[str, Any] | None = None,
         *,
         cameras: Sequence[str] = CAMERAS,
         samples: int = 4,
@@ -55,17 +56,19 @@ class TwinWrapper(
 
         Args:
             env: One of the ``SpieRobo`` environments, wrapped or not.
-            style: A style, the name of one of ``NAMED_STYLES``, or None to sample a style every
-                episode from the env's seed.
+            style: The name of one of ``NAMED_STYLES``, a style as a record or, as a spec in JSON
+                has it, its fields; None samples one every episode from the env's seed.
             cameras: Which images to replace.
             samples: Samples per pixel before denoising.
             sensor_noise: Add the sensor's noise, new in every image.
 
         Raises:
             EnvError: If ``env`` is not a ``SpieRobo`` environment.
-            ConfigError: If a style or camera is unknown, or ``samples`` is less than 1.
+            ConfigError: If a style, field or camera is unknown, or ``samples`` is less than 1.
             MissingExtraError: If Mitsuba is not installed.
         """
+        if isinstance(style, Mapping):
+            style = from_mapping(Style, style)
         if samples < 1:
             raise ConfigError(f"samples: expected 1 or more, got {samples}.")
         unknown = [name for name in cameras if name not in CAMERAS]

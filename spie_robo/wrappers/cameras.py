@@ -63,9 +63,7 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
     if not images:
         raise EnvError(
             "The env has no camera images: expected a uint8 Box of shape (height, width, 3) in "
-            f"its observation space, got {_describe(space)}. Add rendered frames with "
-            "gymnasium.wrappers.AddRenderObservation(env, render_only=False), or move channels "
-            "last and stack frames after this wrapper."
+            f"its observation space, got {_describe(space)}. {_way_to_images(space)}"
         )
     if wanted is not None:
         return _distinct(_find(name, key, images, space) for name, key in _pairs(wanted, images))
@@ -160,6 +158,29 @@ def _images(
         and space.shape[2] == 3
     )
     return {path: space} if is_image and isinstance(space, gym.spaces.Box) else {}
+
+
+def _way_to_images(space: gym.Space[Any]) -> str:
+    """What turns a space without images into one with them."""
+    boxes = [leaf for leaf in _leaves(space) if isinstance(leaf, gym.spaces.Box)]
+    if any(len(box.shape) == 3 and box.shape[2] == 3 for box in boxes):
+        return (
+            "Give images as whole numbers from 0 to 255 of dtype uint8, for example with "
+            "gymnasium.wrappers.TransformObservation."
+        )
+    if any(len(box.shape) == 3 and box.shape[0] == 3 for box in boxes):
+        return "Move channels last with gymnasium.wrappers.TransformObservation."
+    if any(len(box.shape) >= 3 for box in boxes):
+        return "Stack frames, and take grey ones, after this wrapper and not before it."
+    return (
+        "Add rendered frames with gymnasium.wrappers.AddRenderObservation(env, render_only=False)."
+    )
+
+
+def _leaves(space: gym.Space[Any]) -> list[gym.Space[Any]]:
+    if isinstance(space, gym.spaces.Dict):
+        return [leaf for subspace in space.spaces.values() for leaf in _leaves(subspace)]
+    return [space]
 
 
 def _pairs(

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 import spie_robo.envs  # noqa: F401
@@ -278,7 +279,20 @@ def test_wrapper_keeps_a_chosen_style_and_rebuilds_from_its_spec() -> None:
     np.testing.assert_array_equal(again.reset(seed=1)[0]["front"], env.reset(seed=1)[0]["front"])
 
 
+def test_a_style_of_ones_own_survives_the_spec_as_json() -> None:
+    style = replace(sample_style(4), name="mine")
+    env = TwinWrapper(small(), style=style, samples=1)
+    assert env.spec is not None
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.get_wrapper_attr("style") == style
+    (image, info), (other, other_info) = env.reset(seed=1), again.reset(seed=1)
+    np.testing.assert_array_equal(image["front"], other["front"])
+    assert info["style"] == other_info["style"] == "mine"
+
+
 def test_wrapper_names_mistakes() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'lamps'"):
+        TwinWrapper(small(), style={"lamp": []})
     with pytest.raises(ConfigError, match="steel"):
         TwinWrapper(small(), style="steel")
     with pytest.raises(ConfigError, match="side"):

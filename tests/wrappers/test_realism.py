@@ -5,12 +5,14 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 import spie_robo.guard
 from spie_robo.errors import ConfigError, EditorError, EnvError, FrameError
 from spie_robo.types import EditResult, Geometry, GuardedEdit
 from spie_robo.wrappers import RealismWrapper
+from spie_robo.wrappers.cameras import find_cameras
 from spie_robo.wrappers.loading import load_default_guard
 
 
@@ -336,6 +338,20 @@ def test_the_default_guard_is_loaded_with_the_first_frame(toys, monkeypatch):
 def test_an_env_without_images_says_what_it_has(toys):
     with pytest.raises(EnvError, match=r"no camera images.*shape=\(4,\).*AddRenderObservation"):
         wrap(gym.make("CartPole-v1"), toys)
+
+
+@pytest.mark.parametrize(
+    ("box", "advice"),
+    [
+        (Box(0, 1, (32, 32, 3), np.float32), "0 to 255 of dtype uint8"),
+        (Box(0, 255, (3, 32, 32), np.uint8), "Move channels last"),
+        (Box(0, 255, (32, 32, 1), np.uint8), "after this wrapper"),
+        (Box(0, 255, (4, 32, 32, 3), np.uint8), "after this wrapper"),
+    ],
+)
+def test_images_of_another_form_have_their_own_way_out(box, advice):
+    with pytest.raises(EnvError, match=advice):
+        find_cameras(Dict(sensors=Dict(front=box)))
 
 
 @pytest.mark.parametrize(
