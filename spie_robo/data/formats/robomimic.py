@@ -51,6 +51,7 @@ from spie_robo.data.formats.hdf5_files import (
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.registry import Written
+from spie_robo.data.formats.robomimic_demos import pack_demos, unpack_demos
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.errors import StoreError
@@ -149,6 +150,7 @@ def write(source: EpisodeSource, out: Path, fps: float | None = None) -> Written
     places = _places(source)
     record = SourceRecord.of(source.metadata)
     extras = record.extras if record is not None and record.format == NAME else {}
+    demos = unpack_demos(extras.get("demos", []))
     with h5py.File(out, "w", libver="latest", track_order=True) as file:
         data = file.create_group("data")
         _set_attributes(data, extras.get("attributes", {}))
@@ -161,7 +163,8 @@ def write(source: EpisodeSource, out: Path, fps: float | None = None) -> Written
         data.attrs[_PLACES] = json.dumps([p.to_json() for p in places.values()])
         data.attrs[PASSENGER] = json.dumps(pack(source))
         for episode in range(len(source)):
-            _write_demo(source, episode, data.create_group(f"demo_{episode}"), places, extras)
+            kept = demos[episode] if episode < len(demos) else {}
+            _write_demo(source, episode, data.create_group(f"demo_{episode}"), places, kept)
         for name, demos in extras.get("mask", {}).items():
             file[f"mask/{name}"] = np.array(_renumbered(demos, extras), dtype="S")
     return Written({}, {})
@@ -181,11 +184,10 @@ def _write_demo(
     episode: int,
     demo: h5py.Group,
     places: Mapping[str, ForeignArray],
-    extras: Mapping[str, Any],
+    kept: Mapping[str, Any],
 ) -> None:
     length = source.episode_length(episode)
-    kept = extras.get("demos", [])
-    _set_attributes(demo, kept[episode] if episode < len(kept) else {})
+    _set_attributes(demo, kept)
     demo.attrs["num_samples"] = length
     demo.attrs[_EPISODE] = episode
     tasks = tasks_of(source)
@@ -296,20 +298,23 @@ def _describe(
     notes = []
     if any("next_obs" in demo for demo in demos):
         notes.append("Images of next_obs were not kept: they are those of obs, one step later.")
-    extras = {"attributes": plain(dict(file["data"].attrs)), **_of_demos(file, demos)}
+    about, left_out = _of_demos(file, demos)
+    notes += left_out
+    extras = {"attributes": plain(dict(file["data"].attrs)), **about}
     return SourceRecord(NAME, arrays, tasks, notes=tuple(notes), extras=extras)
 
 
-def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> dict[str, Any]:
-    """What the file says of each demo beside its arrays."""
+def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the file says of each demo beside its arrays, and notes of what cannot be kept."""
+    packed, notes = pack_demos([plain(dict(demo.attrs)) for demo in demos])
     extras: dict[str, Any] = {
-        "demos": [plain(dict(demo.attrs)) for demo in demos],
+        "demos": packed,
         "names": [demo.name.rpartition("/")[2] for demo in demos],
     }
     mask = child_group(file, "mask")
     if mask is not None:
         extras["mask"] = {n: plain(d[()]) for n, d in datasets_below(mask, "mask")}
-    return extras
+    return extras, notes
 
 
 def _numbers(demos: list[h5py.Group]) -> list[int]:
@@ -329,8 +334,9 @@ def _still_there(
         return metadata
     if numbers == list(range(len(record.extras.get("names", ())))):
         return metadata
-    extras = {**record.extras, "mask": {}, **_of_demos(file, demos)}
-    return with_source(metadata, replace(record, extras=extras))
+    about, notes = _of_demos(file, demos)
+    extras = {**record.extras, "mask": {}, **about}
+    return with_source(metadata, replace(record, notes=(*record.notes, *notes), extras=extras))
 
 
 def _json_attribute(group: h5py.Group, name: str) -> Any:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import random
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,7 @@ import pytest
 
 from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
-from spie_robo.data.formats.about import SourceRecord
+from spie_robo.data.formats.about import SourceRecord, with_source
 from spie_robo.data.geometry import geometry_origin
 from spie_robo.data.store import EpisodeStore
 from spie_robo.data.writer import EpisodeWriter
@@ -290,3 +292,73 @@ def test_a_demo_that_was_added_has_no_seed_of_another(tmp_path):
     with h5py.File(tmp_path / "again") as file:
         models = [file[f"data/demo_{i}"].attrs["model_file"] for i in range(3)]
     assert models == [f"<mujoco model='{name}'/>" for name in ("0", "new", "2")]
+
+
+def many(path: Path, texts: list[str]) -> Path:
+    """A file with a demo of one step for each text, which is its ``model_file``."""
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_group("data").attrs["env_args"] = "{}"
+        for i, text in enumerate(texts):
+            demo = file["data"].create_group(f"demo_{i}")
+            demo.attrs["model_file"], demo.attrs["site"] = text, [i, 2]
+            demo["actions"] = np.full((1, 2), i, np.float32)
+    return path
+
+
+def models(count: int, *, equal: bool) -> list[str]:
+    """Scenes of 100 kB, which differ in a few numbers, or in none."""
+    numbers = random.Random(0)
+    bodies = [f'<body name="b{i}" pos="{numbers.random():.9f}"/>' for i in range(2600)]
+    found = []
+    for i in range(count):
+        numbers = random.Random(0 if equal else i)
+        for _ in range(40):
+            body = numbers.randrange(len(bodies))
+            bodies[body] = f'<body name="b{body}" pos="{numbers.random():.9f}"/>'
+        found.append("\n".join(bodies))
+    return found
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_long_texts_of_many_demos_go_through_a_store(tmp_path, equal):
+    """The header of a store is written with every episode: it must not hold a text a demo."""
+    texts = models(60, equal=equal)
+    assert (len(set(texts)) <= 2) == equal and len(texts[0]) > 100_000
+    convert_store(many(tmp_path / "x", texts), tmp_path / "s.zarr", None, progress=False)
+    assert (tmp_path / "s.zarr/zarr.json").stat().st_size < 400_000
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "again", "robomimic", progress=False)
+    with h5py.File(tmp_path / "again") as file:
+        for i, text in enumerate(texts):
+            demo = file[f"data/demo_{i}"]
+            assert demo.attrs["model_file"] == text
+            assert demo.attrs["site"].tolist() == [i, 2]
+    with open_source(tmp_path / "again") as source:
+        assert source.metadata == store.metadata
+
+
+def test_texts_that_do_not_fit_are_left_out_and_named(tmp_path):
+    generator = np.random.default_rng(0)
+    texts = [generator.bytes(800_000).hex() for _ in range(8)]
+    path = many(tmp_path / "x", texts)
+    summary = convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    assert "note: model_file of the demos was not kept: packed, it takes more than" in str(summary)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "again", "robomimic", progress=False)
+    with h5py.File(tmp_path / "again") as file:
+        assert file["data/demo_7"].attrs["site"].tolist() == [7, 2]
+        assert "model_file" not in file["data/demo_7"].attrs
+
+
+@pytest.mark.parametrize("harm", ["/Td6WFoAAAFpIt42AgAhARwAAAAQz1jM", "!", "e30="])
+def test_damaged_attributes_of_demos_are_named(tmp_path, harm):
+    convert_store(lift(tmp_path / "x", 2), tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    record = SourceRecord.of(store.metadata)
+    extras = {**record.extras, "demos": harm}
+    metadata = with_source(store.metadata, replace(record, extras=extras))
+    with EpisodeWriter.create(tmp_path / "t.zarr", metadata) as writer:
+        writer.add_episode(store[0])
+    harmed = EpisodeStore.open(tmp_path / "t.zarr")
+    with pytest.raises(StoreError, match=r"attributes of robomimic's demos .* damaged"):
+        export_episodes(harmed, tmp_path / "again", "robomimic", progress=False)
