@@ -67,13 +67,29 @@ class EmbeddedDepth:
 
     def depth_of(self, pixels: Tensor) -> Tensor:
         """See :class:`DifferentiableDepth`."""
-        size = (self._judge.size, self._judge.size)
-        if min(pixels.shape[-2:]) >= self._judge.size:
-            resized = functional.interpolate(pixels, size, mode="area")
+        size = self._judge.size
+        if min(pixels.shape[-2:]) >= size:
+            rows, columns = (_area_weights(side, size).to(pixels) for side in pixels.shape[-2:])
+            resized = rows @ pixels @ columns.T
         else:
-            resized = functional.interpolate(pixels, size, mode="bilinear")
+            resized = functional.interpolate(pixels, (size, size), mode="bilinear")
         log_depth: Tensor = self._judge(resized)[0]
         return log_depth.float()  # under autocast it has half the digits, and no quantiles
+
+
+def _area_weights(length: int, size: int) -> Tensor:
+    """What each of ``size`` equal stretches takes of ``length`` pixels, rows that add up to one.
+
+    As OpenCV averages over areas; PyTorch's ``area`` gives a pixel that lies in two stretches to
+    both whole.
+
+    Returns:
+        (size, length).
+    """
+    edges = torch.arange(size + 1, dtype=torch.float64) * (length / size)
+    begins = torch.arange(length, dtype=torch.float64)
+    shared = torch.minimum(edges[1:, None], begins + 1) - torch.maximum(edges[:-1, None], begins)
+    return shared.clamp(min=0) * (size / length)
 
 
 @final

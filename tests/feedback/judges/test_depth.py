@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from spie_robo.errors import FrameError
 from spie_robo.feedback import FeedbackConfig, FeedbackInput, build_feedback
-from spie_robo.feedback.judges.depth import DepthAnything, EmbeddedDepth, load_depth_judge
+from spie_robo.feedback.judges.depth import (
+    DepthAnything,
+    EmbeddedDepth,
+    _area_weights,
+    load_depth_judge,
+)
 from spie_robo.guard.judge import shipped_judge
 from spie_robo.types import Frame, Geometry
 
@@ -95,3 +101,24 @@ def test_depth_anything_with_gradients_sees_what_it_sees_without(save_model, noi
 def test_the_embedded_judge_answers_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert EmbeddedDepth().depth_of(torch.zeros(1, 3, 128, 128)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (128, 171), (150, 200), (256, 384), (96, 160)])
+def test_the_embedded_judge_with_gradients_sees_what_it_sees_without(shape):
+    judge = EmbeddedDepth()
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    (expected,) = judge.depth([image])
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().requires_grad_()
+    found = judge.depth_of(pixels)[0]
+    # Without gradients the resized image is rounded to bytes.
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=0.03)
+    found.sum().backward()
+    assert pixels.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("length", [128, 171, 256, 300])
+def test_areas_are_averaged_as_opencv_does(length):
+    line = np.random.default_rng(0).random((1, length), np.float32)
+    expected = cv2.resize(line, (128, 1), interpolation=cv2.INTER_AREA)
+    found = torch.from_numpy(line).double() @ _area_weights(length, 128).T
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
