@@ -146,12 +146,13 @@ class ForeignSource(ABC):
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        whole = self.path.is_dir()
-        files = sorted(f for f in self.path.rglob("*") if f.is_file()) if whole else [self.path]
+        root = self.path.resolve()  # a link that the user gave leads to the data set
+        whole = root.is_dir()
+        files = sorted(f for f in root.rglob("*") if f.is_file()) if whole else [root]
         for file in files:
-            name = file.relative_to(self.path) if whole else Path(file.name)
+            name = file.relative_to(root) if whole else Path(file.name)
             digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-            limits.check_inside(self.path if whole else self.path.parent, file)
+            limits.check_inside(root, file)
             with file.open("rb") as stream:
                 while block := stream.read(_HASH_BYTES):
                     digest.update(block)

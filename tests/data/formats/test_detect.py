@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from spie_robo.data.formats import FORMATS, detect_format, export_episodes
+from spie_robo.data.convert import convert_store
+from spie_robo.data.formats import FORMATS, detect_format, export_episodes, open_source
 from spie_robo.data.formats.detect import LOOKED_FOR
 from spie_robo.errors import StoreError
 
@@ -40,3 +42,19 @@ def test_an_older_lerobot_is_named(tmp_path):
     (tmp_path / "d/meta/info.json").write_text('{"codebase_version": "v2.1"}')
     with pytest.raises(StoreError, match=r"version v2\.1; v3 is read"):
         detect_format(tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["robomimic", "diffusion-policy-zip", "lerobot", "zarr"])
+def test_a_data_set_is_read_through_a_symbolic_link(store, tmp_path, name):
+    """The user made the link and gave it: what it leads to is the data set."""
+    out = tmp_path / "far" / "data"
+    if name == "zarr":
+        convert_store(store.path, out, None, progress=False)
+    else:
+        export_episodes(store, out, name, progress=False)
+    link = tmp_path / "near" / "link"
+    link.parent.mkdir()
+    link.symlink_to(Path("../far/data"))
+    assert detect_format(link) == name
+    assert open_source(link).fingerprint() == open_source(out).fingerprint()
+    convert_store(link, tmp_path / "s.zarr", None, progress=False)
