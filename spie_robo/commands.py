@@ -279,6 +279,25 @@ def _episodes(store: Path) -> str:
     return f"finished episodes are in {store}." if store.exists() else "no episode was finished."
 
 
+def _converted(options: config.ConvertConfig) -> str:
+    from spie_robo.data.location import Location, staging_of
+
+    again = "run the same command again to go on."
+    if options.dry_run:
+        return _nothing(options)
+    if Location.of(options.source) or Location.of(options.out):
+        return f"what was copied, edited or sent stays; {again}"
+    staging = staging_of(options.out)
+    if options.out.exists() and options.to == "zarr":
+        return f"finished episodes are in {options.out}; {again}"
+    if options.out.exists():
+        left = f"; {staging} is no longer needed, delete it" if staging.exists() else ""
+        return f"{options.out} is written{left}."
+    if staging.exists() and options.to != "zarr":
+        return f"{options.out} was not written, its edits are kept in {staging}; {again}"
+    return f"nothing was written; {again}"
+
+
 def _checkpointed(options: Any) -> str:
     if any((options.out / "checkpoints").glob("*/complete.json")):
         return f"checkpoints are in {options.out}; run it again with --resume to go on."
@@ -310,7 +329,7 @@ COMMANDS = {
         config.ConvertConfig,
         convert,
         "Edit recorded episodes of any format; copy the rest byte for byte.",
-        lambda o: f"finished episodes are in {o.out}; run the same command again to go on.",
+        _converted,
     ),
     "train": Command(
         config.TrainOptions,

@@ -32,7 +32,7 @@ from spie_robo.data.fields import cameras_of
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.local_engine import LocalEngine
-from spie_robo.data.location import Location
+from spie_robo.data.location import Location, staging_of
 from spie_robo.data.plan import ConvertPlan, plan_conversion
 from spie_robo.data.threads import threads_of, using_threads
 from spie_robo.errors import ConfigError, StoreError
@@ -128,7 +128,7 @@ def _convert(config: ConvertConfig, progress: bool) -> ConvertSummary | ExportSu
             raise StoreError(f"{config.source}: it has no finished episode. Record some first.")
         report = export_episodes(source, config.out, config.to, fps=config.fps, progress=progress)
         return ExportSummary(report, None, source_notes(source))
-    staging = config.out.absolute().with_name(f".{config.out.name}.staging")
+    staging = staging_of(config.out)
     edits = _to_store(config, staging, progress)
     store = EpisodeStore.open(staging)
     report = export_episodes(store, config.out, config.to, fps=config.fps, progress=progress)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -302,3 +303,55 @@ def test_a_store_without_episodes_and_a_camera_that_is_not_there(tmp_path, capsy
         writer.add_episode(episode(2), seed=2)
     assert run("convert", store, tmp_path / "out", "--dry-run", "--cameras", "frnt") == 2
     assert "got ['frnt']" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_what_is_kept_and_how_to_go_on(store, tmp_path, monkeypatch, capsys):
+    """Edits wait beside an output in another format; they are kept while that is written."""
+    out = tmp_path / "out"
+    line = ("convert", store, out, "--to", "diffusion-policy")
+
+    def interrupt(*arguments, **named):
+        raise KeyboardInterrupt
+
+    def interrupted(where, name, *words):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, interrupt)
+            assert run(*line, *words) == 130
+        return capsys.readouterr().err
+
+    again = "run the same command again to go on"
+    assert f"interrupted; nothing was written; {again}" in interrupted(converting, "convert_store")
+    told = interrupted(converting, "export_episodes", "--editor", "none")
+    assert f"nothing was written; {again}" in told
+    told = interrupted(converting, "export_episodes")
+    staging = tmp_path / ".out.staging"
+    assert f"{out} was not written, its edits are kept in {staging}; {again}" in told
+    assert staging.is_dir() and not out.exists()
+    told = interrupted(converting.shutil, "rmtree")
+    assert f"{out} is written; {staging} is no longer needed, delete it" in told
+    shutil.rmtree(out)
+    assert run(*line) == 0
+    assert not staging.exists()
+    assert "nothing was written" in interrupted(converting, "plan", "--dry-run")
+
+
+def test_verify_says_that_a_conversion_is_unfinished_and_how_to_finish_it(store, tmp_path, capsys):
+    again = "Run the same convert command again to finish it"
+    Failing.calls = 13
+    assert run("convert", store, tmp_path / "half.zarr", "--batch-size", 2) == 2
+    capsys.readouterr()
+    assert run("verify", tmp_path / "half.zarr") == 0
+    told = capsys.readouterr().out
+    assert "intact (" in told and f"unfinished conversion. {again}" in told
+    Failing.calls = 13
+    assert run("convert", store, tmp_path / "o", "--to", "robomimic", "--batch-size", 2) == 2
+    capsys.readouterr()
+    assert run("verify", tmp_path / "o") == 2
+    told = capsys.readouterr().err
+    assert f"unfinished conversion, whose edits are in {tmp_path / '.o.staging'}. {again}" in told
+    assert run("verify", tmp_path / ".o.staging") == 0
+    assert again in capsys.readouterr().out
+    Failing.calls = 10**9
+    assert run("convert", store, tmp_path / "half.zarr") == 0
+    assert run("verify", tmp_path / "half.zarr") == 0
+    assert "unfinished" not in capsys.readouterr().out

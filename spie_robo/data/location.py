@@ -1,4 +1,4 @@
-"""``s3://BUCKET/KEY``: where a data set in object storage is, told from a path of this machine.
+"""Where data sets are: ``s3://BUCKET/KEY``, told from a path of this machine, and unfinished ones.
 
 Nothing heavy is imported: the settings of every command are looked at with it.
 """
@@ -52,3 +52,8 @@ class Location:
         mine, theirs = PurePosixPath(self.key), PurePosixPath(other.key)
         inside = mine == theirs or mine in theirs.parents or theirs in mine.parents
         return self.bucket == other.bucket and inside
+
+
+def staging_of(out: Path) -> Path:
+    """The store beside an output in a foreign format, which holds its edits until it is written."""
+    return out.absolute().with_name(f".{out.name}.staging")

@@ -10,9 +10,12 @@ from tqdm import tqdm
 
 from spie_robo.data.header_checksums import changed_headers
 from spie_robo.data.headers import read_header
+from spie_robo.data.location import staging_of
 from spie_robo.data.store import EpisodeStore
-from spie_robo.errors import StoreCorruptError
+from spie_robo.errors import StoreCorruptError, StoreError
 from spie_robo.wording import counted
+
+_FINISH = "Run the same convert command again to finish it, or delete it."
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class VerifyReport:
         steps: Committed steps.
         chunks: Chunks that were read.
         problems: One sentence for each damaged thing; empty if there is none.
+        complete: False while a conversion is under way, or was cut off.
     """
 
     path: Path
@@ -32,6 +36,7 @@ class VerifyReport:
     steps: int
     chunks: int
     problems: tuple[str, ...]
+    complete: bool = True
 
     @property
     def ok(self) -> bool:
@@ -42,11 +47,11 @@ class VerifyReport:
         """The report for people."""
         size = f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}"
         size += f", {counted(self.chunks, 'chunk')} read"
-        if self.ok:
-            return f"{self.path}: intact ({size})"
-        return "\n".join(
-            [f"{self.path}: {counted(len(self.problems), 'problem')} ({size})", *self.problems]
-        )
+        found = "intact" if self.ok else counted(len(self.problems), "problem")
+        lines = [f"{self.path}: {found} ({size})", *self.problems]
+        if not self.complete:
+            lines.append(f"{self.path} is an unfinished conversion. {_FINISH}")
+        return "\n".join(lines)
 
 
 def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
@@ -60,6 +65,11 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         StoreError: If there is no store at ``path``. Damage does not raise: it is reported.
     """
     path = Path(path).absolute()
+    staging = staging_of(path)
+    if staging.exists() and not path.exists():
+        raise StoreError(
+            f"{path} is an unfinished conversion, whose edits are in {staging}. {_FINISH}"
+        )
     try:
         store = EpisodeStore.open(path, allow_unfinished=True)
     except StoreCorruptError as error:
@@ -82,7 +92,8 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         found = (array.problem(chunk) for chunk in range(array.n_chunks))
         problems += [problem for problem in found if problem is not None]
         chunks += array.n_chunks
-    return VerifyReport(path, len(store), store.n_steps, chunks, tuple(problems))
+    complete = store.commit.complete
+    return VerifyReport(path, len(store), store.n_steps, chunks, tuple(problems), complete)
 
 
 def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
