@@ -61,20 +61,14 @@ class TrainingData:
     instruction: str
     crop_latents: Tensor | None = None
 
-    def subset(self, frames: Sequence[int]) -> TrainingData:
-        """The same photos with some of the frames, named by their places."""
+    def subset(self, frames: slice) -> TrainingData:
+        """The same photos with some of the frames."""
         return replace(
             self,
-            frames=tuple(self.frames[i] for i in frames),
-            frame_regions=tuple(self.frame_regions[i] for i in frames),
-            input_latents=self.input_latents[list(frames)],
+            frames=self.frames[frames],
+            frame_regions=self.frame_regions[frames],
+            input_latents=self.input_latents[frames],
         )
-
-    def split(self, held_out: int) -> tuple[TrainingData, TrainingData]:
-        """What is left to train on, and ``held_out`` frames: of all cameras, from far apart."""
-        kept_back = _spread_places(cameras_of(self.frames), held_out)
-        rest = [i for i in range(len(self.frames)) if i not in kept_back]
-        return self.subset(rest), self.subset(kept_back)
 
 
 @final
@@ -213,16 +207,21 @@ def cameras_of(frames: Sequence[Frame]) -> list[str]:
     return cameras
 
 
-def _spread_places(cameras: Sequence[str], count: int) -> list[int]:
-    """``count`` places, as many from each camera as it has frames for, evenly over its frames."""
+def held_out_first(frames: Sequence[Frame], count: int) -> list[Frame]:
+    """The frames with ``count`` in front to hold out: of every camera, and from far apart.
+
+    Frames in the order of a store begin with those of one episode, often of one camera.
+    """
+    cameras = cameras_of(frames)
     own = [[i for i, of in enumerate(cameras) if of == name] for name in sorted(set(cameras))]
-    turns = [(turn, camera) for turn in range(len(cameras)) for camera in range(len(own))]
+    turns = [(turn, camera) for turn in range(len(frames)) for camera in range(len(own))]
     dealt = [camera for turn, camera in turns if turn < len(own[camera])][:count]
     chosen = []
     for camera, places in enumerate(own):
         share = dealt.count(camera)
         chosen += [places[(2 * k + 1) * len(places) // (2 * share)] for k in range(share)]
-    return sorted(chosen)
+    rest = [i for i in range(len(frames)) if i not in chosen]
+    return [frames[i] for i in (*sorted(chosen), *rest)]
 
 
 def random_crop(photo: RGB, rng: np.random.Generator) -> RGB:

@@ -42,7 +42,7 @@ from spie_robo.output_files import write_json
 from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.inputs import TrainingData, gather_data
+from spie_robo.training.inputs import TrainingData, gather_data, held_out_first
 from spie_robo.training.policy import Policy
 from spie_robo.training.preview import SEMANTIC, told_acceptance, told_gap
 from spie_robo.training.progress import LOGS, Progress
@@ -105,6 +105,7 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
     drawn = sample_frames(
         frames, config.frames + config.preview, cameras=config.cameras, seed=config.seed
     )
+    drawn = held_out_first(drawn, min(config.preview, len(drawn) // 2))
     run = prepare(config, checked, drawn, out / LOGS)
     position, before = run_epochs(run, out, resume)
     last = position.history[-1]
@@ -125,7 +126,8 @@ def prepare(
     Args:
         config: The settings.
         photos: The reference photos.
-        frames: ``config.frames`` of them are trained on, the rest is for previews.
+        frames: The first ``config.preview`` are held out, half of them at most; the others are
+            trained on.
         logs: Folder of TensorBoard's files; None: none.
 
     Raises:
@@ -166,15 +168,14 @@ def prepare(
             f"Frames: expected 2 or more, one of them for previews, got {len(data.frames)}."
         )
     held_out = min(config.preview, len(data.frames) // 2)
-    training, preview = data.split(held_out)
     policy = Policy(editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing)
     return TrainingRun(
         config,
         editor,
         base_digest,
         policy,
-        training,
-        preview,
+        data.subset(slice(held_out, None)),
+        data.subset(slice(held_out)),
         build_feedback(config.feedback, device),
         accelerator,
     )

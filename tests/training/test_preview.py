@@ -82,7 +82,9 @@ def test_the_floor_is_what_photos_score_among_themselves(tiny, base):
 
 def as_if_edited(data, photo):
     """One frame, one photo, and no region that anything would be held to outside of."""
-    return replace(data.subset([0]), frame_regions=(None,), photos=(photo,), photo_regions=(None,))
+    return replace(
+        data.subset(slice(1)), frame_regions=(None,), photos=(photo,), photo_regions=(None,)
+    )
 
 
 def test_the_share_of_the_gap_is_told_where_there_is_a_floor():

@@ -393,6 +393,31 @@ def test_surroundings_are_what_the_simulator_names(config, tiny, photo_folder, c
         assert set(run.data.frame_regions) == {None}
 
 
+class _PreparedError(Exception):
+    """Ends a run where its frames are known."""
+
+
+@pytest.mark.parametrize("count", [12, 6])
+def test_previews_come_from_every_camera(config, tiny, photo_folder, tmp_path, monkeypatch, count):
+    drawn = [
+        Frame(frame.rgb, "front" if i < count // 2 else "wrist")
+        for i, frame in enumerate(tiny.frames(count))
+    ]
+    prepared = []
+
+    def prepare(config, photos, frames, logs):
+        prepared.extend(frames)
+        raise _PreparedError
+
+    monkeypatch.setattr(training_run, "sample_frames", lambda *_, **__: drawn)
+    monkeypatch.setattr(training_run, "prepare", prepare)
+    with pytest.raises(_PreparedError):
+        train(photo_folder, tmp_path, tmp_path / "out", config(preview=4), resume=False)
+    held_out = [frame.camera for frame in prepared[: min(4, count // 2)]]
+    assert set(held_out) == {"front", "wrist"}
+    assert {id(frame) for frame in prepared} == {id(frame) for frame in drawn}
+
+
 def test_one_frame_is_too_few(config, tiny, photo_folder, tmp_path):
     folder = tmp_path / "one"
     folder.mkdir()
