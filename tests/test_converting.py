@@ -13,8 +13,9 @@ import pytest
 
 from spie_robo import cli, converting
 from spie_robo.config import ConvertConfig, EditConfig
-from spie_robo.data import EpisodeStore, EpisodeWriter, ray_engine
+from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata, ray_engine
 from spie_robo.data.formats import detect_format, open_source
+from spie_robo.data.formats.about import SourceRecord, with_source
 from spie_robo.data.local_engine import LocalEngine
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, StoreError
 from spie_robo.guard import GeometryGuard
@@ -355,3 +356,32 @@ def test_verify_says_that_a_conversion_is_unfinished_and_how_to_finish_it(store,
     assert run("convert", store, tmp_path / "half.zarr") == 0
     assert run("verify", tmp_path / "half.zarr") == 0
     assert "unfinished" not in capsys.readouterr().out
+
+
+def test_geometry_that_cannot_be_used_is_not_called_recorded(tmp_path, capsys):
+    path = tmp_path / "sim.zarr"
+    metadata = with_source(StoreMetadata(), SourceRecord("robomimic"))
+    rng = np.random.default_rng(0)
+    with EpisodeWriter.create(path, metadata) as writer:
+        frames = {f"{c}_rgb": rng.integers(0, 256, (3, 16, 16, 3), np.uint8) for c in "ab"}
+        depth = {"a_depth": np.ones((3, 12, 16)), "b_depth": np.ones((3, 8, 8))}
+        ids = {"b_segmentation": np.ones((3, 4), np.int32)}
+        writer.add_episode({**frames, **depth, **ids})
+    notes = [
+        "a_depth (16x12) is not used to judge edits: the image is 16x16, of another ratio of sides",
+        "b_segmentation (4) is not used to judge edits: the image is 16x16",
+    ]
+    assert run("convert", path, tmp_path / "out.zarr", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert all(note in told for note in notes)
+    assert "camera a: 16x16, geometry estimated" in told
+    assert "camera b: 16x16, geometry recorded" in told
+    assert run("convert", path, tmp_path / "out.zarr") == 0
+    told = capsys.readouterr().out
+    assert all(note in told for note in notes)
+    out = EpisodeStore.open(tmp_path / "out.zarr")
+    assert out.metadata.provenance["geometry"] == {"a": "estimated", "b": "recorded"}
+    assert run("convert", path, tmp_path / "b.zarr", "--cameras", "b") == 0
+    assert "a_depth" not in capsys.readouterr().out
+    assert run("convert", path, tmp_path / "copy.zarr", "--editor", "none") == 0
+    assert "note" not in capsys.readouterr().out

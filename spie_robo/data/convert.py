@@ -29,7 +29,7 @@ from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Rows
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.registry import open_source
-from spie_robo.data.geometry import geometry_origin
+from spie_robo.data.geometry import geometry_origin, unused_geometry
 from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.maker import PROVENANCE_KEYS, Maker
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
@@ -129,7 +129,8 @@ def convert_store(
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
-    return ConvertSummary(target, len(store), frames, accepted, resumed_at, source_notes(store))
+    notes = (*source_notes(store), *unused_geometry(store, cameras).values())
+    return ConvertSummary(target, len(store), frames, accepted, resumed_at, notes)
 
 
 def convert_episodes(
@@ -273,10 +274,9 @@ def _open_output(
         provenance = kept | maker.provenance | {KEY: torch_threads()}
     else:
         provenance.pop(KEY, None)
-    provenance["geometry"] = {
-        camera: geometry_origin(store.metadata, store.keys, camera)
-        for camera in fields.cameras_of(store.keys)
-    }
+    present = fields.cameras_of(store.keys)
+    usable = set(store.keys) - set(unused_geometry(store, present))
+    provenance["geometry"] = {c: geometry_origin(store.metadata, usable, c) for c in present}
     metadata = replace(store.metadata, provenance=provenance)
     if maker is not None:
         instruction = options.instruction or maker.instruction

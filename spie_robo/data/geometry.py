@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data import fields
 from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.protocols import EpisodeSource
 from spie_robo.types import GeometryOrigin
 
 Origin = Literal["simulator", "recorded", "estimated"]
@@ -24,7 +25,7 @@ def geometry_origin(metadata: StoreMetadata, keys: Iterable[str], camera: str) -
 
     Args:
         metadata: Of the episodes.
-        keys: Of their arrays.
+        keys: Of their arrays, without those that :func:`unused_geometry` names.
         camera: Name of the camera.
 
     Returns:
@@ -36,6 +37,27 @@ def geometry_origin(metadata: StoreMetadata, keys: Iterable[str], camera: str) -
     if not present & {fields.depth_key(camera), fields.segmentation_key(camera)}:
         return "estimated"
     return recorder(metadata)
+
+
+def unused_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str, str]:
+    """Depth and segmentation that no edit can be judged against, by key, and why.
+
+    Args:
+        source: Episodes.
+        cameras: The cameras to look at.
+    """
+    found = {}
+    for camera in cameras if len(source) else ():
+        planes = {fields.depth_key(camera), fields.segmentation_key(camera)} & set(source.keys)
+        rows = source.read_rows(0, 0, 1, [fields.rgb_key(camera), *sorted(planes)])
+        size = rows.pop(fields.rgb_key(camera)).shape[1:3]
+        for key, plane in rows.items():
+            if not _fits(plane.shape[1:], size):
+                found[key] = (
+                    f"{key} ({_sides(plane.shape[1:])}) is not used to judge edits: the image is "
+                    f"{_sides(size)}, of another ratio of sides"
+                )
+    return found
 
 
 def recorder(metadata: StoreMetadata) -> GeometryOrigin:
@@ -67,6 +89,16 @@ def fitted(plane: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[Any] | 
     """
     if plane is None or plane.shape == size:
         return plane
-    if plane.shape[0] * size[1] != plane.shape[1] * size[0]:
+    if not _fits(plane.shape, size):
         return None
     return np.asarray(cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_NEAREST))
+
+
+def _fits(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether a plane is of the same ratio of sides as its image."""
+    return len(shape) == 2 and shape[0] * size[1] == shape[1] * size[0]
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    """Width and height, as people write them."""
+    return "x".join(str(n) for n in shape[::-1])

@@ -15,7 +15,7 @@ from spie_robo.data import fields
 from spie_robo.data.convert import edited_cameras
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.frames import camera_frames
-from spie_robo.data.geometry import Origin, geometry_origin
+from spie_robo.data.geometry import Origin, geometry_origin, unused_geometry
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.errors import StoreError
 from spie_robo.guarded_editor import GuardedEditor
@@ -124,11 +124,12 @@ def plan_conversion(
     present = fields.cameras_of(source.keys)
     edited = set() if guarded is None else set(edited_cameras(source, cameras))
     first = source.read_rows(0, 0, 1)
+    unused = unused_geometry(source, present)
     plans = tuple(
         CameraPlan(
             camera,
             first[fields.rgb_key(camera)].shape[1:3],
-            geometry_origin(source.metadata, source.keys, camera),
+            geometry_origin(source.metadata, set(source.keys) - set(unused), camera),
             camera in edited,
         )
         for camera in present
@@ -137,6 +138,7 @@ def plan_conversion(
     record = SourceRecord.of(source.metadata)
     seconds = 0.0 if guarded is None else _edit_seconds(source, guarded, edited) * steps
     notes = () if record is None else record.notes
+    notes += tuple(unused_geometry(source, sorted(edited)).values())
     size = int(_bytes_per_step(source, to, edited) * steps)
     return ConvertPlan(path, found, out, to, plans, len(source), steps, seconds, size, notes)
 
