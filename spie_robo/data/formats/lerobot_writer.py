@@ -17,6 +17,7 @@ from spie_robo.data.formats.naming import ForeignArray
 from spie_robo.data.formats.registry import Written
 from spie_robo.data.formats.video import CAUSE, VideoWriter
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.errors import StoreError
 
 NAME = "lerobot"
 PASSENGER_FILE = "meta/spie_robo.json"
@@ -41,6 +42,7 @@ def write(source: EpisodeSource, out: Path, fps: float | None = None) -> Written
         fps: Steps a second, where the episodes do not tell.
 
     Raises:
+        StoreError: If a step has several tasks.
         MissingExtraError: If pyarrow or PyAV is not installed.
         OSError: If the disk refuses.
     """
@@ -324,6 +326,11 @@ def _task_names(source: EpisodeSource) -> list[str]:
         for episode in range(len(source)):
             length = source.episode_length(episode)
             rows = source.read_rows(episode, 0, length, [TASK_KEY])[TASK_KEY]
+            if rows.size != length:
+                raise StoreError(
+                    f"{TASK_KEY}: expected one number a step, got shape {rows.shape}. LeRobot has "
+                    "one task a step: keep the others under another key."
+                )
             last = max(last, int(rows.max()))
     named = [source.metadata.env_id] if source.metadata.env_id and not tasks else tasks
     return named + [f"task {number}" for number in range(len(named), last + 1)]

@@ -282,3 +282,12 @@ def test_task_numbers_of_another_shape_or_type_are_read_back(tmp_path, shape, dt
         same_episodes(source, store)
     table = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet")
     assert table["task_index"].to_pylist() == [0, 0, 0]
+
+
+def test_two_task_numbers_a_step_are_refused(tmp_path):
+    with EpisodeWriter.create(tmp_path / "s.zarr") as writer:
+        writer.add_episode({"task_index": np.zeros((3, 2), np.int64)})
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match="task_index: expected one number a step, got shape"):
+        export_episodes(store, tmp_path / "out", "lerobot", progress=False)
+    assert not (tmp_path / "out").exists()
