@@ -46,7 +46,7 @@ class EditConfig:
     instruction: OptionalText = None
     """Text for the editor; unset: its own."""
     seed: Count = 0
-    """Seed of the first episode and its edits; later episodes add one."""
+    """Seed of the run; each episode has its own (record: N, N + 1, ...)."""
     steps: OptionalCount = None
     """Denoising steps; unset: the editor's."""
     frames_per_pass: OptionalCount = None
