@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from spie_robo.data import fields
+from spie_robo.data.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
 from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Rows
 from spie_robo.data.formats.about import SourceRecord
@@ -129,7 +130,7 @@ def convert_store(
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
-    notes = (*source_notes(store), *unused_geometry(store, cameras).values())
+    notes = (*source_notes(store), *editing_notes(store, cameras))
     return ConvertSummary(target, len(store), frames, accepted, resumed_at, notes)
 
 
@@ -218,22 +219,6 @@ def _raw(rows: Rows, camera: str) -> NDArray[Any]:
 
 def _blocks(length: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, length)) for start in range(0, length, size))
-
-
-def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The cameras of a data set to edit: those wanted, or if none is named all.
-
-    Raises:
-        ConfigError: If there is no such camera, or none at all.
-    """
-    present = fields.cameras_of(source.keys)
-    unknown = sorted(set(wanted) - set(present))
-    if unknown or not present:
-        raise ConfigError(
-            f"cameras: expected some of {list(present)}, got {list(wanted)}. A camera has "
-            "frames under <camera>_rgb."
-        )
-    return tuple(c for c in present if not wanted or c in wanted)
 
 
 def source_notes(source: EpisodeSource) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import fields
-from spie_robo.data.convert import edited_cameras
+from spie_robo.data.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.geometry import Origin, geometry_origin, unused_geometry
@@ -138,7 +138,7 @@ def plan_conversion(
     record = SourceRecord.of(source.metadata)
     seconds = 0.0 if guarded is None else _edit_seconds(source, guarded, edited) * steps
     notes = () if record is None else record.notes
-    notes += tuple(unused_geometry(source, sorted(edited)).values())
+    notes += editing_notes(source, edited)
     size = int(_bytes_per_step(source, to, edited) * steps)
     return ConvertPlan(path, found, out, to, plans, len(source), steps, seconds, size, notes)
 

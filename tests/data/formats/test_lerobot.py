@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spie_robo.data.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import export_episodes, lerobot_layout, open_source
 from spie_robo.data.formats.about import SourceRecord, with_source
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.store import EpisodeStore
 from spie_robo.data.writer import EpisodeWriter
-from spie_robo.errors import StoreCorruptError, StoreError
+from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
 
 VIDEOS = ("front_rgb", "wrist_rgb")
 
@@ -246,6 +247,30 @@ def test_what_features_and_splits_say_survives(exported, tmp_path):
     store = EpisodeStore.open(tmp_path / "s.zarr")
     export_episodes(store, tmp_path / "again", "lerobot", progress=False)
     assert json.loads((tmp_path / "again/meta/info.json").read_text()) == info
+
+
+def test_pictures_of_depth_are_edited_only_if_asked_for(exported, tmp_path):
+    path, _ = exported
+    (path / "meta/spie_robo.json").unlink()
+    info = json.loads((path / "meta/info.json").read_text())
+    wrist = info["features"]["observation.images.wrist"]["info"]
+    plain = edited_cameras(open_source(path), ())
+    assert len(plain) > 1 and "wrist" in plain and editing_notes(open_source(path), plain) == ()
+    wrist["video.is_depth_map"] = True
+    (path / "meta/info.json").write_text(json.dumps(info))
+    with open_source(path) as source:
+        others = edited_cameras(source, ())
+        assert others == tuple(camera for camera in plain if camera != "wrist")
+        assert edited_cameras(source, ("wrist",)) == ("wrist",)
+        (note,) = editing_notes(source, others)
+        assert "wrist shows depth" in note and editing_notes(source, ("wrist",)) == ()
+        assert editing_notes(source, ()) == ()
+    for feature in info["features"].values():
+        if feature["dtype"] == "video":
+            feature["info"]["video.is_depth_map"] = True
+    (path / "meta/info.json").write_text(json.dumps(info))
+    with open_source(path) as source, pytest.raises(ConfigError, match="show depth"):
+        edited_cameras(source, ())
 
 
 @pytest.mark.parametrize(
