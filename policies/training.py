@@ -84,8 +84,8 @@ def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyT
     """Train a policy as ``config`` says.
 
     Raises:
-        ConfigError: If settings do not fit each other, ``out`` holds a run that is not to be
-            resumed, or that run had other settings.
+        ConfigError: If settings do not fit each other, ``out`` cannot be written or holds a run
+            that is not to be resumed, or that run had other settings.
         StoreError: If a store cannot be used.
         TrainingError: If a checkpoint is broken, too many steps in a row were not finite, or the
             last ones.
@@ -203,12 +203,13 @@ class PolicyTrainer:
 
         Raises:
             TrainingError: If too many steps in a row were not finite.
+            ConfigError: If nothing can be written in the run's folder.
         """
         config = self._config
         until = config.steps if until is None else min(until, config.steps)
         done = self.progress.step
         with (
-            SummaryWriter(str(config.out / LOGS), purge_step=done + 1) as log,
+            _open_log(config.out / LOGS, done + 1) as log,
             tqdm(total=until, initial=done, desc="policy", unit="step", disable=not show) as bar,
         ):
             while self.progress.step < until:
@@ -299,6 +300,20 @@ def _not_finite(progress: Progress, out: Path) -> str:
     )
 
 
+def _open_log(folder: Path, purge_step: int) -> SummaryWriter:
+    """The log of a run, without what an earlier try wrote of later steps.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    try:
+        return SummaryWriter(str(folder), purge_step=purge_step)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: the log cannot be written there: {error.strerror}. Choose another --out."
+        ) from error
+
+
 def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, Any]:
     """What a resumed run must share, in plain values."""
     record = dataclasses.asdict(config) | {"windows": len(dataset), "content": dataset.digest()}
@@ -312,8 +327,12 @@ def _require_free(config: PolicyTrainConfig) -> None:
     out, found = config.out, checkpoints(config.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: expected a folder, there is a file. Choose another --out.")
-    if out.resolve() in [store.resolve() for store in config.stores]:
-        raise ConfigError(f"--out {out}: expected a folder of its own, this is one of the stores.")
+    within = {out.resolve(), *out.resolve().parents}
+    if inside := [store for store in config.stores if store.resolve() in within]:
+        raise ConfigError(
+            f"--out {out}: expected a folder of its own, this is one of the stores, or in it: "
+            f"{inside[0]}."
+        )
     if found and config.resume:
         return
     # A run that was cut off before its first checkpoint left only these, and begins again.

@@ -181,6 +181,8 @@ def test_out_is_a_folder_of_its_own(
     for resume in (False, True):
         with pytest.raises(ConfigError, match="this is one of the stores"):
             train_policy(train_config(store, out=store, resume=resume), progress=False)
+        with pytest.raises(ConfigError, match=r"one of the stores, or in it: .*a\.zarr"):
+            train_policy(train_config(store, out=store / "x", resume=resume), progress=False)
     assert sorted(path.name for path in store.iterdir()) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
@@ -234,6 +236,14 @@ def test_a_bad_store_leaves_nothing_behind(
     with pytest.raises(StoreError, match="'side'"):
         train_policy(config, progress=False)
     assert not config.out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(
+    write_store: Callable[..., Path], train_config: Build, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/run/logs: .* cannot be written .*another --out"):
+        train_policy(train_config(write_store(), out=tmp_path / "file" / "run"), progress=False)
 
 
 def test_one_step_episodes_train(write_store: Callable[..., Path], train_config: Build) -> None:
