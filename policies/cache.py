@@ -70,17 +70,20 @@ def read_numbers(source: Source, key: str) -> NDArray[np.float32]:
     """An array of numbers, as float32, (steps, values), in memory.
 
     Raises:
-        StoreError: If there is no such array, or a number is not finite.
+        StoreError: If there is no such array, or a number is not finite as float32.
         StoreCorruptError: If the store is damaged.
     """
     source.require(key)
     if source.dtype(key).kind not in "biuf":
         raise StoreError(f"{source.path}: {key!r} holds {source.dtype(key)}, expected numbers.")
     rows = source.read(key, 0, source.n_steps)
-    numbers = np.ascontiguousarray(rows, np.float32).reshape(len(rows), -1)
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused by name
+        numbers = np.ascontiguousarray(rows, np.float32).reshape(len(rows), -1)
     if not np.isfinite(numbers).all():
         row = int(np.flatnonzero(~np.isfinite(numbers).all(1))[0])
-        raise StoreError(f"{source.path}: {key!r} is not finite in step {row}. Record it again.")
+        raise StoreError(
+            f"{source.path}: {key!r} is not finite as float32 in step {row}. Record it again."
+        )
     return numbers
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 import zipfile
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 from spie_robo.data import EpisodeStore
 from spie_robo.data.commit import SCHEMA
 from spie_robo.data.formats.damage import named_damage
+from spie_robo.data.formats.detect import detect_format
 from spie_robo.data.formats.zarr_files import open_zarr
-from spie_robo.errors import StoreError
+from spie_robo.errors import SpieRoboError, StoreError
 
 
 class Source(ABC):
@@ -158,7 +161,8 @@ def open_source(path: Path) -> Source:
     """Open a store of this package, or one of the original Diffusion Policy tools, zipped or not.
 
     Raises:
-        StoreError: If there is neither, or it asks for pickles or for absurd sizes.
+        StoreError: If there is neither, or it asks for pickles or for absurd sizes. A data set of
+            another format is told how it becomes a store.
         StoreCorruptError: If it is damaged.
     """
     path = Path(path).absolute()
@@ -167,12 +171,26 @@ def open_source(path: Path) -> Source:
             files = open_zarr(path)
         if files.attributes.get("schema") != SCHEMA:
             return ReplayBufferSource(path, files.root)
+    if (name := _other_format(path)) is not None:
+        store = shlex.quote(str(path.with_name(f"{path.stem}_store.zarr")))
+        raise StoreError(
+            f"{path}: expected an episode store, found a data set of the format {name}. Convert it "
+            f"first: spie-robo convert {shlex.quote(str(path))} {store} --editor none"
+        )
     return RecordedSource(EpisodeStore.open(path))
 
 
 def block_rows(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Rows of about 16 MB, to read at a time."""
     return max(1, 16 * 2**20 // max(1, dtype.itemsize * math.prod(row_shape)))
+
+
+def _other_format(path: Path) -> str | None:
+    """What a data set is that ``convert`` reads, and is no store; None if it is something else."""
+    with suppress(SpieRoboError):  # what is wrong with a store, the store itself says best
+        name = detect_format(path)
+        return None if name == "zarr" else name
+    return None
 
 
 def _members(root: zarr.Group, group: str) -> dict[str, zarr.Array[Any]]:

@@ -220,7 +220,7 @@ def test_refuses_stores_that_differ_or_cannot_be_read(
     with pytest.raises(StoreError, match=r"c\.zarr: it has no 'wrist_rgb'"):
         WindowDataset([store, blind], SHAPE, image_size=16)
     broken = write_store("d.zarr", change=lambda rows: rows["action"].__setitem__((2, 0), np.nan))
-    with pytest.raises(StoreError, match="'action' is not finite in step 2"):
+    with pytest.raises(StoreError, match="'action' is not finite as float32 in step 2"):
         WindowDataset([broken], SHAPE, image_size=16)
     with pytest.raises(StoreError, match="found nothing"):
         WindowDataset([tmp_path / "nowhere.zarr"], SHAPE)
@@ -325,6 +325,13 @@ def test_refuses_groups_that_are_no_replay_buffers(tmp_path: Path) -> None:
     )
     with pytest.raises(StoreError, match="expected images in"):
         WindowDataset([dark], SHAPE, state=())
+
+
+def test_a_data_set_of_another_format_says_how_it_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "my demos" / "meta").mkdir(parents=True)
+    (tmp_path / "my demos" / "meta" / "info.json").write_text('{"codebase_version": "v3.0"}')
+    with pytest.raises(StoreError, match=r"lerobot.*convert '.*demos' '.*demos_store.zarr' --ed"):
+        WindowDataset([tmp_path / "my demos"], SHAPE)
 
 
 def test_a_batch_needs_nothing_of_the_store(write_store: Callable[..., Path]) -> None:
