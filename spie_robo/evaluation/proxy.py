@@ -210,6 +210,20 @@ def proxy_fidelity(
     return ProxyFidelity(measured, comparisons, with_episodes, seed, resamples, confidence)
 
 
+def require_different(real: SuccessRates, where: str) -> None:
+    """Raise if all policies are equal in reality; ``where`` begins the message.
+
+    Raises:
+        ConfigError: Then nothing can be measured.
+    """
+    if real.constant:
+        raise ConfigError(
+            f"{where}: expected policies that differ in reality, all {len(real.rates)} have "
+            f"{real.rates[0]:g}. Pearson r is undefined and no ranking can be wrong: add better "
+            "and worse policies."
+        )
+
+
 def _check(real: SuccessRates, simulators: Sequence[SuccessRates]) -> None:
     count = len(real.rates)
     if count < FEWEST_POLICIES:
@@ -217,12 +231,7 @@ def _check(real: SuccessRates, simulators: Sequence[SuccessRates]) -> None:
             f"expected {FEWEST_POLICIES} or more policies, got {count}. A correlation of fewer "
             "says nothing: evaluate further policies or checkpoints."
         )
-    if real.constant:
-        raise ConfigError(
-            f"{real.name}: expected policies that differ in reality, all {count} have "
-            f"{real.rates[0]:g}. Pearson r is undefined and no ranking can be wrong: add better "
-            "and worse policies."
-        )
+    require_different(real, real.name)
     for simulator in simulators:
         if simulator.rates.shape != real.rates.shape:
             raise ConfigError(

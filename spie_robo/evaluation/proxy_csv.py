@@ -22,7 +22,7 @@ from typing import TypeAlias, final
 import numpy as np
 
 from spie_robo.errors import ConfigError
-from spie_robo.evaluation.proxy import FEWEST_POLICIES, SuccessRates
+from spie_robo.evaluation.proxy import FEWEST_POLICIES, SuccessRates, require_different
 
 EPISODES = "_episodes"
 NEEDED = ("policy", "real", "sim")
@@ -56,7 +56,7 @@ def read_proxy_table(file: Path) -> ProxyTable:
 
     Raises:
         ConfigError: If it cannot be read, a column is missing or unknown, a rate is no number in
-            0..1, a policy comes twice, or there are fewer than three.
+            0..1, a policy comes twice, there are fewer than three, or all are equal in reality.
     """
     columns, lines = _read(file)
     policies = _policies(file, lines)
@@ -65,10 +65,12 @@ def read_proxy_table(file: Path) -> ProxyTable:
             f"{file}: expected {FEWEST_POLICIES} or more policies, got {len(policies)}. A "
             "correlation of fewer says nothing: evaluate further policies or checkpoints."
         )
+    real = _success(file, "real", columns, lines)
+    require_different(real, f"{file}, real")
     simulators = [c for c in columns if c not in ("policy", "real") and not c.endswith(EPISODES)]
     return ProxyTable(
         policies,
-        _success(file, "real", columns, lines),
+        real,
         tuple(_success(file, name, columns, lines) for name in simulators),
     )
 
@@ -116,8 +118,9 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
     for name in columns:
         of = name.removesuffix(EPISODES)
         if name.endswith(EPISODES) and (of not in columns or of == "policy"):
+            fault = "has no success rates" if of == "policy" else "is not there"
             raise ConfigError(
-                f"{file}, line 1: {name} belongs to a column {of!r}, which is not there. Columns: "
+                f"{file}, line 1: {name} belongs to a column {of!r}, which {fault}. Columns: "
                 f"{found}."
             )
 
