@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from spie_robo.config import EvaluateConfig
 from spie_robo.data.frames import sample_frames
 from spie_robo.editor import Editor
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos, near_duplicates
-from spie_robo.errors import ReferencePhotoError
+from spie_robo.errors import ConfigError, EditorError, ReferencePhotoError
 from spie_robo.evaluation.baselines import HistogramEditor, ReinhardEditor
 from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
 from spie_robo.evaluation.judges import JudgeNames, load_judges
@@ -42,13 +43,11 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
         StoreError: If the store cannot be read.
         ReferencePhotoError: If there are no usable photos.
         EditorError: If there is no such editor, or it fails.
-        ConfigError: If a judge is unknown, or a file cannot be written.
+        ConfigError: If a judge is unknown, or a file cannot be written or would replace the input.
         MissingExtraError: If a judge needs a package that is not installed.
         FrameError: If the frames are too few or too small, or lack a named region.
     """
-    for file in (config.json, config.page):
-        if file is not None:
-            require_place(file)
+    _require_places(config)
     photos = check_photos(config.references)
     held_out = None if config.held_out is None else _held_out(config.held_out, photos)
     frames = sample_frames(config.frames, config.count, seed=config.seed)
@@ -89,6 +88,19 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
         title = f"{config.frames.name} in the look of {lab}"
         write_text(config.page, render_page(table, title, settings))
     return table
+
+
+def _require_places(config: EvaluateConfig) -> None:
+    """Raise if a result cannot be written, or would be over the input or the other result."""
+    files = [file for file in (config.json, config.page) if file is not None]
+    frames = config.frames.resolve()
+    store = not frames.is_dir() or any((frames / n).exists() for n in ("zarr.json", ".zgroup"))
+    for file in files:
+        if store and frames in (file.resolve(), *file.resolve().parents):
+            raise ConfigError(f"{file}: expected a file outside of the store {config.frames}.")
+        require_place(file)
+    if len({file.resolve() for file in files}) < len(files):
+        raise ConfigError(f"{config.json}: expected a file each for --json and --page, got one.")
 
 
 def nearest_editor(table: EvaluationTable) -> str | None:
@@ -135,6 +147,9 @@ def _feedback(config: EvaluateConfig) -> FeedbackConfig:
 
 
 def _load_editor(name: str, base: str | None) -> ImageEditor:
+    close = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.8)
+    if close and name not in BASELINES and not Path(name).exists():
+        raise EditorError(f"Unknown editor {name!r}. Did you mean {close[0]!r}?")
     return BASELINES[name]() if name in BASELINES else Editor.from_pretrained(name, base=base)
 
 

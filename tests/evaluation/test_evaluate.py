@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spie_robo.config import EvaluateConfig
 from spie_robo.editor.references import cover
 from spie_robo.errors import ConfigError, EditorError, FrameError, ReferencePhotoError
+from spie_robo.evaluating import run_evaluation
 from spie_robo.evaluation.baselines import IdentityEditor, ReinhardEditor
 from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
 from spie_robo.evaluation.judges import JudgeNames, load_judges
@@ -221,3 +223,29 @@ def test_the_page_is_one_file_and_escapes(table) -> None:
     assert page.count("data:image/") == 5 * (3 + 1)
     assert "<b>title" not in page and "<i>.png" not in page
     assert "photo@0" in page and "of the gap" in page and "held-out photos" in page
+
+
+def test_results_are_never_written_over_the_input_or_each_other(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    for changes in ({"json": store / "zarr.json"}, {"page": store / "new" / "page.html"}):
+        with pytest.raises(ConfigError, match=r"expected a file outside of the store .*a\.zarr"):
+            run_evaluation(EvaluateConfig(store, tmp_path, ("reinhard",), **changes))
+    both = {"json": tmp_path / "out", "page": tmp_path / "x" / ".." / "out"}
+    with pytest.raises(ConfigError, match="a file each for --json and --page"):
+        run_evaluation(EvaluateConfig(store, tmp_path, ("reinhard",), **both))
+    assert [file.name for file in store.iterdir()] == ["zarr.json"]
+    assert (store / "zarr.json").read_text() == "{}"
+
+
+def test_a_misspelt_baseline_is_told(tmp_path: Path, frames: Callable, lab: Callable) -> None:
+    import cv2
+
+    for folder, images in (("pictures", [f.rgb for f in frames(3)]), ("lab", lab(2))):
+        (tmp_path / folder).mkdir()
+        for number, image in enumerate(images):
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
+    config = EvaluateConfig(tmp_path / "pictures", tmp_path / "lab", ("rheinhard",))
+    with pytest.raises(EditorError, match=r"'rheinhard'\. Did you mean 'reinhard'"):
+        run_evaluation(config, progress=False)

@@ -350,6 +350,7 @@ def test_commands_name_mistakes_in_one_line(
         f"policy evaluate {out} --env None-v0 --episodes 1": "cannot be made",
         f"policy train {tmp_path / 'no.zarr'} --out {tmp_path / 'q'}": "found nothing",
         f"policy evaluate {out} --env E --episodes 1 --json {tmp_path}": "this is a folder",
+        f"policy evaluate {out} --env E --episodes 1 --json {out}/config.json": "policy's own",
         "policy trian": "Did you mean 'policy train'?",
         "polcy": "Did you mean 'policy'?",
         f"record --env {ENV_ID} --episodes 1 --out {tmp_path / 's'} --policy {out}": "another env",
