@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -71,8 +72,13 @@ def collect_run(folder: Path, pictures: int = MAX_PICTURES) -> RunContent:
         pictures: Epochs that get a picture, at most; never more than :data:`MAX_PICTURES`.
 
     Raises:
-        ConfigError: If there is no history, or it is damaged.
+        ConfigError: If there is no history, or it is damaged, or the run is a policy's.
     """
+    if (folder / "policy.safetensors").is_file() or any(folder.glob("checkpoints/step_*")):
+        raise ConfigError(
+            f"{folder}: a report shows the training of an editor, this is a policy's. Its losses "
+            f"are for TensorBoard: tensorboard --logdir {shlex.quote(str(folder / HISTORY.parent))}"
+        )
     rows = read_history(folder / HISTORY)
     epochs = tuple(int(row["epoch"] or 0) for row in rows)
     found, notes = _pictures(folder, epochs[1:], min(pictures, MAX_PICTURES))

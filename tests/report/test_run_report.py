@@ -97,6 +97,15 @@ def test_a_run_before_its_first_epoch_says_so(run: Path, tmp_path: Path) -> None
     assert not out.exists()
 
 
+@pytest.mark.parametrize("part", ["checkpoints/step_0000500/complete.json", "policy.safetensors"])
+def test_the_folder_of_a_policy_has_no_report(tmp_path: Path, part: str) -> None:
+    for name in ("checkpoints/x", part):
+        (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / name).touch()
+    with pytest.raises(ConfigError, match=r"this is a policy's.*tensorboard --logdir .*p/logs"):
+        report(ReportConfig(tmp_path / "p", tmp_path / "page.html"))
+
+
 @pytest.mark.parametrize("part", ["logs", "logs/history.json", "checkpoints/epoch_00002/adapter"])
 def test_a_part_of_a_run_is_told_from_a_run(run: Path, tmp_path: Path, part: str) -> None:
     (run / part).parent.mkdir(parents=True, exist_ok=True)
