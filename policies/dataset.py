@@ -21,6 +21,8 @@ from spie_robo.policies.source import Source, open_source
 from spie_robo.policies.windows import WindowIndex, WindowShape, index_windows
 
 ACTION = "action"
+_OUTCOMES = (ACTION, "reward", "success")
+"""What a policy does and what comes of it: no observation has these keys."""
 
 
 @final
@@ -86,7 +88,8 @@ class WindowDataset:
         notes: What a user should know of the stores before training on them.
 
     Raises:
-        ConfigError: If there are no stores, or weights do not fit them.
+        ConfigError: If there are no stores, weights do not fit them, or a key of the state is none
+            of observations.
         StoreError: If a store lacks a key, has no or too short episodes, or a key holds another
             count of numbers than in the first store.
         StoreCorruptError: If a store is damaged.
@@ -118,6 +121,11 @@ class WindowDataset:
         self.cameras = {camera_name(key): key for key in _camera_keys(sources[0], cameras)}
         if not self.cameras and not self.state_keys:
             raise ConfigError("A policy needs a camera or a state, got neither.")
+        if unseen := [key for key in self.state_keys if key in _OUTCOMES]:
+            raise ConfigError(
+                f"state: expected keys of observations, got {', '.join(unseen)}, which a policy "
+                "that acts does not see. Leave it out of --state."
+            )
         for key in (*self.state_keys, ACTION):
             _require_equal_sizes(key, sources)
         plain = [_numbers(source, self.state_keys) for source in sources]

@@ -198,6 +198,7 @@ def test_another_store_at_the_same_path_has_another_cache(
         ({"cameras": ["state"]}, "expected images"),
         ({"cameras": ["front", "front_rgb"]}, "expected each once"),
         ({"cameras": [], "state": ()}, "neither"),
+        ({"state": ("state", "action")}, "got action, which a policy that acts does not see"),
         ({"weights": [1, 2]}, r"expected one a store \(1\), got 2"),
         ({"weights": [-1]}, "expected 0 or more"),
     ],
