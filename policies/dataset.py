@@ -17,6 +17,7 @@ from torch import Tensor
 from spie_robo.data import fields
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.policies.cache import cached_images, read_numbers
+from spie_robo.policies.normalizer import SMALLEST_RANGE
 from spie_robo.policies.source import Source, open_source
 from spie_robo.policies.windows import WindowIndex, WindowShape, index_windows
 
@@ -138,7 +139,7 @@ class WindowDataset:
         self.state_dim, self.action_dim = plain[0][0].shape[1], plain[0][1].shape[1]
         named = sorted({source.env_id for source in sources} - {""})
         self.env_id = named[0] if len(named) == 1 else ""
-        self.notes = _notes(sources[0], self.cameras, named)
+        self.notes = _notes(sources[0], self.cameras, named, self.actions)
 
     def __len__(self) -> int:
         """Number of windows of all stores together, which is also the length of an epoch."""
@@ -288,8 +289,18 @@ def _require_equal_sizes(key: str, sources: Sequence[Source]) -> None:
             )
 
 
-def _notes(first: Source, cameras: Mapping[str, str], env_ids: Sequence[str]) -> tuple[str, ...]:
+def _notes(
+    first: Source,
+    cameras: Mapping[str, str],
+    env_ids: Sequence[str],
+    actions: NDArray[np.float32],
+) -> tuple[str, ...]:
     notes = []
+    if (np.ptp(actions, axis=0) < SMALLEST_RANGE).all():
+        notes.append(
+            f"All actions are the same to within {SMALLEST_RANGE:g}: the policy will do just that, "
+            "whatever it sees."
+        )
     if len(env_ids) > 1:
         notes.append(
             f"The stores are of several environments ({', '.join(env_ids)}): whether the policy is "

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-_SMALLEST_RANGE = 1e-4
+SMALLEST_RANGE = 1e-4
+"""Numbers whose range in the data is below it count as constant."""
 
 
 @final
@@ -35,7 +36,7 @@ class Normalizer(nn.Module):
     def fit(self, values: NDArray[np.float32]) -> None:
         """Take the ranges from ``values``, float32, (steps, size), one step or more."""
         low, high = values.min(axis=0), values.max(axis=0)
-        half = np.where(high - low < _SMALLEST_RANGE, 0.0, (high - low) / 2)
+        half = np.where(high - low < SMALLEST_RANGE, 0.0, (high - low) / 2)
         self.centre.copy_(torch.from_numpy((low + high) / 2))
         self.half_range.copy_(torch.from_numpy(half.astype(np.float32)))
 

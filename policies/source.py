@@ -69,7 +69,7 @@ class Source(ABC):
         if key not in self.shapes:
             raise StoreError(
                 f"{self.path}: it has no {key!r}, which the policy needs. Its keys are "
-                f"{sorted(self.shapes)}."
+                f"{sorted(self.shapes)}: choose with --camera and --state."
             )
 
 

@@ -194,7 +194,7 @@ def test_another_store_at_the_same_path_has_another_cache(
     ("settings", "message"),
     [
         ({"cameras": ["side"]}, "has no 'side'.*front_rgb"),
-        ({"state": ("joints",)}, "has no 'joints'.*action.*state"),
+        ({"state": ("joints",)}, "has no 'joints'.*action.*state.*choose with .*--state"),
         ({"cameras": ["state"]}, "expected images"),
         ({"cameras": ["front", "front_rgb"]}, "expected each once"),
         ({"cameras": [], "state": ()}, "neither"),
@@ -269,6 +269,13 @@ def test_pictures_of_another_layout_are_not_left_out_in_silence(tmp_path: Path) 
     del data["img"]
     numbers = write_replay_buffer(tmp_path / "numbers.zarr", data, [6])
     assert not WindowDataset([numbers], SHAPE, image_size=16).notes
+
+
+def test_actions_that_teach_nothing_are_told(write_store: Callable[..., Path]) -> None:
+    still = write_store("a.zarr", change=lambda rows: rows["action"].fill(0.5))
+    (note,) = WindowDataset([still], SHAPE, image_size=16).notes
+    assert note.startswith("All actions are the same to within 0.0001")
+    assert not WindowDataset([still, write_store("b.zarr")], SHAPE, image_size=16).notes
 
 
 def test_a_digest_follows_numbers_pictures_and_bounds(write_store: Callable[..., Path]) -> None:
