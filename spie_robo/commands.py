@@ -182,7 +182,8 @@ def policy_evaluate(options: PolicyEvaluateConfig) -> int:
     folder = options.policy if options.policy.name not in ("", "..") else options.policy.resolve()
     out = folder.with_name(f"{folder.name}.zarr")
     command = f"spie-robo record --env {shlex.quote(options.env)} --episodes 5"
-    print(f"Next: {command} --policy {_quote(options.policy)} --out {_quote(out)}")
+    other = " --other-env" if options.other_env else ""
+    print(f"Next: {command} --policy {_quote(options.policy)}{other} --out {_quote(out)}")
     return 0
 
 

@@ -25,6 +25,8 @@ from spie_robo.errors import StoreCorruptError, StoreError
 SCHEMA = "spie_robo.episodes"
 SCHEMA_VERSION = 1
 
+_OTHERS = "Check the path; `spie-robo convert IN OUT` makes stores of other formats."
+
 
 @dataclass(frozen=True)
 class ArrayCommit:
@@ -139,7 +141,7 @@ def read_commit(path: Path) -> tuple[Commit, StoreMetadata, ZarrFormat]:
     if attributes.get("schema") != SCHEMA or "commit" not in attributes:
         raise StoreError(
             f"{path}: expected an episode store of spie_robo, found a zarr group without its "
-            "commit record. Record or convert into a store first, or check the path."
+            f"commit record. {_OTHERS}"
         )
     version = attributes.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -174,10 +176,13 @@ def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
     if not path.exists():
         raise StoreError(f"{path}: expected an episode store, found nothing. Check the path.")
     if not path.is_dir():
-        raise StoreError(f"{path}: expected the folder of an episode store, found a file.")
+        raise StoreError(
+            f"{path}: expected the folder of an episode store, found a file. {_OTHERS}"
+        )
     if not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         raise StoreError(
-            f"{path}: expected an episode store, found a folder without zarr.json or .zgroup."
+            f"{path}: expected an episode store, found a folder without zarr.json or .zgroup. "
+            f"{_OTHERS}"
         )
     try:
         store = InsideStore(LocalStore(path, read_only=True))

@@ -151,10 +151,10 @@ def test_what_is_not_a_store_is_named(tmp_path):
     with pytest.raises(StoreError, match="found nothing"):
         EpisodeStore.open(tmp_path / "no.zarr")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="found a file"):
+    with pytest.raises(StoreError, match="found a file.*spie-robo convert"):
         EpisodeStore.open(tmp_path / "file")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(StoreError, match=r"without zarr.json or .zgroup"):
+    with pytest.raises(StoreError, match=r"without zarr.json or .zgroup.*spie-robo convert"):
         EpisodeStore.open(tmp_path / "folder")
     zarr.create_group(tmp_path / "group.zarr").create_group("data")
     for open_it in (EpisodeStore.open, EpisodeWriter.open, verify_store):

@@ -235,7 +235,9 @@ def test_the_next_command_names_a_store_beside_the_policy(
     ):
         line = f"policy evaluate {folder} --env {ENV_ID} --episodes 1 --max-steps 1"
         assert cli.main(line.split()) == 0
-        assert capsys.readouterr().out.strip().endswith(f"--out {store}")
+        assert capsys.readouterr().out.strip().endswith(f"--policy {folder} --out {store}")
+    assert cli.main([*line.split(), "--other-env"]) == 0
+    assert " --other-env --out " in capsys.readouterr().out
 
 
 def test_an_interrupt_says_what_is_there(
