@@ -151,7 +151,7 @@ def test_what_is_not_a_store_is_named(tmp_path):
     with pytest.raises(StoreError, match="found nothing"):
         EpisodeStore.open(tmp_path / "no.zarr")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="found a file.*spie-robo convert"):
+    with pytest.raises(StoreError, match=r"found a file.*spie-robo convert"):
         EpisodeStore.open(tmp_path / "file")
     (tmp_path / "folder").mkdir()
     with pytest.raises(StoreError, match=r"without zarr.json or .zgroup.*spie-robo convert"):
