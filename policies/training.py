@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from spie_robo.data.lock import StoreLock
 from spie_robo.errors import ConfigError, TrainingError
 from spie_robo.policies.base import Augmentation, Policy, PolicySpec, build_policy
 from spie_robo.policies.cache import default_cache_folder
@@ -86,7 +87,7 @@ def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyT
     Raises:
         ConfigError: If settings do not fit each other, ``out`` cannot be written or holds a run
             that is not to be resumed, or that run had other settings.
-        StoreError: If a store cannot be used.
+        StoreError: If a store cannot be used, or another process trains in ``out``.
         TrainingError: If a checkpoint is broken, too many steps in a row were not finite, or the
             last ones.
     """
@@ -204,12 +205,14 @@ class PolicyTrainer:
         Raises:
             TrainingError: If too many steps in a row were not finite.
             ConfigError: If nothing can be written in the run's folder.
+            StoreLockedError: If another process trains in it.
         """
         config = self._config
         until = config.steps if until is None else min(until, config.steps)
         done = self.progress.step
         with (
             _open_log(config.out / LOGS, done + 1) as log,
+            StoreLock(config.out.resolve() / LOGS / "run"),
             tqdm(total=until, initial=done, desc="policy", unit="step", disable=not show) as bar,
         ):
             while self.progress.step < until:

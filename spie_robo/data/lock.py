@@ -1,7 +1,8 @@
-"""One writer at a time: an advisory lock beside the store that says who holds it.
+"""One writer at a time: an advisory lock beside a store, or a run, that says who holds it.
 
 For ``episodes.zarr`` the lock is ``.episodes.zarr.lock``. It lies beside the store and not inside,
-so that a store is nothing but zarr, and so that creating one can be guarded too.
+so that a store is nothing but zarr, and so that creating one can be guarded too. A run's lies among
+its logs: the folder around it may not be writable.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from spie_robo.errors import StoreLockedError
 
 @final
 class StoreLock:
-    """The right to write one store, from construction until :meth:`release`.
+    """The right to write one store or run, from construction until :meth:`release`.
 
     The operating system drops it when the process ends, however that happens.
 
@@ -47,6 +48,14 @@ class StoreLock:
         except OSError as error:
             raise write_failure(lock_file, error) from error
         self._sign()
+
+    def __enter__(self) -> StoreLock:
+        """Hold it for a ``with`` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next writer in."""
+        self.release()
 
     def release(self) -> None:
         """Let the next writer in."""

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -24,6 +25,7 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from spie_robo.data.frames import sample_frames
+from spie_robo.data.lock import StoreLock
 from spie_robo.editor.adapter import ADAPTER_CONFIG, BASE_FILE, save_adapter
 from spie_robo.editor.digest import weights_digest
 from spie_robo.editor.editor import Editor
@@ -96,6 +98,7 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
 
     Raises:
         ConfigError: If ``out`` holds another run, or settings do not fit.
+        StoreLockedError: If another process trains in ``out``.
         SpieRoboError: For unusable photos, frames, editors or judges.
     """
     _check_out(out, resume, (references, frames))
@@ -107,7 +110,12 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
     )
     drawn = held_out_first(drawn, min(config.preview, len(drawn) // 2))
     run = prepare(config, checked, drawn, out / LOGS)
-    position, before = run_epochs(run, out, resume)
+    with (
+        StoreLock(out.resolve() / LOGS / "run")
+        if run.accelerator.is_main_process
+        else nullcontext()
+    ):
+        position, before = run_epochs(run, out, resume)
     last = position.history[-1]
     return (
         f"{out}: {position.epoch} epochs; semantic score {before[SEMANTIC]:.4f} -> "

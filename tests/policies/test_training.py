@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spie_robo.config_files import read_values
-from spie_robo.errors import ConfigError, StoreError, TrainingError
+from spie_robo.data.lock import StoreLock
+from spie_robo.errors import ConfigError, StoreError, StoreLockedError, TrainingError
 from spie_robo.policies import training
 from spie_robo.policies.behaviour_cloning import BehaviourCloning
 from spie_robo.policies.checkpoint import checkpoints, read_policy
@@ -244,6 +245,18 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/run/logs: .* cannot be written .*another --out"):
         train_policy(train_config(write_store(), out=tmp_path / "file" / "run"), progress=False)
+
+
+def test_two_runs_in_one_folder_are_refused(
+    write_store: Callable[..., Path], train_config: Build
+) -> None:
+    config = train_config(write_store())
+    with (
+        StoreLock(config.out.resolve() / "logs" / "run"),
+        pytest.raises(StoreLockedError, match=rf"written by process {os.getpid()}"),
+    ):
+        train_policy(config, progress=False)
+    train_policy(config, progress=False)
 
 
 def test_one_step_episodes_train(write_store: Callable[..., Path], train_config: Build) -> None:

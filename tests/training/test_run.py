@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,21 @@ from safetensors.torch import load_file
 
 from spie_robo.cli import main
 from spie_robo.config_files import load_config
+from spie_robo.data.lock import StoreLock
 from spie_robo.editor.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from spie_robo.editor.editor import Editor
 from spie_robo.editor.photo_check import check_photos
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.references import LatentReferences, PhotoReferences
 from spie_robo.editor.settings import EditorSettings
-from spie_robo.errors import ConfigError, EditorError, SpieRoboError, StoreError, TrainingError
+from spie_robo.errors import (
+    ConfigError,
+    EditorError,
+    SpieRoboError,
+    StoreError,
+    StoreLockedError,
+    TrainingError,
+)
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.training import run as training_run
 from spie_robo.training.checkpoint import checkpoints
@@ -391,6 +400,16 @@ def test_surroundings_are_what_the_simulator_names(config, tiny, photo_folder, c
     else:
         assert run.config.feedback.region == "frame" and "whole frame" in said
         assert set(run.data.frame_regions) == {None}
+
+
+def test_two_runs_in_one_folder_are_refused(config, photo_folder, frame_folder, tmp_path):
+    out = tmp_path / "lab"
+    with (
+        StoreLock(out / LOGS / "run"),
+        pytest.raises(StoreLockedError, match=rf"written by process {os.getpid()}"),
+    ):
+        train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
+    assert train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
 
 
 class _PreparedError(Exception):
