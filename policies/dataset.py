@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -139,7 +139,8 @@ class WindowDataset:
         self.state_dim, self.action_dim = plain[0][0].shape[1], plain[0][1].shape[1]
         named = sorted({source.env_id for source in sources} - {""})
         self.env_id = named[0] if len(named) == 1 else ""
-        self.notes = _notes(sources[0], self.cameras, named, self.actions)
+        others = () if cameras else _other_cameras(sources, self.cameras)
+        self.notes = (*others, *_notes(sources[0], self.cameras, named, self.actions))
 
     def __len__(self) -> int:
         """Number of windows of all stores together, which is also the length of an epoch."""
@@ -313,6 +314,17 @@ def _notes(
             "width, 3)."
         )
     return tuple(notes)
+
+
+def _other_cameras(sources: Sequence[Source], cameras: Mapping[str, str]) -> Iterator[str]:
+    """A note of each store that shows more than the policy sees."""
+    for source in sources[1:]:
+        more = sorted({camera_name(key) for key in _camera_keys(source, None)} - set(cameras))
+        if cameras and more:
+            yield (
+                f"{source.path}: the policy does not see {', '.join(more)}, which the first store "
+                "lacks."
+            )
 
 
 def _shares(weights: Sequence[float] | None, stores: int) -> tuple[float, ...] | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,18 @@ def test_a_guard_that_holds_a_network_is_taken_along():
     with warnings.catch_warnings(), GuardProcess(here) as guard:
         warnings.simplefilter("error")  # of judging here instead
         assert repr(guard.judge_batch(frames, edits)) == repr(here.judge_batch(frames, edits))
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_its_idle_threads_leave_the_cores_to_the_editor(monkeypatch, own, expected):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    frames, edits = pairs(1)
+    with GuardProcess(GeometryGuard()) as guard:
+        guard.judge_batch(frames, edits)
+        environment = Path(f"/proc/{guard._process.pid}/environ").read_text().split("\0")
+    assert f"OMP_WAIT_POLICY={expected}" in environment
 
 
 class _Named:
