@@ -39,11 +39,13 @@ def depth_pictures(source: EpisodeSource) -> tuple[str, ...]:
     told = None if record is None else record.extras.get("features")
     if record is None or not isinstance(told, Mapping):
         return ()
-    described = {array.key: told.get(array.name) for array in record.arrays}
-    shown = {
-        key: isinstance(of, Mapping) and of.get("is_depth_map") for key, of in described.items()
-    }
-    return tuple(c for c in fields.cameras_of(source.keys) if shown.get(fields.rgb_key(c)))
+    names = {array.key: array.name for array in record.arrays}
+    described = {c: told.get(names.get(fields.rgb_key(c))) for c in fields.cameras_of(source.keys)}
+    return tuple(
+        camera
+        for camera, feature in described.items()
+        if isinstance(feature, Mapping) and feature.get("is_depth_map")
+    )
 
 
 def editing_notes(source: EpisodeSource, edited: Collection[str]) -> tuple[str, ...]:

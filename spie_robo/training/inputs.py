@@ -199,7 +199,7 @@ def epoch_inputs(
     )
 
 
-def cameras_of(frames: Sequence[Frame]) -> list[str]:
+def frame_cameras(frames: Sequence[Frame]) -> list[str]:
     """The camera of each frame; ``"pictures"`` for a folder's, which have their files' names."""
     cameras = [frame.camera for frame in frames]
     if len(set(cameras)) == len(cameras) and not any(frame.geometry for frame in frames):
@@ -212,7 +212,7 @@ def held_out_first(frames: Sequence[Frame], count: int) -> list[Frame]:
 
     Frames in the order of a store begin with those of one episode, often of one camera.
     """
-    cameras = cameras_of(frames)
+    cameras = frame_cameras(frames)
     own = [[i for i, of in enumerate(cameras) if of == name] for name in sorted(set(cameras))]
     turns = [(turn, camera) for turn in range(len(frames)) for camera in range(len(own))]
     dealt = [camera for turn, camera in turns if turn < len(own[camera])][:count]

@@ -14,7 +14,7 @@ from spie_robo.editor.resolution import hold_detail
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.records import FeedbackInput
-from spie_robo.training.inputs import TrainingData, cameras_of
+from spie_robo.training.inputs import TrainingData, frame_cameras
 from spie_robo.training.rollout import seeded
 from spie_robo.types import RGB, EditResult, Frame, Guard
 
@@ -124,7 +124,7 @@ def accepted_shares(
     results = [EditResult(edit, 0, "", "preview", 0) for edit in edits]
     accepted = [verdict.accepted for verdict in guard.judge_batch(frames, results)]
     shares = {ACCEPTED: float(np.mean(accepted))}
-    cameras = cameras_of(frames)
+    cameras = frame_cameras(frames)
     for camera in sorted(set(cameras)):
         own = [was for was, of in zip(accepted, cameras, strict=True) if of == camera]
         shares[f"{ACCEPTED}/{camera}"] = float(np.mean(own))

@@ -34,6 +34,7 @@ from spie_robo.editor.photo_check import CheckedPhotos, check_photos
 from spie_robo.editor.pipeline import MODEL_INDEX
 from spie_robo.editor.presets import PRESETS, find_folder, load_editor
 from spie_robo.editor.references import LatentReferences, PhotoReferences
+from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, StoreError, TrainingError
 from spie_robo.feedback.feedback import FeedbackModel, build_feedback
 from spie_robo.feedback.judges.segmenters import load_segmenter
@@ -148,12 +149,7 @@ def prepare(
     accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
     base_digest = weights_digest(loaded.pipeline)
-    settings = dataclasses.replace(
-        loaded.settings,
-        sampler=config.rollout.sampler or loaded.settings.sampler,
-        instruction=config.instruction or loaded.settings.instruction,
-        use_references=config.use_references,
-    )
+    settings = _settings_of(config, loaded.settings)
     editor = Editor(loaded.pipeline, config.editor, settings)  # brings the scheduler into line
     editor.pipeline.to(accelerator.device)
     device = str(accelerator.device)
@@ -186,6 +182,16 @@ def prepare(
         data.subset(slice(held_out)),
         build_feedback(config.feedback, device),
         accelerator,
+    )
+
+
+def _settings_of(config: TrainConfig, base: EditorSettings) -> EditorSettings:
+    """The base editor's settings, with what the run says otherwise."""
+    return dataclasses.replace(
+        base,
+        sampler=config.rollout.sampler or base.sampler,
+        instruction=config.instruction or base.instruction,
+        use_references=config.use_references,
     )
 
 
