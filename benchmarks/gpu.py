@@ -31,7 +31,6 @@ from harness import ROOT, report
 from PIL import Image
 from training_cost import ours, straightforward
 
-from spie_robo.config_files import load_config
 from spie_robo.data import ConvertOptions, convert_store
 from spie_robo.data.frames import sample_frames
 from spie_robo.editor import Editor
@@ -40,6 +39,7 @@ from spie_robo.editor.photo_check import check_photos
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.guard import GeometryGuard
 from spie_robo.guard.process import GuardProcess
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.run import TrainingRun, prepare, train
 from spie_robo.types import Frame

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from real_photos import task_frames
 
-from spie_robo.config_files import load_config
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos, near_duplicates
 from spie_robo.editor.references import cover
 from spie_robo.evaluation.gradient import gradient_ratio
@@ -37,6 +36,7 @@ from spie_robo.feedback.judges.patches import load_patch_judge
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.feedback.regions import named_region
 from spie_robo.feedback.semantic import SemanticScore
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.config import TrainConfig, default_config
 from spie_robo.training.inputs import TrainingData

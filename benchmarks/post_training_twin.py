@@ -26,7 +26,6 @@ from harness import ROOT, limit_threads, report
 from PIL import Image
 from post_training import CONFIG, VARIANTS, changed, color_histogram
 
-from spie_robo.config_files import load_config
 from spie_robo.editor.photo_check import CheckedPhotos, check_photos
 from spie_robo.envs.experts import make_expert
 from spie_robo.envs.scene_state import SceneState
@@ -36,6 +35,7 @@ from spie_robo.evaluation.distances import psnr
 from spie_robo.evaluation.realism import PooledFeatures, kernel_distance
 from spie_robo.guard import GeometryGuard
 from spie_robo.pretraining.labs import photograph
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.preview import deployed_edits, grid

@@ -32,7 +32,6 @@ from robustness_plot import draw_all, draw_overview
 from robustness_table import robustness_table
 
 from spie_robo.config import RecordConfig
-from spie_robo.config_files import load_config
 from spie_robo.data import (
     ConvertOptions,
     EpisodeStore,
@@ -56,6 +55,7 @@ from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
 from spie_robo.policies.policy import ActingPolicy
 from spie_robo.pretraining.labs import photograph, photograph_labs
 from spie_robo.recording import record
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.run import train
 from spie_robo.types import ImageEditor, References

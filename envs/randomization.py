@@ -8,9 +8,9 @@ from typing import Any, final
 import gymnasium as gym
 import numpy as np
 
-from spie_robo.config_files import from_mapping
 from spie_robo.envs.appearance import RandomizationConfig
 from spie_robo.envs.look_wrapper import LookWrapper
+from spie_robo.settings.yaml_files import from_mapping
 
 _STREAM = 0xD0_4A17
 

@@ -10,11 +10,11 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from spie_robo.config_files import from_mapping
 from spie_robo.policies.dataset import WindowBatch
 from spie_robo.policies.encoder import ObservationEncoder, color_jitter, random_shift
 from spie_robo.policies.normalizer import Normalizer
 from spie_robo.policies.windows import WindowShape
+from spie_robo.settings.yaml_files import from_mapping
 
 Algorithm = Literal["bc", "diffusion"]
 _NUMBERS = (

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from spie_robo.errors import ConfigError, TrainingError
-from spie_robo.output_files import write_bytes, write_json
+from spie_robo.files.output import write_bytes, write_json
 from spie_robo.policies.base import Policy, build_policy, spec_from_json
 
 WEIGHTS = "policy.safetensors"

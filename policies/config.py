@@ -18,7 +18,7 @@ from spie_robo.config import (
     require_here,
 )
 from spie_robo.errors import ConfigError
-from spie_robo.ranges import require_at_least, require_seed
+from spie_robo.settings.ranges import require_at_least, require_seed
 
 Number: TypeAlias = Annotated[float, conf.arg(metavar="X")]
 Numbers: TypeAlias = Annotated[tuple[float, ...], conf.arg(metavar="X ...")]

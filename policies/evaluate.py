@@ -12,11 +12,11 @@ import gymnasium as gym
 from tqdm import tqdm
 
 from spie_robo.errors import ConfigError, EnvError
-from spie_robo.output_files import write_json
+from spie_robo.files.output import write_json
 from spie_robo.policies.config import FIRST_TEST_SEED
 from spie_robo.policies.policy import ActingPolicy
+from spie_robo.settings.wording import counted
 from spie_robo.types import PolicyLike
-from spie_robo.wording import counted
 
 
 @final

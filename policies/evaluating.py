@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from spie_robo.errors import ConfigError
-from spie_robo.output_files import require_place
+from spie_robo.files.output import require_place
 from spie_robo.policies.checkpoint import CONFIG, WEIGHTS
 from spie_robo.policies.config import PolicyEvaluateConfig
 from spie_robo.policies.evaluate import EvaluationResult, evaluate_policy, write_result

@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from spie_robo.data.lock import StoreLock
 from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.files.lock import StoreLock
 from spie_robo.policies.base import Augmentation, Policy, PolicySpec, build_policy
 from spie_robo.policies.cache import default_cache_folder
 from spie_robo.policies.checkpoint import (

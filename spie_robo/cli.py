@@ -21,9 +21,10 @@ from typing import Annotated, Any, Union, cast
 
 import tyro
 
-from spie_robo import __version__, config_files
+from spie_robo import __version__
 from spie_robo.commands import COMMANDS
 from spie_robo.errors import ConfigError, SpieRoboError
+from spie_robo.settings import yaml_files as config_files
 
 USER_ERROR = 2
 INTERRUPTED = 130

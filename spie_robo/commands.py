@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from spie_robo import config, config_files
+from spie_robo import config
 from spie_robo.errors import ConfigError
 from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
+from spie_robo.settings import yaml_files as config_files
 
 
 @final
@@ -76,7 +77,7 @@ def convert(options: config.ConvertConfig) -> int:
 
 def _after_conversion(options: config.ConvertConfig) -> str:
     """The next command: a report of a store of this machine, a look at anything else."""
-    from spie_robo.data.location import Location
+    from spie_robo.settings.locations import Location
 
     place = Location.of(options.out)
     if options.to == "zarr" and place is None:
@@ -141,7 +142,7 @@ def evaluate_proxy(options: config.ProxyConfig) -> int:
     from spie_robo.evaluation.proxy import proxy_fidelity
     from spie_robo.evaluation.proxy_csv import read_proxy_table
     from spie_robo.evaluation.proxy_report import fidelity_as_json, format_fidelity, notes, verdict
-    from spie_robo.output_files import require_place, write_json
+    from spie_robo.files.output import require_place, write_json
 
     if options.json is not None:
         require_place(options.json)
@@ -211,7 +212,7 @@ def verify(options: config.VerifyConfig) -> int:
 def report(options: config.ReportConfig) -> int:
     """Write the report of a store or a training run: a page, or a Rerun recording."""
     from spie_robo.data.local_copy import local_copy
-    from spie_robo.output_files import require_place
+    from spie_robo.files.output import require_place
     from spie_robo.report import write_recording, write_report, write_run_report
     from spie_robo.report.run_collect import is_run, require_no_part
 
@@ -241,7 +242,7 @@ def doctor(options: config.DoctorConfig) -> int:
     from spie_robo.doctor.diagnose import diagnose
     from spie_robo.doctor.report import checks_as_json, format_checks, healthy, summary
     from spie_robo.doctor.self_test import run_self_test
-    from spie_robo.output_files import require_place, write_json
+    from spie_robo.files.output import require_place, write_json
 
     if options.json is not None:
         require_place(options.json)
@@ -281,7 +282,7 @@ def _episodes(store: Path) -> str:
 
 
 def _converted(options: config.ConvertConfig) -> str:
-    from spie_robo.data.location import Location, staging_of
+    from spie_robo.settings.locations import Location, staging_of
 
     again = "run the same command again to go on."
     if options.dry_run:
@@ -306,7 +307,7 @@ def _checkpointed(options: Any) -> str:
 
 
 def _copied(options: Any) -> str:
-    from spie_robo.data.location import Location
+    from spie_robo.settings.locations import Location
 
     if Location.of(options.store) is None:
         return _nothing(options)

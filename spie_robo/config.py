@@ -1,8 +1,8 @@
 """One frozen dataclass per command: what can be set, the default, and what a setting may be.
 
 Values come from the command line (:mod:`spie_robo.cli`), from a YAML file
-(:mod:`spie_robo.config_files`), or from Python. A record checks itself on construction, so that
-code which receives one need not.
+(:mod:`spie_robo.settings.yaml_files`), or from Python. A record checks itself on construction, so
+that code which receives one need not.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, TypeAlias, final
 
 from tyro import conf
 
-from spie_robo.data.location import Location
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
-from spie_robo.ranges import require_at_least, require_between, require_seed
+from spie_robo.settings.locations import Location
+from spie_robo.settings.ranges import require_at_least, require_between, require_seed
 
 # What the help shows in place of a value.
 Text: TypeAlias = Annotated[str, conf.arg(metavar="TEXT")]

@@ -32,15 +32,15 @@ from spie_robo.data.fields import cameras_of
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.local_engine import LocalEngine
-from spie_robo.data.location import Location, staging_of
 from spie_robo.data.plan import ConvertPlan, plan_conversion
 from spie_robo.data.threads import threads_of, using_threads
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.guard.process import GuardProcess
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.recording import EditSetup, load_edit_setup
+from spie_robo.settings.locations import Location, staging_of
+from spie_robo.settings.wording import counted
 from spie_robo.types import Guard, ImageEditor
-from spie_robo.wording import counted
 
 JUDGE_APART_FROM = 500
 """Frames: another process takes seconds to start and saves some milliseconds a frame."""

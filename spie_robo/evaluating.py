@@ -22,7 +22,7 @@ from spie_robo.evaluation.page import render_page
 from spie_robo.evaluation.table import RAW, EvaluationTable, table_as_json
 from spie_robo.feedback import FeedbackConfig, photo_regions, resolve_region, visible_regions
 from spie_robo.feedback.judges.segmenters import load_segmenter
-from spie_robo.output_files import require_place, write_json, write_text
+from spie_robo.files.output import require_place, write_json, write_text
 from spie_robo.types import Frame, ImageEditor
 
 BASELINES: dict[str, Callable[[], ImageEditor]] = {

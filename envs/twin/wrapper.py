@@ -8,13 +8,13 @@ from typing import Any, SupportsFloat, final
 import gymnasium as gym
 import numpy as np
 
-from spie_robo.config_files import from_mapping
 from spie_robo.envs.episode_seeds import EpisodeSeeds
 from spie_robo.envs.tabletop_env import CAMERAS, Observation, TabletopEnv, tabletop
 from spie_robo.envs.twin.mitsuba_scene import mitsuba
 from spie_robo.envs.twin.renderer import TwinRenderer
 from spie_robo.envs.twin.style import NAMED_STYLES, Style, sample_style
 from spie_robo.errors import ConfigError
+from spie_robo.settings.yaml_files import from_mapping
 from spie_robo.types import RGB
 
 _STREAM = 0x7_3171

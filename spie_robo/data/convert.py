@@ -40,8 +40,8 @@ from spie_robo.data.threads import KEY, recorded_threads, torch_threads, using_t
 from spie_robo.data.write_behind import WriteBehind
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
+from spie_robo.settings.wording import counted
 from spie_robo.types import Guard, ImageEditor
-from spie_robo.wording import counted
 
 __all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import final
 
 from spie_robo.data import object_storage
-from spie_robo.data.location import Location
 from spie_robo.errors import StoreError
+from spie_robo.settings.locations import Location
 
 _ROOT_HEADERS = ("zarr.json", ".zgroup")
 

@@ -29,8 +29,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from spie_robo.data.durable import atomic_write, write_failure
-from spie_robo.data.location import Location
 from spie_robo.errors import MissingExtraError, StoreError, StoreLockedError
+from spie_robo.settings.locations import Location
 
 PART_BYTES = 16 * 1024 * 1024
 """Larger files are sent in parts of this size."""

@@ -19,7 +19,7 @@ from spie_robo.data.geometry import Origin, geometry_origin, unused_geometry
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.errors import StoreError
 from spie_robo.guarded_editor import GuardedEditor
-from spie_robo.wording import counted
+from spie_robo.settings.wording import counted
 
 _SAMPLE_ROWS = 16
 _TIMED_FRAMES = 4

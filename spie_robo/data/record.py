@@ -15,8 +15,8 @@ from spie_robo.data.fields import observation_row, outcome_row
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, EnvError
+from spie_robo.settings.wording import counted
 from spie_robo.types import GuardedEdit, PolicyLike
-from spie_robo.wording import counted
 
 StepListener = Callable[[int, int, Mapping[str, NDArray[Any]]], None]
 """Called with (episode, step, row) after each step."""

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from spie_robo.data.header_checksums import changed_headers
 from spie_robo.data.headers import read_header
-from spie_robo.data.location import staging_of
 from spie_robo.data.store import EpisodeStore
 from spie_robo.errors import StoreCorruptError, StoreError
-from spie_robo.wording import counted
+from spie_robo.settings.locations import staging_of
+from spie_robo.settings.wording import counted
 
 _FINISH = "Run the same convert command again to finish it, or delete it."
 

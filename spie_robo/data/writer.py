@@ -22,9 +22,9 @@ from spie_robo.data.appending import StoreOnDisk, UncommittedEpisode
 from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
 from spie_robo.data.durable import to_the_end, write_failure
 from spie_robo.data.layout import RowFormat, ZarrFormat, chunk_rows, create_skeleton, row_format
-from spie_robo.data.lock import StoreLock
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.errors import StoreError
+from spie_robo.files.lock import StoreLock
 
 FLUSH_BYTES = 64 * 1024 * 1024
 """Rows of an open episode are written out when they take this much memory."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spie_robo.errors import FrameError
-from spie_robo.features import FeaturePyramid, encoder, images_to_tensor
 from spie_robo.types import RGB
+from spie_robo.vision.features import FeaturePyramid, encoder, images_to_tensor
 
 _BATCH = 16
 

@@ -35,9 +35,9 @@ from spie_robo.evaluation.table import (
     gap_closed,
     summarise,
 )
-from spie_robo.features import MINIMUM_SIZE
 from spie_robo.feedback.records import FeedbackInput, Mask
 from spie_robo.types import RGB, EditResult, Frame, ImageEditor
+from spie_robo.vision.features import MINIMUM_SIZE
 
 SOURCE_TEXT = "a computer rendering of a robot at a table"
 """What raw frames show, in the words that directional similarity starts from."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spie_robo.errors import FrameError
-from spie_robo.features import encoder, images_to_tensor
 from spie_robo.types import RGB, check_image
+from spie_robo.vision.features import encoder, images_to_tensor
 
 _BATCH = 16
 _LARGEST_SUBSET = 50

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spie_robo.errors import ConfigError
-from spie_robo.features import encoder, images_to_tensor
 from spie_robo.guard.classes import GeometryClass
 from spie_robo.types import RGB, check_image
+from spie_robo.vision.features import encoder, images_to_tensor
 
 WEIGHTS = Path(__file__).parent / "weights" / "judge.safetensors"
 _PYRAMID_LEVELS = 4

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spie_robo.features import PYRAMID_CHANNELS
 from spie_robo.pretraining.perceptual import LEVELS
+from spie_robo.vision.features import PYRAMID_CHANNELS
 
 _WIDTH = 64
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spie_robo.features import encoder
+from spie_robo.vision.features import encoder
 
 LEVELS = 4
 """Strides 2, 4, 8 and 16 of the encoder."""

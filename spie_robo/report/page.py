@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from spie_robo.data import EpisodeStore
-from spie_robo.output_files import write_text
+from spie_robo.files.output import write_text
 from spie_robo.report.collect import collect
 from spie_robo.report.content import ReportContent
 

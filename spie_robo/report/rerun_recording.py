@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data import EpisodeStore, fields
 from spie_robo.errors import MissingExtraError
-from spie_robo.output_files import write_bytes
+from spie_robo.files.output import write_bytes
 from spie_robo.report import verdicts
 from spie_robo.report.collect import (
     MIN_FRAMES,

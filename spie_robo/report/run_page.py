@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from spie_robo.output_files import write_text
+from spie_robo.files.output import write_text
 from spie_robo.report import curves
 from spie_robo.report.run_collect import MAX_PICTURES, collect_run
 from spie_robo.report.run_content import RunContent

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from spie_robo.config_files import read_values
 from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
-from spie_robo.ranges import require_at_least, require_seed
+from spie_robo.settings.ranges import require_at_least, require_seed
+from spie_robo.settings.yaml_files import read_values
 
 ObjectiveName = Literal["spie", "nft", "draft"]
 KeptName = Literal["frame", "relit"]

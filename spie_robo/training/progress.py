@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from spie_robo.editor.references import cover
 from spie_robo.feedback.relight import relit
+from spie_robo.files.output import write_bytes, write_text
 from spie_robo.guard import GeometryGuard
-from spie_robo.output_files import write_bytes, write_text
 from spie_robo.training.card import PICTURE
 from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.preview import (

@@ -25,7 +25,6 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from spie_robo.data.frames import sample_frames
-from spie_robo.data.lock import StoreLock
 from spie_robo.editor.adapter import ADAPTER_CONFIG, BASE_FILE, save_adapter
 from spie_robo.editor.digest import weights_digest
 from spie_robo.editor.editor import Editor
@@ -41,7 +40,8 @@ from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
 from spie_robo.feedback.structural import resolve_structure
 from spie_robo.feedback.surroundings import resolve_region
-from spie_robo.output_files import write_json
+from spie_robo.files.lock import StoreLock
+from spie_robo.files.output import write_json
 from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig

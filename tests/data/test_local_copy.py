@@ -17,8 +17,8 @@ from spie_robo.data import (
     info,
     object_storage,
 )
-from spie_robo.data.location import Location
 from spie_robo.data.object_storage import send
+from spie_robo.settings.locations import Location
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
 SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard", "episode"))

@@ -13,10 +13,10 @@ pytest.importorskip("moto.server")
 from spie_robo import converting
 from spie_robo.config import ConvertConfig
 from spie_robo.data import EpisodeStore, EpisodeWriter, object_storage
-from spie_robo.data.location import Location
 from spie_robo.data.object_storage import fetch, send
 from spie_robo.errors import ConfigError, StoreError, StoreLockedError
 from spie_robo.recording import EditSetup
+from spie_robo.settings.locations import Location
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
 SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard", "episode"))

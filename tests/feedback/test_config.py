@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from spie_robo.config_files import load_config
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig, embedded_layers
+from spie_robo.settings.yaml_files import load_config
 
 PHRASE = {
     "region": "phrase",

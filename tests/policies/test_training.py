@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spie_robo.config_files import read_values
-from spie_robo.data.lock import StoreLock
 from spie_robo.errors import ConfigError, StoreError, StoreLockedError, TrainingError
+from spie_robo.files.lock import StoreLock
 from spie_robo.policies import training
 from spie_robo.policies.behaviour_cloning import BehaviourCloning
 from spie_robo.policies.checkpoint import checkpoints, read_policy
@@ -26,6 +25,7 @@ from spie_robo.policies.training import (
     open_dataset,
     train_policy,
 )
+from spie_robo.settings.yaml_files import read_values
 
 Build = Callable[..., PolicyTrainConfig]
 

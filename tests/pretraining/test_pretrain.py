@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from spie_robo.config_files import load_config
 from spie_robo.editor import Editor
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.settings import EditorSettings
@@ -24,6 +23,7 @@ from spie_robo.pretraining.instructions import GENERIC_INSTRUCTIONS, build_token
 from spie_robo.pretraining.judge import JudgeTrainingConfig
 from spie_robo.pretraining.pairs import PairsConfig, load_pairs, render_pairs
 from spie_robo.pretraining.run import pretrain
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.types import Frame
 
 pytest.importorskip("mitsuba", reason="rendering pairs needs the photoreal extra")

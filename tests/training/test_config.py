@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spie_robo.config_files import load_config
 from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.config import (
     AdapterConfig,
     NftConfig,

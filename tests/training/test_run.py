@@ -18,8 +18,6 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from spie_robo.cli import main
-from spie_robo.config_files import load_config
-from spie_robo.data.lock import StoreLock
 from spie_robo.editor.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from spie_robo.editor.editor import Editor
 from spie_robo.editor.photo_check import check_photos
@@ -35,6 +33,8 @@ from spie_robo.errors import (
     TrainingError,
 )
 from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.files.lock import StoreLock
+from spie_robo.settings.yaml_files import load_config
 from spie_robo.training import run as training_run
 from spie_robo.training.checkpoint import checkpoints
 from spie_robo.training.config import TrainConfig

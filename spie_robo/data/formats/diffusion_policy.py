@@ -32,13 +32,13 @@ from spie_robo.data.formats.about import (
     unpack,
     with_source,
 )
-from spie_robo.data.formats.building import remove
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.zarr_files import open_zarr
 from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.errors import StoreCorruptError, StoreError
+from spie_robo.files.staged import remove
 
 Name = Literal["diffusion-policy", "diffusion-policy-zip", "umi"]
 

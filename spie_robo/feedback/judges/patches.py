@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from spie_robo.errors import ConfigError, MissingExtraError
-from spie_robo.features import encoder, images_to_tensor
 from spie_robo.feedback.config import DREAMSIM, EMBEDDED, PATCH_STRIDES, embedded_layers
 from spie_robo.feedback.judges.batches import batches, normalised
 from spie_robo.feedback.judges.loading import load_model, load_processor, model_type
 from spie_robo.types import RGB
+from spie_robo.vision.features import encoder, images_to_tensor
 
 _ROLE = "Patch judge"
 _DINO_SIDE = 224  # pixels of the shorter side: what the published processor crops to

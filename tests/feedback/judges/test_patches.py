@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from spie_robo.errors import ConfigError, FrameError, MissingExtraError
-from spie_robo.features import encoder, images_to_tensor
 from spie_robo.feedback import FeedbackConfig, FeedbackInput, build_feedback
 from spie_robo.feedback.judges.batches import batches
 from spie_robo.feedback.judges.patches import (
@@ -21,6 +20,7 @@ from spie_robo.feedback.judges.patches import (
     patch_colors,
 )
 from spie_robo.types import Frame
+from spie_robo.vision.features import encoder, images_to_tensor
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from spie_robo.config import (
     ReportConfig,
     TrainOptions,
 )
-from spie_robo.config_files import load_config, read_values
 from spie_robo.errors import ConfigError
 from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
+from spie_robo.settings.yaml_files import load_config, read_values
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

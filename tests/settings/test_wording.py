@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from spie_robo.wording import counted
+from spie_robo.settings.wording import counted
 
 
 def test_one_is_singular_and_everything_else_plural() -> None:

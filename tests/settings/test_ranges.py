@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spie_robo.errors import ConfigError
-from spie_robo.ranges import MAX_SEED, require_at_least, require_between, require_seed
+from spie_robo.settings.ranges import MAX_SEED, require_at_least, require_between, require_seed
 
 
 def test_bounds_belong_to_a_range() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spie_robo.errors import FrameError
-from spie_robo.features import (
+from spie_robo.vision.features import (
     PYRAMID_CHANNELS,
     EfficientNetLite0,
     encoder,

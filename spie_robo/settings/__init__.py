@@ -1,0 +1,1 @@
+"""Settings: YAML files and command lines become frozen records that check themselves."""

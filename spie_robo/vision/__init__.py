@@ -1,0 +1,1 @@
+"""Frozen image features that guard, feedback, evaluation and pretraining share."""
