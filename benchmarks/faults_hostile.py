@@ -19,9 +19,9 @@ from faults_jobs import Outcome
 from faults_pictures import EDITORS, PICTURES, Payload
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
-from spie_robo.data.checksums import crc32
-from spie_robo.data.commit import _canonical
 from spie_robo.data.formats import export_episodes, open_source
+from spie_robo.data.store.checksums import crc32
+from spie_robo.data.store.commit import _canonical
 from spie_robo.errors import SpieRoboError
 
 CAP_MIB = 1024

@@ -31,12 +31,12 @@ from spie_robo.data import (
     EpisodeStore,
     EpisodeWriter,
     convert_store,
-    layout,
     record_episodes,
     verify_store,
 )
 from spie_robo.data.formats import export_episodes
 from spie_robo.data.local_engine import LocalEngine
+from spie_robo.data.store import layout
 from spie_robo.policies import checkpoint as policy_checkpoint
 from spie_robo.policies.base import PolicySpec, build_policy
 from spie_robo.training import checkpoint as training_checkpoint

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spie_robo.data import fields
+from spie_robo.data.store import fields
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.policies.cache import cached_images, read_numbers
 from spie_robo.policies.normalizer import SMALLEST_RANGE

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spie_robo.data.fields import split_observation
+from spie_robo.data.store.fields import split_observation
 from spie_robo.errors import EnvError, TrainingError
 from spie_robo.policies.base import Policy, PolicySpec
 from spie_robo.policies.cache import resize

@@ -16,10 +16,10 @@ import zarr
 from numpy.typing import NDArray
 
 from spie_robo.data import EpisodeStore
-from spie_robo.data.commit import SCHEMA
 from spie_robo.data.formats.damage import named_damage
 from spie_robo.data.formats.detect import detect_format
 from spie_robo.data.formats.zarr_files import open_zarr
+from spie_robo.data.store.commit import SCHEMA
 from spie_robo.errors import SpieRoboError, StoreError
 
 

@@ -190,8 +190,8 @@ def policy_evaluate(options: PolicyEvaluateConfig) -> int:
 
 def info(options: config.InfoConfig) -> int:
     """Say what is in a store."""
-    from spie_robo.data.info import describe_store, is_described
     from spie_robo.data.local_copy import local_copy
+    from spie_robo.data.store.info import describe_store, is_described
 
     with local_copy(options.store, "info", is_described) as copy:
         print(copy.named(str(describe_store(copy.path, copy.sizes))))

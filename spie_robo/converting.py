@@ -28,11 +28,11 @@ from spie_robo.data import (
 )
 from spie_robo.data.convert import require_apart, source_notes
 from spie_robo.data.engine import EditEngine
-from spie_robo.data.fields import cameras_of
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.plan import ConvertPlan, plan_conversion
+from spie_robo.data.store.fields import cameras_of
 from spie_robo.data.threads import threads_of, using_threads
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.guard.process import GuardProcess

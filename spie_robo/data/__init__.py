@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spie_robo.data.convert import ConvertOptions, ConvertSummary, convert_store
-    from spie_robo.data.info import StoreSummary, describe_store
-    from spie_robo.data.metadata import CameraMetadata, StoreMetadata
     from spie_robo.data.protocols import EpisodeSink, EpisodeSource
     from spie_robo.data.record import RecordSummary, record_episodes
-    from spie_robo.data.store import EpisodeStore
-    from spie_robo.data.verify import VerifyReport, verify_store
-    from spie_robo.data.writer import EpisodeWriter
+    from spie_robo.data.store.episode_store import EpisodeStore
+    from spie_robo.data.store.info import StoreSummary, describe_store
+    from spie_robo.data.store.metadata import CameraMetadata, StoreMetadata
+    from spie_robo.data.store.verify import VerifyReport, verify_store
+    from spie_robo.data.store.writer import EpisodeWriter
 
 _HOMES = {
-    "CameraMetadata": "metadata",
+    "CameraMetadata": "store.metadata",
     "ConvertOptions": "convert",
     "ConvertSummary": "convert",
     "EpisodeSink": "protocols",
     "EpisodeSource": "protocols",
-    "EpisodeStore": "store",
-    "EpisodeWriter": "writer",
+    "EpisodeStore": "store.episode_store",
+    "EpisodeWriter": "store.writer",
     "RecordSummary": "record",
-    "StoreMetadata": "metadata",
-    "StoreSummary": "info",
-    "VerifyReport": "verify",
+    "StoreMetadata": "store.metadata",
+    "StoreSummary": "store.info",
+    "VerifyReport": "store.verify",
     "convert_store": "convert",
-    "describe_store": "info",
+    "describe_store": "store.info",
     "record_episodes": "record",
-    "verify_store": "verify",
+    "verify_store": "store.verify",
 }
 
 __all__ = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from spie_robo.data import fields
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.geometry import unused_geometry
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store import fields
 from spie_robo.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from spie_robo import __version__
-from spie_robo.data.layout import ZarrFormat
 from spie_robo.data.maker import Maker
+from spie_robo.data.store.layout import ZarrFormat
 from spie_robo.errors import ConfigError, ReferencePhotoError, StoreError
 from spie_robo.types import References
 

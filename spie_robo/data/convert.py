@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spie_robo.data import fields
 from spie_robo.data.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.conversion import ConvertOptions, identify, require_same
 from spie_robo.data.engine import Block, EditEngine, Edits, EditTask, Rows
@@ -35,10 +34,11 @@ from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.maker import PROVENANCE_KEYS, Maker
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
 from spie_robo.data.read_ahead import read_ahead
-from spie_robo.data.store import EpisodeStore
+from spie_robo.data.store import fields
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.data.threads import KEY, recorded_threads, torch_threads, using_threads
 from spie_robo.data.write_behind import WriteBehind
-from spie_robo.data.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
 from spie_robo.settings.wording import counted
 from spie_robo.types import Guard, ImageEditor

@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
 from spie_robo.data.conversion import ConvertOptions
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.maker import Maker
-from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.seeds import episode_seed
+from spie_robo.data.store import fields
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.types import Guard, GuardedEdit, ImageEditor
 

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.pictures import picture_size
 from spie_robo.data.geometry import fitted, metres, recorder
-from spie_robo.data.metadata import CameraMetadata, StoreMetadata
-from spie_robo.data.store import EpisodeStore
+from spie_robo.data.store import fields
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.metadata import CameraMetadata, StoreMetadata
 from spie_robo.errors import ConfigError, FrameError, StoreError
 from spie_robo.types import Frame, Geometry
 

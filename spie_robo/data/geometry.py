@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
-from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store import fields
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.types import GeometryOrigin
 
 Origin = Literal["simulator", "recorded", "estimated"]

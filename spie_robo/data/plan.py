@@ -11,12 +11,12 @@ import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
 from spie_robo.data.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.formats.about import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.geometry import Origin, geometry_origin, unused_geometry
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store import fields
 from spie_robo.errors import StoreError
 from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.settings.wording import counted

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.store.metadata import StoreMetadata
 
 
 @runtime_checkable

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spie_robo.data.fields import observation_row, outcome_row
-from spie_robo.data.metadata import StoreMetadata
-from spie_robo.data.writer import EpisodeWriter
+from spie_robo.data.store.fields import observation_row, outcome_row
+from spie_robo.data.store.metadata import StoreMetadata
+from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, EnvError
 from spie_robo.settings.wording import counted
 from spie_robo.types import GuardedEdit, PolicyLike
@@ -77,7 +77,8 @@ def record_episodes(
     environment without an editor gives ``<camera>_rgb`` alone.
 
     Args:
-        env: An environment with camera images; see :func:`spie_robo.data.fields.observation_row`.
+        env: An environment with camera images; see
+            :func:`spie_robo.data.store.fields.observation_row`.
         policy: Chooses the actions.
         episodes: Number of episodes, 1 or more.
         seed: Seed of the first episode.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spie_robo.data.commit import read_commit
+from spie_robo.data.store.commit import read_commit
 from spie_robo.errors import StoreError
 
 KEY = "torch_threads"

@@ -17,7 +17,7 @@ from typing import final
 
 from filelock import FileLock, Timeout
 
-from spie_robo.data.durable import write_failure
+from spie_robo.data.store.durable import write_failure
 from spie_robo.errors import StoreLockedError
 
 

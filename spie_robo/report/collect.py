@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import EpisodeSource, EpisodeStore
-from spie_robo.data.fields import cameras_of
+from spie_robo.data.store.fields import cameras_of
 from spie_robo.errors import StoreError
 from spie_robo.report import verdicts
 from spie_robo.report.content import (

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import EpisodeStore, fields
+from spie_robo.data import EpisodeStore
+from spie_robo.data.store import fields
 from spie_robo.errors import MissingExtraError
 from spie_robo.files.output import write_bytes
 from spie_robo.report import verdicts

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data.fields import realism_key
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store.fields import realism_key
 from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES
 from spie_robo.report.content import Budget, MeasurementRow, StepVerdict
 

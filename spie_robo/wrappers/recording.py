@@ -117,7 +117,7 @@ class EpisodeRecorder:
     def _row(
         self, before: _Moment, action: Any, reward: float, next_info: Mapping[str, Any]
     ) -> dict[str, NDArray[Any]]:
-        from spie_robo.data.fields import step_row
+        from spie_robo.data.store.fields import step_row
 
         edited = before.edited
         self._recording.describe_cameras(edited)
@@ -155,7 +155,7 @@ class Recording:
 
     def add_episode(self, rows: list[dict[str, NDArray[Any]]], seed: int | None) -> None:
         """Commit an episode; it is durable when this returns."""
-        from spie_robo.data.fields import stack_rows
+        from spie_robo.data.store.fields import stack_rows
 
         self._writer.add_episode(stack_rows(rows), seed)
 

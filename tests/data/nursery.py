@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import spie_robo.data.convert
-from spie_robo.data import ConvertOptions, EpisodeWriter, convert_store, durable, layout
+from spie_robo.data import ConvertOptions, EpisodeWriter, convert_store
+from spie_robo.data.store import durable, layout
 from spie_robo.types import Deviation, EditResult, GuardVerdict
 
 SIZE = 16

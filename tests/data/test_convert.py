@@ -18,11 +18,11 @@ from spie_robo.data import (
     StoreMetadata,
     convert,
     convert_store,
-    fields,
     verify_store,
 )
-from spie_robo.data.metadata import CameraMetadata
 from spie_robo.data.seeds import episode_seed
+from spie_robo.data.store import fields
+from spie_robo.data.store.metadata import CameraMetadata
 from spie_robo.errors import (
     ConfigError,
     EditorError,

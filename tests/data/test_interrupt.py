@@ -13,7 +13,8 @@ import pytest
 import zarr
 
 from spie_robo import cli
-from spie_robo.data import EpisodeStore, EpisodeWriter, durable, verify_store
+from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
+from spie_robo.data.store import durable
 from spie_robo.errors import SpieRoboError
 
 episode = runpy.run_path(str(Path(__file__).with_name("nursery.py")))["episode"]

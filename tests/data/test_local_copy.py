@@ -14,10 +14,10 @@ from spie_robo.data import (
     EpisodeWriter,
     convert_store,
     describe_store,
-    info,
     object_storage,
 )
 from spie_robo.data.object_storage import send
+from spie_robo.data.store import info
 from spie_robo.settings.locations import Location
 
 shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))

@@ -11,10 +11,10 @@ from spie_robo.data import (
     EpisodeWriter,
     StoreMetadata,
     describe_store,
-    fields,
     record_episodes,
     verify_store,
 )
+from spie_robo.data.store import fields
 from spie_robo.errors import ConfigError, EnvError, StoreError
 from spie_robo.types import Deviation, Geometry, GuardedEdit, GuardVerdict
 

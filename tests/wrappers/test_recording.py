@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
-from spie_robo.data.fields import observation_row
+from spie_robo.data.store.fields import observation_row
 from spie_robo.errors import EditorError, EnvError, StoreError, StoreLockedError
 from spie_robo.types import Geometry
 from spie_robo.wrappers import RealismWrapper, VectorRealismWrapper

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.formats.naming import ForeignArray
-from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
 
 PASSENGER = "spie_robo"

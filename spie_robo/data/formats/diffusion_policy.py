@@ -35,8 +35,8 @@ from spie_robo.data.formats.about import (
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.zarr_files import open_zarr
-from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
 from spie_robo.files.staged import remove
 

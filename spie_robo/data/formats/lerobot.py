@@ -31,7 +31,7 @@ from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.pictures import decode_picture
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.video import VideoReader
-from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
 
 __all__ = ["LeRobotSource", "open_episodes", "write"]

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.extras import need
+from spie_robo.data.store import fields
 from spie_robo.errors import StoreError
 
 VERSION = "v3.0"

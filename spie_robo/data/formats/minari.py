@@ -51,8 +51,8 @@ from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.pictures import decode_picture, picture_size
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.registry import Written
-from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
 
 if TYPE_CHECKING:

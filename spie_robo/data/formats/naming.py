@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
+from spie_robo.data.store import fields
 from spie_robo.errors import StoreError
 
 Kind = Literal["camera", "depth", "segmentation", "other"]

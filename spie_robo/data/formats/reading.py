@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.damage import named_damage
 from spie_robo.data.formats.naming import ForeignArray
-from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
 
 _HASH_BYTES = 8 * 2**20

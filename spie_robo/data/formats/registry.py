@@ -12,7 +12,7 @@ from spie_robo.data.formats.damage import named_damage
 from spie_robo.data.formats.detect import detect_format
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.protocols import EpisodeSource
-from spie_robo.data.store import EpisodeStore
+from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.errors import ConfigError
 
 Reader = Callable[[Path], ForeignSource]

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data import fields
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.about import (
     PASSENGER,
@@ -52,8 +51,9 @@ from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.reading import ForeignSource
 from spie_robo.data.formats.registry import Written
 from spie_robo.data.formats.robomimic_demos import pack_demos, unpack_demos
-from spie_robo.data.metadata import StoreMetadata
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store import fields
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
 from spie_robo.data.formats.about import SourceRecord, with_source
-from spie_robo.data.metadata import CameraMetadata
+from spie_robo.data.store.metadata import CameraMetadata
 
 TASKS = ("push the red cube", "push the green cube")
 

@@ -12,9 +12,9 @@ from spie_robo.data.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import export_episodes, lerobot_layout, open_source
 from spie_robo.data.formats.about import SourceRecord, with_source
-from spie_robo.data.metadata import StoreMetadata
-from spie_robo.data.store import EpisodeStore
-from spie_robo.data.writer import EpisodeWriter
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.metadata import StoreMetadata
+from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
 
 VIDEOS = ("front_rgb", "wrist_rgb")

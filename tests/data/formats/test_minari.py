@@ -14,8 +14,8 @@ from minari.dataset.minari_storage import MinariStorage
 
 from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
-from spie_robo.data.store import EpisodeStore
-from spie_robo.data.writer import EpisodeWriter
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.errors import StoreError
 
 SIZE = 24

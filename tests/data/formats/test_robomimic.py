@@ -14,8 +14,8 @@ from spie_robo.data.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
 from spie_robo.data.formats.about import SourceRecord, with_source
 from spie_robo.data.geometry import geometry_origin
-from spie_robo.data.store import EpisodeStore
-from spie_robo.data.writer import EpisodeWriter
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.errors import StoreError
 
 

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spie_robo.data import EpisodeStore, EpisodeWriter, headers, layout, verify_store
+from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
 from spie_robo.data.formats import export_episodes, open_source
 from spie_robo.data.frames import sample_frames
-from spie_robo.data.headers import require_inside
+from spie_robo.data.store import headers, layout
+from spie_robo.data.store.headers import require_inside
 from spie_robo.errors import FrameError, SpieRoboError, StoreCorruptError
 
-shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
+shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 episode, write, edit_json = (shared[name] for name in ("episode", "write", "edit_json"))
 EXAMPLES = int(os.environ.get("SPIE_ROBO_FUZZ_EXAMPLES", "25"))
 FUZZ = settings(
@@ -254,7 +255,7 @@ def test_a_length_that_no_file_backs_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "s.zarr", range(1))
     file = path / "zarr.json"
     document = json.loads(file.read_text())
-    from spie_robo.data import commit
+    from spie_robo.data.store import commit
 
     record = document["attributes"]["commit"]
     record.pop("crc32")

@@ -19,7 +19,7 @@ import zarr
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
 from spie_robo.errors import StoreError
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = Path(__file__).parents[1] / "nursery.py"
 shared = runpy.run_path(str(NURSERY))
 episode = shared["episode"]
 KILLED = -signal.SIGKILL

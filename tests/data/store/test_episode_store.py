@@ -18,18 +18,15 @@ from spie_robo.data import (
     EpisodeStore,
     EpisodeWriter,
     StoreMetadata,
-    durable,
-    layout,
     verify_store,
 )
-from spie_robo.data import (
-    writer as writer_module,
-)
-from spie_robo.data.metadata import CameraMetadata
+from spie_robo.data.store import durable, layout
+from spie_robo.data.store import writer as writer_module
+from spie_robo.data.store.metadata import CameraMetadata
 from spie_robo.errors import StoreError, StoreLockedError
 from spie_robo.types import Geometry
 
-shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
+shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 episode, write, assert_same, edit_json = (
     shared[name] for name in ("episode", "write", "assert_same", "edit_json")
 )
@@ -285,7 +282,7 @@ def test_reading_imports_no_torch(tmp_path):
     code = (
         "import sys, spie_robo.data; assert 'zarr' not in sys.modules\n"
         f"list(spie_robo.data.EpisodeStore.open({str(path)!r}))\n"
-        "import spie_robo.data.verify, spie_robo.data.info, spie_robo.data.convert\n"
+        "import spie_robo.data.store.verify, spie_robo.data.store.info, spie_robo.data.convert\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

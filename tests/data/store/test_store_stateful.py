@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from spie_robo.data import EpisodeStore, EpisodeWriter, layout, verify_store
+from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
+from spie_robo.data.store import layout
 from spie_robo.errors import StoreError
 
 DTYPES = ("uint8", "int32", "int64", "float32", "float64", "bool")

@@ -9,10 +9,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from spie_robo.data.checksums import crc32
-from spie_robo.data.commit import ArrayCommit, Commit
-from spie_robo.data.headers import require_ours
-from spie_robo.data.layout import ZarrArray, row_format
+from spie_robo.data.store.checksums import crc32
+from spie_robo.data.store.commit import ArrayCommit, Commit
+from spie_robo.data.store.headers import require_ours
+from spie_robo.data.store.layout import ZarrArray, row_format
 from spie_robo.errors import StoreCorruptError, StoreError
 
 _FREE_META_BYTES = 64 * 2**20

@@ -20,7 +20,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
-from spie_robo.data.headers import is_readable, require_inside
+from spie_robo.data.store.headers import is_readable, require_inside
 from spie_robo.errors import StoreError
 
 PARTIAL_SUFFIX = ".partial"

@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from spie_robo.data.checksums import crc32
-from spie_robo.data.headers import read_header
-from spie_robo.data.layout import ZarrFormat
+from spie_robo.data.store.checksums import crc32
+from spie_robo.data.store.headers import read_header
+from spie_robo.data.store.layout import ZarrFormat
 
 _META = ("episode_ends", "seeds", "chunk_crc32")
 

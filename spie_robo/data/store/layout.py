@@ -1,6 +1,6 @@
 """Where things lie in a store, and how its arrays are cut into chunks.
 
-The layout is written down once, in :class:`spie_robo.data.store.EpisodeStore`.
+The layout is written down once, in :class:`spie_robo.data.store.episode_store.EpisodeStore`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
-from spie_robo.data.durable import DurableStore, sync_directory, write_failure
+from spie_robo.data.store.durable import DurableStore, sync_directory, write_failure
 from spie_robo.errors import StoreError
 
 ZarrFormat = Literal[2, 3]

@@ -1,6 +1,7 @@
 """The writer's side of the disk: rows beyond the commit, then the commit.
 
-Nothing here decides what an episode may hold; :class:`spie_robo.data.writer.EpisodeWriter` does.
+Nothing here decides what an episode may hold:
+:class:`spie_robo.data.store.writer.EpisodeWriter` does.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from spie_robo.data.checksums import crc32, extend_checksums
-from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
-from spie_robo.data.durable import DurableStore, at_once, remove_partial_files, write_failure
-from spie_robo.data.header_checksums import header_checksums
-from spie_robo.data.headers import require_ours
-from spie_robo.data.layout import ZarrArray, create_array, open_array
-from spie_robo.data.metadata import StoreMetadata
-from spie_robo.data.reading import read_meta
+from spie_robo.data.store.checksums import crc32, extend_checksums
+from spie_robo.data.store.commit import ArrayCommit, Commit, attributes_of, read_commit
+from spie_robo.data.store.durable import DurableStore, at_once, remove_partial_files, write_failure
+from spie_robo.data.store.header_checksums import header_checksums
+from spie_robo.data.store.headers import require_ours
+from spie_robo.data.store.layout import ZarrArray, create_array, open_array
+from spie_robo.data.store.metadata import StoreMetadata
+from spie_robo.data.store.reading import read_meta
 from spie_robo.errors import StoreCorruptError, StoreError
 
 _MOST_UNCOMMITTED = 2**24

@@ -13,17 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spie_robo.data import (
-    EpisodeStore,
-    EpisodeWriter,
-    durable,
-    layout,
-    verify_store,
-)
-from spie_robo.data.appending import StoreOnDisk
+from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
+from spie_robo.data.store import durable, layout
+from spie_robo.data.store.appending import StoreOnDisk
 from spie_robo.errors import StoreCorruptError, StoreError
 
-shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
+shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 episode, write, assert_same, edit_json = (
     shared[name] for name in ("episode", "write", "assert_same", "edit_json")
 )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from spie_robo.data.fields import DEVIATIONS
+from spie_robo.data.store.fields import DEVIATIONS
 from spie_robo.guard import DEVIATION_NAMES
 
 

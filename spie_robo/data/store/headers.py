@@ -2,7 +2,7 @@
 
 A header can name a codec that runs code (numcodecs has one for pickles), or chunks of petabytes; a
 compressed chunk can claim to be larger than its array says; a link can lead to any file. Only what
-:func:`spie_robo.data.layout.create_array` writes is read.
+:func:`spie_robo.data.store.layout.create_array` writes is read.
 """
 
 from __future__ import annotations

@@ -18,11 +18,17 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data.appending import StoreOnDisk, UncommittedEpisode
-from spie_robo.data.commit import ArrayCommit, Commit, attributes_of, read_commit
-from spie_robo.data.durable import to_the_end, write_failure
-from spie_robo.data.layout import RowFormat, ZarrFormat, chunk_rows, create_skeleton, row_format
-from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.store.appending import StoreOnDisk, UncommittedEpisode
+from spie_robo.data.store.commit import ArrayCommit, Commit, attributes_of, read_commit
+from spie_robo.data.store.durable import to_the_end, write_failure
+from spie_robo.data.store.layout import (
+    RowFormat,
+    ZarrFormat,
+    chunk_rows,
+    create_skeleton,
+    row_format,
+)
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
 from spie_robo.files.lock import StoreLock
 

@@ -12,11 +12,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from spie_robo.data.commit import Commit, read_commit
-from spie_robo.data.headers import InsideStore
-from spie_robo.data.layout import ZarrFormat
-from spie_robo.data.metadata import StoreMetadata
-from spie_robo.data.reading import CheckedArray, read_meta
+from spie_robo.data.store.commit import Commit, read_commit
+from spie_robo.data.store.headers import InsideStore
+from spie_robo.data.store.layout import ZarrFormat
+from spie_robo.data.store.metadata import StoreMetadata
+from spie_robo.data.store.reading import CheckedArray, read_meta
 from spie_robo.errors import StoreCorruptError, StoreError
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from spie_robo.data.durable import DISK_THREADS, at_once
+from spie_robo.data.store.durable import DISK_THREADS, at_once
 
 
 def test_works_wait_for_each_other_and_are_all_done():

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from spie_robo.data.fields import cameras_of, realism_key
-from spie_robo.data.layout import ZarrFormat
-from spie_robo.data.store import EpisodeStore
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.fields import cameras_of, realism_key
+from spie_robo.data.store.layout import ZarrFormat
 
 
 @dataclass(frozen=True)

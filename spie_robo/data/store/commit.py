@@ -16,10 +16,10 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from spie_robo.data.checksums import crc32
-from spie_robo.data.headers import InsideStore
-from spie_robo.data.layout import RowFormat, ZarrFormat
-from spie_robo.data.metadata import StoreMetadata
+from spie_robo.data.store.checksums import crc32
+from spie_robo.data.store.headers import InsideStore
+from spie_robo.data.store.layout import RowFormat, ZarrFormat
+from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
 
 SCHEMA = "spie_robo.episodes"
@@ -54,8 +54,9 @@ class Commit:
         arrays: Every array of ``data/`` by key; empty before the first episode.
         checksums: Number of rows of ``meta/chunk_crc32``.
         meta_crc32: CRC-32 of the committed rows of each array of ``meta/``.
-        headers: CRC-32 of every header by folder (:mod:`spie_robo.data.header_checksums`); empty
-            before the first episode, and in stores of earlier releases.
+        headers: CRC-32 of every header by folder
+            (:mod:`spie_robo.data.store.header_checksums`); empty before the first episode, and in
+            stores of earlier releases.
     """
 
     episodes: int = 0

@@ -10,7 +10,7 @@ import zarr
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
 
-shared = runpy.run_path(str(Path(__file__).with_name("nursery.py")))
+shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 episode = shared["episode"]
 
 
@@ -65,7 +65,7 @@ def test_a_store_of_an_earlier_release_has_no_checksums_of_headers_until_it_grow
     tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("spie_robo.data.appending.header_checksums", lambda *_: {})
+        patch.setattr("spie_robo.data.store.appending.header_checksums", lambda *_: {})
         store = written(tmp_path / "sim.zarr", 3)
     assert "headers" not in json.loads((store / "zarr.json").read_text())["attributes"]["commit"]
     edit(store / "data/action/zarr.json", lambda d: d.update(attributes={"units": "m"}))
