@@ -34,10 +34,10 @@ from harness import report
 from spie_robo.config import EditConfig, RecordConfig
 from spie_robo.converting import _load_pair
 from spie_robo.data import ConvertOptions, EpisodeStore, EpisodeWriter, convert_store
+from spie_robo.data.conversion.ray_engine import RayEngine
+from spie_robo.data.episode_seed import episode_seed
 from spie_robo.data.formats import export_episodes
 from spie_robo.data.frames import camera_frames
-from spie_robo.data.ray_engine import RayEngine
-from spie_robo.data.seeds import episode_seed
 from spie_robo.guard.process import GuardProcess
 from spie_robo.recording import record
 from spie_robo.types import Frame

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from other_encoder import OtherFeatures
 from PIL import Image
 
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editor import Editor
 from spie_robo.envs.scene_sampling import SceneSampler
 from spie_robo.evaluation.baselines import HistogramEditor, IdentityEditor, ReinhardEditor
@@ -31,7 +32,6 @@ from spie_robo.evaluation.distances import perceptual_distance, psnr
 from spie_robo.evaluation.gradient import gradient_ratio
 from spie_robo.evaluation.realism import kernel_distance
 from spie_robo.guard import GeometryGuard
-from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.pretraining.pairs import PairsConfig, load_pairs, render_pairs
 from spie_robo.types import RGB, Frame, ImageEditor
 

@@ -34,8 +34,8 @@ from spie_robo.data import (
     record_episodes,
     verify_store,
 )
+from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.formats import export_episodes
-from spie_robo.data.local_engine import LocalEngine
 from spie_robo.data.store import layout
 from spie_robo.policies import checkpoint as policy_checkpoint
 from spie_robo.policies.base import PolicySpec, build_policy

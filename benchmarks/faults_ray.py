@@ -26,7 +26,7 @@ import numpy as np
 from faults_jobs import Outcome
 
 from spie_robo.data import ConvertOptions, EpisodeStore, convert_store
-from spie_robo.data.ray_engine import ATTEMPTS, RayEngine
+from spie_robo.data.conversion.ray_engine import ATTEMPTS, RayEngine
 from spie_robo.errors import EditorError
 
 EPISODES = 6

@@ -107,7 +107,7 @@ def write_ours(folder: Path) -> Path:
     """Export a store with spie_robo; what our reader gives goes beside it."""
     from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
     from spie_robo.data.formats import export_episodes, open_source
-    from spie_robo.data.formats.about import SourceRecord, with_source
+    from spie_robo.data.formats.source_record import SourceRecord, with_source
 
     record = SourceRecord("example", tasks=("push the cube", "lift it"), fps=20.0)
     path = folder / "store.zarr"
@@ -206,7 +206,7 @@ def write_theirs_inside(folder: Path) -> None:
 def check_theirs(folder: Path) -> None:
     """Read what LeRobot wrote and compare."""
     from spie_robo.data.formats import detect_format, open_source
-    from spie_robo.data.formats.about import SourceRecord
+    from spie_robo.data.formats.source_record import SourceRecord
 
     expected = np.load(folder / "theirs.npz")
     assert detect_format(folder / "theirs") == "lerobot"

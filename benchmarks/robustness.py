@@ -39,7 +39,7 @@ from spie_robo.data import (
     StoreMetadata,
     record_episodes,
 )
-from spie_robo.data.convert import convert_store
+from spie_robo.data.conversion.convert import convert_store
 from spie_robo.editor import Editor
 from spie_robo.editor.references import load_references
 from spie_robo.envs.appearance import RandomizationConfig

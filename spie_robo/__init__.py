@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spie_robo.data import EpisodeStore, EpisodeWriter
+    from spie_robo.editing.guarded_editor import GuardedEditor
     from spie_robo.editor import Editor
     from spie_robo.guard import GeometryGuard, GuardBudget
-    from spie_robo.guarded_editor import GuardedEditor
     from spie_robo.types import EditResult, Frame, Geometry, GuardedEdit, GuardVerdict
     from spie_robo.wrappers import RealismWrapper, VectorRealismWrapper
 
@@ -26,7 +26,7 @@ _HOMES = {
     "GuardBudget": "guard",
     "GuardVerdict": "types",
     "GuardedEdit": "types",
-    "GuardedEditor": "guarded_editor",
+    "GuardedEditor": "editing.guarded_editor",
     "RealismWrapper": "wrappers",
     "VectorRealismWrapper": "wrappers",
 }

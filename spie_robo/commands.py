@@ -190,7 +190,7 @@ def policy_evaluate(options: PolicyEvaluateConfig) -> int:
 
 def info(options: config.InfoConfig) -> int:
     """Say what is in a store."""
-    from spie_robo.data.local_copy import local_copy
+    from spie_robo.data.cloud.local_copy import local_copy
     from spie_robo.data.store.info import describe_store, is_described
 
     with local_copy(options.store, "info", is_described) as copy:
@@ -201,7 +201,7 @@ def info(options: config.InfoConfig) -> int:
 def verify(options: config.VerifyConfig) -> int:
     """Check every committed byte of a store; damage gives exit code 1."""
     from spie_robo.data import verify_store
-    from spie_robo.data.local_copy import local_copy
+    from spie_robo.data.cloud.local_copy import local_copy
 
     with local_copy(options.store, "verify") as copy:
         found = verify_store(copy.path, progress=True)
@@ -211,7 +211,7 @@ def verify(options: config.VerifyConfig) -> int:
 
 def report(options: config.ReportConfig) -> int:
     """Write the report of a store or a training run: a page, or a Rerun recording."""
-    from spie_robo.data.local_copy import local_copy
+    from spie_robo.data.cloud.local_copy import local_copy
     from spie_robo.files.output import require_place
     from spie_robo.report import write_recording, write_report, write_run_report
     from spie_robo.report.run_collect import is_run, require_no_part

@@ -5,7 +5,7 @@
 An output in a foreign format is made from a store beside it, ``.OUT.staging``, so that a conversion
 that is cut short goes on where it was; the staging goes when the output is there. Where nothing is
 edited, episodes go straight from reader to writer. Data in object storage is copied to this machine
-before, and from it after (:mod:`spie_robo.data.object_storage`).
+before, and from it after (:mod:`spie_robo.data.cloud.object_storage`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,19 @@ from functools import partial
 from pathlib import Path
 
 from spie_robo.config import ConvertConfig, EditConfig
-from spie_robo.data import (
-    ConvertOptions,
-    ConvertSummary,
-    EpisodeStore,
-    convert_store,
-    object_storage,
-)
-from spie_robo.data.convert import require_apart, source_notes
-from spie_robo.data.engine import EditEngine
+from spie_robo.data import ConvertOptions, ConvertSummary, EpisodeStore, convert_store
+from spie_robo.data.cloud import object_storage
+from spie_robo.data.conversion.convert import require_apart, source_notes
+from spie_robo.data.conversion.engine import EditEngine
+from spie_robo.data.conversion.local_engine import LocalEngine
+from spie_robo.data.conversion.plan import ConvertPlan, plan_conversion
+from spie_robo.data.conversion.threads import threads_of, using_threads
 from spie_robo.data.formats import ExportReport, detect_format, export_episodes, open_source
-from spie_robo.data.formats.reading import ForeignSource
-from spie_robo.data.local_engine import LocalEngine
-from spie_robo.data.plan import ConvertPlan, plan_conversion
+from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.store.fields import cameras_of
-from spie_robo.data.threads import threads_of, using_threads
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.guard.process import GuardProcess
-from spie_robo.guarded_editor import GuardedEditor
 from spie_robo.recording import EditSetup, load_edit_setup
 from spie_robo.settings.locations import Location, staging_of
 from spie_robo.settings.wording import counted
@@ -233,7 +228,7 @@ def _engine(config: ConvertConfig, stack: ExitStack) -> EditEngine | None:
         return None
     load, timeout = partial(_load_pair, edit), float(config.edit_timeout)
     if config.engine == "ray":
-        from spie_robo.data.ray_engine import RayEngine
+        from spie_robo.data.conversion.ray_engine import RayEngine
 
         return stack.enter_context(RayEngine(load, config.workers, timeout))
     editor, guard = load()

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from spie_robo import __version__
 from spie_robo.config import EditConfig, RecordConfig
 from spie_robo.data import EpisodeWriter, RecordSummary, StoreMetadata, record_episodes
-from spie_robo.data.maker import Maker
 from spie_robo.data.store.layout import ZarrFormat
+from spie_robo.editing.description import Maker
 from spie_robo.errors import EnvError
 from spie_robo.types import Guard, ImageEditor, PolicyLike
 

@@ -13,10 +13,11 @@ import pytest
 
 from spie_robo import cli, converting
 from spie_robo.config import ConvertConfig, EditConfig
-from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata, ray_engine
+from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
+from spie_robo.data.conversion import ray_engine
+from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.formats import detect_format, open_source
-from spie_robo.data.formats.about import SourceRecord, with_source
-from spie_robo.data.local_engine import LocalEngine
+from spie_robo.data.formats.source_record import SourceRecord, with_source
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, StoreError
 from spie_robo.guard import GeometryGuard
 from spie_robo.guard.process import GuardProcess

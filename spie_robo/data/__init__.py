@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spie_robo.data.convert import ConvertOptions, ConvertSummary, convert_store
+    from spie_robo.data.conversion.convert import ConvertOptions, ConvertSummary, convert_store
     from spie_robo.data.protocols import EpisodeSink, EpisodeSource
     from spie_robo.data.record import RecordSummary, record_episodes
     from spie_robo.data.store.episode_store import EpisodeStore
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CameraMetadata": "store.metadata",
-    "ConvertOptions": "convert",
-    "ConvertSummary": "convert",
+    "ConvertOptions": "conversion.convert",
+    "ConvertSummary": "conversion.convert",
     "EpisodeSink": "protocols",
     "EpisodeSource": "protocols",
     "EpisodeStore": "store.episode_store",
@@ -30,7 +30,7 @@ _HOMES = {
     "StoreMetadata": "store.metadata",
     "StoreSummary": "store.info",
     "VerifyReport": "store.verify",
-    "convert_store": "convert",
+    "convert_store": "conversion.convert",
     "describe_store": "store.info",
     "record_episodes": "record",
     "verify_store": "store.verify",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.pictures import picture_size
-from spie_robo.data.geometry import fitted, metres, recorder
+from spie_robo.data.recorded_geometry import fitted, metres, recorder
 from spie_robo.data.store import fields
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.metadata import CameraMetadata, StoreMetadata

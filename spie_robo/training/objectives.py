@@ -28,7 +28,6 @@ from spie_robo.training.draft import draft_loss
 from spie_robo.training.forward_process import noised, predicted_clean
 from spie_robo.training.inputs import EpochInputs
 from spie_robo.training.nft import nft_loss
-from spie_robo.training.policy import Policy
 from spie_robo.training.preference import preference_loss
 from spie_robo.training.rollout import (
     Chain,
@@ -38,6 +37,7 @@ from spie_robo.training.rollout import (
     starting_noise,
     step_generators,
 )
+from spie_robo.training.trained_editor import Policy
 
 LossTerm: TypeAlias = tuple[Tensor, dict[str, float], float]
 """A loss to be added, its metrics, and its share of the whole."""

@@ -29,7 +29,7 @@ from spie_robo.errors import EditorError
 from spie_robo.feedback.relight import relit
 from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import EpochInputs
-from spie_robo.training.policy import Policy
+from spie_robo.training.trained_editor import Policy
 from spie_robo.types import RGB
 
 _LEAST_NOISY_STEPS = 4

@@ -46,10 +46,10 @@ from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import TrainingData, gather_data, held_out_first
-from spie_robo.training.policy import Policy
 from spie_robo.training.preview import SEMANTIC, told_acceptance, told_gap
 from spie_robo.training.progress import LOGS, Progress
 from spie_robo.training.rollout import build_chain
+from spie_robo.training.trained_editor import Policy
 from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import Frame
 

@@ -35,8 +35,8 @@ from spie_robo.training.objectives import (
     Objective,
     PreferenceObjective,
 )
-from spie_robo.training.policy import CONV_IN, Policy
 from spie_robo.training.rollout import Chain, Rollout, keep_relit, roll_out
+from spie_robo.training.trained_editor import CONV_IN, Policy
 
 
 @final

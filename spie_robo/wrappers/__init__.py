@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from spie_robo.wrappers.geometry import GeometryInfo, GeometryKeys
+from spie_robo.wrappers.geometry_sources import GeometryInfo, GeometryKeys
 from spie_robo.wrappers.realism import RealismWrapper
 from spie_robo.wrappers.vector import VectorRealismWrapper
 

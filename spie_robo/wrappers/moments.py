@@ -12,10 +12,10 @@ from typing import Any, final
 import gymnasium as gym
 import numpy as np
 
-from spie_robo.guarded_editor import GuardedEditor
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.types import RGB, Frame, Geometry, GuardedEdit
 from spie_robo.wrappers.cameras import Camera, read_array, replace_arrays
-from spie_robo.wrappers.geometry import GeometrySource
+from spie_robo.wrappers.geometry_sources import GeometrySource
 
 
 @final

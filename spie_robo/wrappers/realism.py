@@ -7,11 +7,7 @@ from typing import Any, SupportsFloat, final
 
 import gymnasium as gym
 
-from spie_robo.guarded_editor import GuardedEditor, OnError
-from spie_robo.types import ImageEditor, References
-from spie_robo.wrappers.cameras import CameraNames, find_cameras
-from spie_robo.wrappers.geometry import GeometryOption, GeometrySource
-from spie_robo.wrappers.loading import (
+from spie_robo.editing.by_name import (
     GuardOption,
     recorded_editor,
     recorded_geometry,
@@ -19,9 +15,13 @@ from spie_robo.wrappers.loading import (
     resolve_editor,
     resolve_guard,
 )
+from spie_robo.editing.guarded_editor import GuardedEditor, OnError
+from spie_robo.types import ImageEditor, References
+from spie_robo.wrappers.cameras import CameraNames, find_cameras
+from spie_robo.wrappers.geometry_sources import GeometryOption, GeometrySource
+from spie_robo.wrappers.look_seeds import EpisodeSeeds, SeedPer
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
-from spie_robo.wrappers.recording import RecordOption, open_recorders, whole_or_dropped
-from spie_robo.wrappers.seeds import EpisodeSeeds, SeedPer
+from spie_robo.wrappers.recorder import RecordOption, open_recorders, whole_or_dropped
 
 
 @final

@@ -11,20 +11,20 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from spie_robo.editing.by_name import GuardOption, resolve_editor, resolve_guard
+from spie_robo.editing.guarded_editor import GuardedEditor, OnError
 from spie_robo.errors import EnvError
-from spie_robo.guarded_editor import GuardedEditor, OnError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
-from spie_robo.wrappers.geometry import GeometryKeys, GeometrySource
-from spie_robo.wrappers.loading import GuardOption, resolve_editor, resolve_guard
+from spie_robo.wrappers.geometry_sources import GeometryKeys, GeometrySource
+from spie_robo.wrappers.look_seeds import EpisodeSeeds, SeedPer
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
-from spie_robo.wrappers.recording import (
+from spie_robo.wrappers.recorder import (
     EpisodeRecorder,
     RecordOption,
     open_recorders,
     whole_or_dropped,
 )
-from spie_robo.wrappers.seeds import EpisodeSeeds, SeedPer
 from spie_robo.wrappers.vector_infos import env_info, env_views
 
 ResetSeeds: TypeAlias = int | Sequence[int | None] | None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-import spie_robo.data.convert
+import spie_robo.data.conversion.convert
 from spie_robo.data import ConvertOptions, EpisodeWriter, convert_store
 from spie_robo.data.store import durable, layout
 from spie_robo.types import Deviation, EditResult, GuardVerdict
@@ -175,5 +175,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert spie_robo.data.convert
+    assert spie_robo.data.conversion.convert
     main()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spie_robo.data.maker import Maker
+from spie_robo.editing.description import Maker
 from spie_robo.errors import FrameError
 from spie_robo.guard import GeometryGuard, GeometryJudge
 from spie_robo.guard.process import GuardProcess

@@ -13,8 +13,8 @@ from spie_robo.editor.noise_prediction import denoiser, predict_noise
 from spie_robo.editor.samplers import step_log_prob
 from spie_robo.training.config import AdapterConfig
 from spie_robo.training.inputs import epoch_inputs
-from spie_robo.training.policy import Policy
 from spie_robo.training.rollout import build_chain, condition_rows, roll_out
+from spie_robo.training.trained_editor import Policy
 
 SCHEDULERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]
 PAPER, PLAIN = Guidance(1.5, 3.0, 7.5), Guidance(1.0, 1.0, 1.0)

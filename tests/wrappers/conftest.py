@@ -13,8 +13,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.utils.env_checker import check_env
 
 import spie_robo.editor
+from spie_robo.editing.by_name import load_editor
 from spie_robo.types import Deviation, EditResult, Geometry, GuardVerdict
-from spie_robo.wrappers.loading import load_editor
 
 SIZE = 24
 

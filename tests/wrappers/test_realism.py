@@ -9,11 +9,11 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 import spie_robo.guard
+from spie_robo.editing.by_name import load_default_guard
 from spie_robo.errors import ConfigError, EditorError, EnvError, FrameError
 from spie_robo.types import EditResult, Geometry, GuardedEdit
 from spie_robo.wrappers import RealismWrapper
 from spie_robo.wrappers.cameras import find_cameras
-from spie_robo.wrappers.loading import load_default_guard
 
 
 def wrap(env, toys, **kwargs):

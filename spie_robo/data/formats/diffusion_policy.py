@@ -22,7 +22,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from spie_robo.data.formats.about import (
+from spie_robo.data.formats.foreign_source import ForeignSource
+from spie_robo.data.formats.naming import ForeignArray, map_arrays
+from spie_robo.data.formats.source_record import (
     PASSENGER,
     SourceRecord,
     arrays_for,
@@ -32,8 +34,7 @@ from spie_robo.data.formats.about import (
     unpack,
     with_source,
 )
-from spie_robo.data.formats.naming import ForeignArray, map_arrays
-from spie_robo.data.formats.reading import ForeignSource
+from spie_robo.data.formats.written import Written
 from spie_robo.data.formats.zarr_files import open_zarr
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.metadata import StoreMetadata
@@ -124,12 +125,15 @@ class ReplayBufferSource(ForeignSource):
         return SourceRecord(name, arrays, notes=tuple(notes), extras=extras)
 
 
-def write_replay_buffer(source: EpisodeSource, out: Path, name: Name) -> None:
+def write_replay_buffer(
+    source: EpisodeSource, out: Path, fps: float | None = None, *, name: Name
+) -> Written:
     """Write ``source`` as a replay buffer; every array bit by bit.
 
     Args:
         source: Episodes to write.
         out: Folder, or zip file, to make.
+        fps: Not needed.
         name: Which of the three; ``umi`` has one frame a chunk.
 
     Raises:
@@ -137,7 +141,8 @@ def write_replay_buffer(source: EpisodeSource, out: Path, name: Name) -> None:
         OSError: If the disk refuses.
     """
     if name == "diffusion-policy":
-        return _write_folder(source, out, name)
+        _write_folder(source, out, name)
+        return Written()
     folder = out.with_name(f"{out.name}.folder")
     try:
         remove(folder)
@@ -145,6 +150,7 @@ def write_replay_buffer(source: EpisodeSource, out: Path, name: Name) -> None:
         _pack_zip(folder, out)
     finally:
         remove(folder)
+    return Written()
 
 
 def _write_folder(source: EpisodeSource, folder: Path, name: Name) -> None:

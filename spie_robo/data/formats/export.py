@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spie_robo.data.formats.registry import Written, format_named
+from spie_robo.data.formats.registry import format_named
+from spie_robo.data.formats.written import Written
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.errors import StoreCorruptError
 from spie_robo.files.staged import build_at

@@ -27,18 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.formats import limits
-from spie_robo.data.formats.about import (
-    PASSENGER,
-    SourceRecord,
-    arrays_for,
-    no_seeds,
-    pack,
-    plain,
-    unpack,
-    with_source,
-)
 from spie_robo.data.formats.detect import minari_folder
 from spie_robo.data.formats.extras import need
+from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.hdf5_files import (
     check_dataset,
     child_group,
@@ -49,8 +40,17 @@ from spie_robo.data.formats.hdf5_files import (
 )
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.pictures import decode_picture, picture_size
-from spie_robo.data.formats.reading import ForeignSource
-from spie_robo.data.formats.registry import Written
+from spie_robo.data.formats.source_record import (
+    PASSENGER,
+    SourceRecord,
+    arrays_for,
+    no_seeds,
+    pack,
+    plain,
+    unpack,
+    with_source,
+)
+from spie_robo.data.formats.written import Written
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
@@ -65,7 +65,7 @@ JPEG_QUALITY = 75
 _ENDS = ("terminations", "truncations")
 _TOP = {"action": "actions", "reward": "rewards", **{name: name for name in _ENDS}}
 _WANTED = ("actions", "rewards", *_ENDS)
-"""What every episode of Minari has: made up by write() where the episodes have none."""
+"""What every episode of Minari has: made up by write_minari() where the episodes have none."""
 
 _OBSERVATIONS = "observations/"
 _KEPT = ("dataset_id", "env_spec", "algorithm_name", "author", "code_permalink", "description")
@@ -172,12 +172,7 @@ class MinariSource(ForeignSource):
         return seeds
 
 
-def open_episodes(path: Path) -> MinariSource:
-    """Open a Minari data set; see :class:`MinariSource`."""
-    return MinariSource(path)
-
-
-def write(
+def write_minari(
     source: EpisodeSource, out: Path, fps: float | None = None, *, jpeg: bool = False
 ) -> Written:
     """Write episodes as a Minari data set; an episode is held in memory meanwhile.

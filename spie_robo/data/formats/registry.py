@@ -1,55 +1,54 @@
-"""The formats by name: how each is read and written."""
+"""The foreign formats by name. A format is one file and one line of :data:`FORMATS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from spie_robo.data.formats.damage import named_damage
 from spie_robo.data.formats.detect import detect_format
-from spie_robo.data.formats.reading import ForeignSource
+from spie_robo.data.formats.foreign_source import ForeignSource
+from spie_robo.data.formats.written import Written
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.errors import ConfigError
 
-Reader = Callable[[Path], ForeignSource]
-Writer = Callable[[EpisodeSource, Path, "float | None"], "Written"]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a writer could not write as it was.
-
-    Attributes:
-        lossy: Why, by key of an array whose values changed, e.g. "video, h264".
-        dropped: Why, by key of an array that is not in the output.
-        notes: Anything else to tell.
-    """
-
-    lossy: dict[str, str]
-    dropped: dict[str, str]
-    notes: tuple[str, ...] = ()
+_HERE = "spie_robo.data.formats"
 
 
 @dataclass(frozen=True)
 class Format:
-    """One foreign format.
+    """One foreign format; its modules are imported on first use.
 
     Attributes:
         name: What ``--to`` calls it.
         title: For people.
-        read: Opens a data set.
-        write: Writes episodes to a path where nothing is; the last argument is the steps a second,
-            for formats that need them and episodes that do not tell.
+        reader: ``module:class`` of a :class:`ForeignSource`, below this package.
+        writer: ``module:function`` with arguments (source, out, fps); ``fps`` is the steps a
+            second, for formats that need it and episodes that do not say it.
+        read_options: Further keyword arguments of the reader.
+        write_options: Further keyword arguments of the writer.
     """
 
     name: str
     title: str
-    read: Reader
-    write: Writer
+    reader: str
+    writer: str
+    read_options: Mapping[str, Any] = field(default_factory=dict)
+    write_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self, path: Path) -> ForeignSource:
+        """Open the data set at ``path``."""
+        source: ForeignSource = _find(self.reader)(path, **self.read_options)
+        return source
+
+    def write(self, source: EpisodeSource, out: Path, fps: float | None) -> Written:
+        """Write episodes to a path where nothing is."""
+        written: Written = _find(self.writer)(source, out, fps, **self.write_options)
+        return written
 
 
 def open_source(path: str | Path, name: str | None = None) -> EpisodeSource:
@@ -85,60 +84,36 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def _read_replay_buffer(name: str, path: Path) -> ForeignSource:
-    from spie_robo.data.formats.diffusion_policy import ReplayBufferSource
-
-    return ReplayBufferSource(path, name)  # type: ignore[arg-type]
-
-
-def _write_replay_buffer(name: str, source: EpisodeSource, out: Path, fps: float | None) -> Written:
-    from spie_robo.data.formats.diffusion_policy import write_replay_buffer
-
-    write_replay_buffer(source, out, name)  # type: ignore[arg-type]
-    return Written({}, {})
-
-
-def _read_with(module: str, path: Path) -> ForeignSource:
-    source: ForeignSource = import_module(f"spie_robo.data.formats.{module}").open_episodes(path)
-    return source
-
-
-def _write_with(module: str, source: EpisodeSource, out: Path, fps: float | None) -> Written:
-    written: Written = import_module(f"spie_robo.data.formats.{module}").write(source, out, fps)
-    return written
+def _find(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"{_HERE}.{module}"), name)
 
 
 def _replay_buffer(name: str, title: str) -> Format:
-    return Format(
-        name, title, partial(_read_replay_buffer, name), partial(_write_replay_buffer, name)
-    )
+    reader, writer = "diffusion_policy:ReplayBufferSource", "diffusion_policy:write_replay_buffer"
+    return Format(name, title, reader, writer, {"name": name}, {"name": name})
 
 
-def _write_jpeg(source: EpisodeSource, out: Path, fps: float | None) -> Written:
-    from spie_robo.data.formats.minari import write
+_MINARI = ("minari:MinariSource", "minari:write_minari")
+_ALL = (
+    _replay_buffer("diffusion-policy", "Diffusion Policy replay buffer, zarr v2 in a folder"),
+    _replay_buffer("diffusion-policy-zip", "Diffusion Policy replay buffer, zarr v2 in a zip"),
+    _replay_buffer("umi", "UMI dataset.zarr.zip"),
+    Format(
+        "robomimic",
+        "robomimic HDF5",
+        "robomimic.files:RobomimicSource",
+        "robomimic.files:write_robomimic",
+    ),
+    Format(
+        "lerobot",
+        "LeRobot data set v3",
+        "lerobot.reader:LeRobotSource",
+        "lerobot.writer:write_lerobot",
+    ),
+    Format("minari", "Minari data set", *_MINARI),
+    Format("minari-jpeg", "Minari data set, images as JPEG", *_MINARI, {}, {"jpeg": True}),
+)
 
-    return write(source, out, fps, jpeg=True)
-
-
-def _module(name: str, title: str) -> Format:
-    return Format(name, title, partial(_read_with, name), partial(_write_with, name))
-
-
-FORMATS: dict[str, Format] = {
-    item.name: item
-    for item in (
-        _replay_buffer("diffusion-policy", "Diffusion Policy replay buffer, zarr v2 in a folder"),
-        _replay_buffer("diffusion-policy-zip", "Diffusion Policy replay buffer, zarr v2 in a zip"),
-        _replay_buffer("umi", "UMI dataset.zarr.zip"),
-        _module("robomimic", "robomimic HDF5"),
-        _module("lerobot", "LeRobot data set v3"),
-        _module("minari", "Minari data set"),
-        Format(
-            "minari-jpeg",
-            "Minari data set, images as JPEG",
-            partial(_read_with, "minari"),
-            _write_jpeg,
-        ),
-    )
-}
+FORMATS: dict[str, Format] = {item.name: item for item in _ALL}
 """Every foreign format by name."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
-from spie_robo.data.formats.about import SourceRecord, with_source
+from spie_robo.data.formats.source_record import SourceRecord, with_source
 from spie_robo.data.store.metadata import CameraMetadata
 
 TASKS = ("push the red cube", "push the green cube")

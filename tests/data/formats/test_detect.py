@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spie_robo.data.convert import convert_store
+from spie_robo.data.conversion.convert import convert_store
 from spie_robo.data.formats import FORMATS, detect_format, export_episodes, open_source
 from spie_robo.data.formats.detect import LOOKED_FOR
 from spie_robo.errors import StoreError

@@ -11,7 +11,7 @@ import pytest
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
-from spie_robo.data.convert import convert_store
+from spie_robo.data.conversion.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.errors import MissingExtraError, StoreError

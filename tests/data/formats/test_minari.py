@@ -12,7 +12,7 @@ from minari import MinariDataset
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from spie_robo.data.convert import convert_store
+from spie_robo.data.conversion.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.writer import EpisodeWriter

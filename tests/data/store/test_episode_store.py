@@ -282,7 +282,8 @@ def test_reading_imports_no_torch(tmp_path):
     code = (
         "import sys, spie_robo.data; assert 'zarr' not in sys.modules\n"
         f"list(spie_robo.data.EpisodeStore.open({str(path)!r}))\n"
-        "import spie_robo.data.store.verify, spie_robo.data.store.info, spie_robo.data.convert\n"
+        "import spie_robo.data.store.verify, spie_robo.data.store.info\n"
+        "import spie_robo.data.conversion.convert\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

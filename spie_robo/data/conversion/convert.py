@@ -1,0 +1,307 @@
+"""Edit the frames of recorded episodes: streaming, batched, resumable, checked.
+
+``source store -> blocks of rows -> EditEngine -> rows -> WriteBehind -> output store -> read back``
+
+Reading is ahead of editing and writing behind it, each by a few blocks and in its own thread.
+
+The output is committed episode by episode. Whoever is killed runs the same command again: the
+episodes that are committed stay, the next one is made from the start, and the folder ends up with
+the bytes that an undisturbed run would have left: torch's number of threads, on which last bits
+depend, is that of the first run. Until it has been read back and checked, readers
+refuse it as unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from spie_robo.data.conversion.camera_choice import edited_cameras, editing_notes
+from spie_robo.data.conversion.engine import Block, EditEngine, Edits, EditTask, Rows
+from spie_robo.data.conversion.identity import ConvertOptions, identify, require_same
+from spie_robo.data.conversion.local_engine import LocalEngine
+from spie_robo.data.conversion.read_ahead import read_ahead
+from spie_robo.data.conversion.threads import KEY, recorded_threads, torch_threads, using_threads
+from spie_robo.data.conversion.write_behind import WriteBehind
+from spie_robo.data.formats.foreign_source import ForeignSource
+from spie_robo.data.formats.registry import open_source
+from spie_robo.data.formats.source_record import SourceRecord
+from spie_robo.data.protocols import EpisodeSink, EpisodeSource
+from spie_robo.data.recorded_geometry import geometry_origin, unused_geometry
+from spie_robo.data.store import fields
+from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.writer import EpisodeWriter
+from spie_robo.editing.description import PROVENANCE_KEYS, Maker
+from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
+from spie_robo.settings.wording import counted
+from spie_robo.types import Guard, ImageEditor
+
+__all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
+
+READ_ROWS = 16
+"""Steps that are read at a time, or a block's if that is more."""
+
+CHECK_ROWS = 64
+"""Steps that are read back at a time."""
+
+
+@dataclass(frozen=True)
+class ConvertSummary:
+    """What a conversion left behind.
+
+    Attributes:
+        out: The output.
+        episodes: Episodes in it.
+        frames: Camera frames that the editor was given.
+        accepted: Frames that became an edit; the others stayed raw.
+        resumed_at: Episodes that an earlier run had finished.
+        notes: What the source had and the store has not.
+    """
+
+    out: Path
+    episodes: int
+    frames: int
+    accepted: int
+    resumed_at: int
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line for people, and one for each note."""
+        rate = self.accepted / self.frames if self.frames else 0.0
+        size = f"{counted(self.episodes, 'episode')}, {counted(self.frames, 'frame')}"
+        line = f"{self.out}: {size}, {rate:.1%} edits accepted"
+        return "\n".join([line, *(f"  note: {note.rstrip('.')}" for note in self.notes)])
+
+
+def convert_store(
+    source: str | Path,
+    out: str | Path,
+    editor: ImageEditor | None,
+    guard: Guard | None = None,
+    options: ConvertOptions | None = None,
+    *,
+    engine: EditEngine | None = None,
+    progress: bool = True,
+) -> ConvertSummary:
+    """Edit the frames of a data set into a new store; everything else is kept byte for byte.
+
+    A camera that was edited before is edited again from its raw frames. The source is only read.
+
+    Args:
+        source: The store to read, or a data set in a foreign format, which is found by looking.
+        out: Where to write; a path where nothing is, or where this very conversion was cut short.
+        editor: Makes the edits; without editor and engine every frame is copied as it is.
+        guard: Judges them; None accepts all.
+        options: What to do; None is the defaults.
+        engine: Makes the edits elsewhere, with an editor and a guard of its own.
+        progress: Show a progress bar.
+
+    Raises:
+        StoreError: If there is no data set at ``source``, ``out`` holds something else, or the
+            disk is full. What was committed by then is resumed by the same call.
+        MissingExtraError: If the format of the source needs a package that is not installed.
+        StoreCorruptError: If the source is damaged, or the output does not read back as written.
+        EditorError: If the editor fails.
+    """
+    options = options or ConvertOptions()
+    if editor is not None:
+        if engine is not None:
+            raise ConfigError("engine: expected an editor or an engine, which has its own.")
+        engine = LocalEngine(editor, guard)
+    store = open_source(source)
+    target, path = Path(out).absolute(), Path(source).absolute()
+    require_apart(path, target)
+    cameras = () if engine is None else edited_cameras(store, options.cameras)
+    maker = None if engine is None else engine.maker
+    identity = identify(path.name, store.fingerprint(), maker, options)
+    with _open_output(store, target, maker, identity, options) as writer:
+        resumed_at = writer.n_episodes
+        if not writer.complete:
+            begun_with = recorded_threads(writer.metadata.provenance)
+            with using_threads(None if engine is None else begun_with):
+                convert_episodes(store, writer, engine, cameras, options, progress=progress)
+            _check(store, path, writer.path, cameras, progress)
+            writer.mark_complete()
+    frames, accepted = _count(target, cameras)
+    notes = (*source_notes(store), *editing_notes(store, cameras))
+    return ConvertSummary(target, len(store), frames, accepted, resumed_at, notes)
+
+
+def convert_episodes(
+    source: EpisodeSource,
+    sink: EpisodeSink,
+    engine: EditEngine | None,
+    cameras: tuple[str, ...],
+    options: ConvertOptions,
+    *,
+    progress: bool = True,
+) -> None:
+    """Edit every episode that the sink does not have yet.
+
+    Memory holds a few times ``batch_size`` steps, or :data:`READ_ROWS`, whatever the length of an
+    episode, beside what the sink buffers.
+
+    Args:
+        source: Episodes to edit.
+        sink: Takes the edited ones, in order.
+        engine: Makes and judges the edits; None copies the frames.
+        cameras: Cameras to edit.
+        options: ``batch_size`` and what the engine uses.
+        progress: Show a progress bar.
+    """
+    first = sink.n_episodes
+    steps = sum(source.episode_length(i) for i in range(first, len(source)))
+    total, unit = (steps, "step") if engine is None else (steps * len(cameras), "frame")
+    threads = None if engine is None else torch_threads()
+    edited = _edit(source, engine, EditTask(source.metadata, cameras, options, threads), first)
+    tried = accepted = 0
+    bar = tqdm(total=total, desc="convert", unit=unit, disable=not progress)
+    with bar, WriteBehind(sink) as writing, closing(edited):
+        for block, edits in edited:
+            if block.start == 0:
+                seed = int(source.seeds[block.episode])
+                writing.begin_episode(None if seed < 0 else seed)
+            writing.extend(_edited_rows(dict(block.rows), edits))
+            if block.last:
+                writing.end_episode()
+            results = [edit for of_camera in edits.values() for edit in of_camera]
+            tried += len(results)
+            accepted += sum(edit.edited for edit in results)
+            if engine is not None:
+                bar.set_postfix(accepted=f"{accepted / max(1, tried):.0%}", refresh=False)
+            bar.update(block.steps if engine is None else len(results))
+
+
+def _edit(
+    source: EpisodeSource, engine: EditEngine | None, task: EditTask, first: int
+) -> Generator[tuple[Block, Edits], None, None]:
+    with closing(read_ahead(_read(source, first, task.options.batch_size))) as blocks:
+        if engine is None:
+            yield from ((block, {}) for block in blocks)
+            return
+        edited = engine.edit(task, blocks)
+        with closing(cast("Generator[tuple[Block, Edits], None, None]", edited)):
+            yield from edited
+
+
+def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:
+    """Blocks of ``size`` steps, cut from several at a time: every read costs milliseconds."""
+    at_once = size * -(-READ_ROWS // size)
+    for i in range(first, len(source)):
+        length = source.episode_length(i)
+        for start, stop in _blocks(length, at_once):
+            rows = source.read_rows(i, start, stop)
+            for begin, end in _blocks(stop - start, size):
+                block = {key: array[begin:end] for key, array in rows.items()}
+                yield Block(i, start + begin, block, last=start + end == length)
+
+
+def _edited_rows(rows: Rows, edits: Edits) -> Rows:
+    """The rows with new frames and verdicts; every other array is the very same."""
+    result = dict(rows)
+    for camera, of_camera in edits.items():
+        result[fields.raw_key(camera)] = _raw(rows, camera)
+        result[fields.rgb_key(camera)] = np.stack([edit.rgb for edit in of_camera])
+        result |= fields.realism_columns(camera, of_camera)
+    return result
+
+
+def _raw(rows: Rows, camera: str) -> NDArray[Any]:
+    return rows.get(fields.raw_key(camera), rows[fields.rgb_key(camera)])
+
+
+def _blocks(length: int, size: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, length)) for start in range(0, length, size))
+
+
+def source_notes(source: EpisodeSource) -> tuple[str, ...]:
+    """What a reader of a foreign format left out."""
+    record = SourceRecord.of(source.metadata) if isinstance(source, ForeignSource) else None
+    return () if record is None else record.notes
+
+
+def require_apart(source: Path, out: Path) -> None:
+    """Refuse an output that is the input, in it or around it.
+
+    Raises:
+        StoreError: If it is.
+    """
+    first, second = source.resolve(), out.resolve()
+    if first == second or first in second.parents or second in first.parents:
+        raise StoreError(f"The output {out} overlaps the input {source}. Choose another output.")
+
+
+def _open_output(
+    store: EpisodeSource,
+    out: Path,
+    maker: Maker | None,
+    identity: dict[str, Any],
+    options: ConvertOptions,
+) -> EpisodeWriter:
+    if out.exists():
+        writer = EpisodeWriter.open(out)
+        try:
+            require_same(out, writer.metadata.provenance.get("conversion"), identity)
+        except StoreError:
+            writer.close()
+            raise
+        return writer
+    provenance = {**store.metadata.provenance, "conversion": identity}
+    if maker is not None:  # what an earlier maker said is not true of this one
+        kept = {key: value for key, value in provenance.items() if key not in PROVENANCE_KEYS}
+        provenance = kept | maker.provenance | {KEY: torch_threads()}
+    else:
+        provenance.pop(KEY, None)
+    present = fields.cameras_of(store.keys)
+    usable = set(store.keys) - set(unused_geometry(store, present))
+    provenance["geometry"] = {c: geometry_origin(store.metadata, usable, c) for c in present}
+    metadata = replace(store.metadata, provenance=provenance)
+    if maker is not None:
+        instruction = options.instruction or maker.instruction
+        metadata = replace(metadata, editor_id=maker.editor, instruction=instruction)
+    native = store.zarr_format if isinstance(store, EpisodeStore) else 3
+    zarr_format = options.zarr_format or native
+    return EpisodeWriter.create(out, metadata, zarr_format=zarr_format, complete=False)
+
+
+def _check(
+    source: EpisodeSource, path: Path, out: Path, cameras: tuple[str, ...], progress: bool
+) -> None:
+    """Read the output back: every chunk as written, everything kept equal to the source."""
+    result = EpisodeStore.open(out, allow_unfinished=True)
+    made = {fields.rgb_key(c) for c in cameras} | {fields.raw_key(c) for c in cameras}
+    made |= {key for c in cameras for key in fields.realism_keys(c)}
+    kept = [key for key in source.keys if key not in made]
+    lengths = [source.episode_length(i) for i in range(len(source))]
+    same = [result.episode_length(i) for i in range(len(result))] == lengths
+    if not same or not np.array_equal(result.seeds, source.seeds):
+        raise StoreCorruptError(f"{out}: its episodes are not those of {path}.")
+    with tqdm(total=sum(lengths), desc="check", unit="step", disable=not progress) as bar:
+        for i in range(len(source)):
+            for start, stop in _blocks(source.episode_length(i), CHECK_ROWS):
+                before, after = source.read_rows(i, start, stop), result.read_rows(i, start, stop)
+                expected = {key: before[key] for key in kept}
+                expected |= {fields.raw_key(c): _raw(before, c) for c in cameras}
+                for key, rows in expected.items():
+                    if rows.tobytes() != after[key].tobytes():
+                        raise StoreCorruptError(
+                            f"{out}: {key} of episode {i} is not what was written. Delete the "
+                            "output and convert again; if it comes back, check the disk."
+                        )
+                bar.update(stop - start)
+
+
+def _count(out: Path, cameras: tuple[str, ...]) -> tuple[int, int]:
+    """Frames edited and edits accepted in the whole output, resumed episodes included."""
+    store = EpisodeStore.open(out)
+    columns = [store.array(fields.realism_key(c, "edited")) for c in cameras] if len(store) else []
+    return store.n_steps * len(cameras), sum(
+        int(column.read(0, store.n_steps).sum()) for column in columns
+    )

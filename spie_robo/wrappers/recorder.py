@@ -1,0 +1,224 @@
+"""Writes what happens in a wrapped env to an episode store, one episode at a time.
+
+A row needs the observation before an action and the reward after it, so the recorder keeps the
+last moment until the next step. Rows stay in memory until their episode is over: the episodes of
+a vector env overlap, and a store takes them one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.errors import StoreError
+from spie_robo.wrappers.cameras import Camera, without_arrays
+from spie_robo.wrappers.moments import EditedMoment
+
+if TYPE_CHECKING:
+    from spie_robo.data import EpisodeWriter
+
+RecordOption: TypeAlias = "str | Path | EpisodeWriter | None"
+"""Path of a store, made if there is none and appended to if there is; or an open writer."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """A moment that no action has been taken in yet.
+
+    Attributes:
+        rest: What else than the cameras' images the agent saw.
+        edited: The images, and how they came to be.
+    """
+
+    rest: Mapping[str, Any]
+    edited: EditedMoment
+
+
+@final
+class EpisodeRecorder:
+    """Collects the rows of one env's episode, and commits them when it is over.
+
+    An episode that is not over at :meth:`close`, or when another begins, is dropped.
+    """
+
+    def __init__(self, recording: Recording, cameras: tuple[Camera, ...]) -> None:
+        """Record into ``recording``, which the envs of a vector env share."""
+        self._recording = recording
+        self._cameras = cameras
+        self._rows: list[dict[str, NDArray[Any]]] = []
+        self._before: _Moment | None = None
+        self._seed: int | None = None
+
+    def begin(self, observation: Any, edited: EditedMoment, seed: int | None) -> None:
+        """Start an episode.
+
+        Args:
+            observation: What the agent sees, with the edited images.
+            edited: How these came to be.
+            seed: The reset seed; None if there was none.
+        """
+        self._rows = []
+        self._seed = seed
+        self._before = self._moment(observation, edited)
+
+    def step(
+        self,
+        action: Any,
+        reward: float,
+        over: bool,
+        observation: Any,
+        edited: EditedMoment,
+        info: Mapping[str, Any],
+    ) -> None:
+        """Add a row, and commit the episode if it is over.
+
+        Args:
+            action: What was done in the last observation.
+            reward: What that earned.
+            over: Whether the episode ended with it.
+            observation: What the agent sees now.
+            edited: How that came to be.
+            info: The info of this step, for ``success``.
+
+        Raises:
+            StoreError: If the row does not fit the store, or the disk is full.
+        """
+        if self._before is None:  # dropped, or stepped on after its end
+            return
+        self._rows.append(self._row(self._before, action, reward, info))
+        self._before = None if over else self._moment(observation, edited)
+        if over:
+            self._recording.add_episode(self._rows, self._seed)
+            self._rows = []
+
+    def close(self) -> None:
+        """Drop the episode in progress; close the store if it was opened for this recording."""
+        self.drop()
+        self._recording.close()
+
+    def drop(self) -> None:
+        """Forget the episode in progress: a step of it is missing, or nobody waits for its end."""
+        self._rows, self._before = [], None
+
+    def _moment(self, observation: Any, edited: EditedMoment) -> _Moment:
+        # Copied, because an env may write its next observation and depth into the same buffers.
+        kept = replace(edited, geometry=deepcopy(dict(edited.geometry)))
+        return _Moment(deepcopy(without_arrays(observation, self._cameras)), kept)
+
+    def _row(
+        self, before: _Moment, action: Any, reward: float, next_info: Mapping[str, Any]
+    ) -> dict[str, NDArray[Any]]:
+        from spie_robo.data.store.fields import step_row
+
+        edited = before.edited
+        self._recording.describe_cameras(edited)
+        # Under the names that the cameras have here, which need not be their observation keys.
+        images = {c.name: edited.edits[c.name].rgb for c in self._cameras}
+        info = {**edited.info(), "geometry": edited.geometry}
+        return step_row({**before.rest, **images}, np.array(action), reward, info, next_info)
+
+
+@final
+class Recording:
+    """A store that is being written, and what it says about itself."""
+
+    def __init__(
+        self, writer: EpisodeWriter, env: Any, guarded: GuardedEditor, owns_writer: bool
+    ) -> None:
+        """Write to ``writer`` what happens in ``env`` under ``guarded``."""
+        self._writer = writer
+        self._env = env
+        self._guarded = guarded
+        self._owns_writer = owns_writer
+        self._described = False
+
+    def describe_cameras(self, edited: EditedMoment) -> None:
+        """Tell the store of the env and editor, once, and of the cameras.
+
+        Raises:
+            StoreError: If the store was recorded with another editor or other lenses.
+            EnvError: If it was recorded in another env.
+        """
+        if not self._described:
+            self._describe()
+            self._described = True
+        self._writer.metadata = self._writer.metadata.including(edited.geometry)
+
+    def add_episode(self, rows: list[dict[str, NDArray[Any]]], seed: int | None) -> None:
+        """Commit an episode; it is durable when this returns."""
+        from spie_robo.data.store.fields import stack_rows
+
+        self._writer.add_episode(stack_rows(rows), seed)
+
+    def close(self) -> None:
+        """Close the writer, unless somebody else opened it. Closing twice is fine."""
+        if self._owns_writer:
+            self._writer.close()
+
+    def _describe(self) -> None:
+        from spie_robo.data.record import with_env
+        from spie_robo.editing.description import Maker
+
+        metadata = with_env(self._writer.metadata, self._env)
+        maker = Maker.of(self._guarded.editor, self._guarded.guard)
+        if metadata.editor_id not in ("", maker.editor):
+            raise StoreError(
+                f"{self._writer.path} was recorded with the editor {metadata.editor_id!r}, this "
+                f"is {maker.editor!r}. Record each editor into a store of its own."
+            )
+        self._writer.metadata = replace(
+            metadata,
+            editor_id=maker.editor,
+            instruction=self._guarded.instruction or metadata.instruction or maker.instruction,
+            provenance={**metadata.provenance, **maker.provenance},
+        )
+
+
+@contextmanager
+def whole_or_dropped(recorders: Sequence[EpisodeRecorder]) -> Iterator[None]:
+    """Drop the episodes in progress if anything fails: they would lack a step in the middle.
+
+    Anything, an interrupt or a fault of the env or the user's functions too: the env may have
+    stepped before.
+    """
+    try:
+        yield
+    except BaseException:
+        for recorder in recorders:
+            recorder.drop()
+        raise
+
+
+def open_recorders(
+    record: RecordOption,
+    env: Any,
+    guarded: GuardedEditor,
+    cameras: tuple[Camera, ...],
+    count: int,
+) -> list[EpisodeRecorder]:
+    """One recorder an env, all into the store that ``record`` means; none if it is None.
+
+    Raises:
+        StoreError: If the path holds something else.
+        StoreLockedError: If another process writes the store.
+    """
+    if record is None:
+        return []
+    if not isinstance(record, (str, Path)):
+        recording = Recording(record, env, guarded, owns_writer=False)
+    else:
+        from spie_robo.data import EpisodeWriter
+
+        path = Path(record)
+        writer = EpisodeWriter.open(path) if path.exists() else EpisodeWriter.create(path)
+        recording = Recording(writer, env, guarded, owns_writer=True)
+    return [EpisodeRecorder(recording, cameras) for _ in range(count)]

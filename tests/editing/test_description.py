@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from spie_robo.data import ConvertOptions
+from spie_robo.data.conversion.identity import identify, require_same
+from spie_robo.editing.description import Maker
+from spie_robo.editor import Editor
+from spie_robo.errors import StoreError
+from spie_robo.guard import GeometryGuard, GuardBudget
+
+
+class Plain:
+    """An editor that says no more than it must."""
+
+    id = "plain@1"
+
+    def edit(self, frames, references=None, instruction=None, seeds=None):
+        raise AssertionError
+
+
+def test_an_editor_without_description_has_none():
+    maker = Maker.of(Plain(), None)
+    assert maker == Maker("plain@1", None)
+    assert maker.provenance == {}
+
+
+def test_what_ships_says_what_its_edits_depend_on():
+    editor = Editor.from_pretrained("embedded", steps=2, protect=("cube",))
+    maker = Maker.of(editor, GeometryGuard(GuardBudget(inserted_px=3.0), protect=("cube",)))
+    assert maker.editor == editor.id and maker.instruction == editor.settings.instruction != ""
+    assert maker.editor_description["settings"]["steps"] == 2
+    assert maker.provenance["denoising_steps"] == 2
+    assert maker.provenance["protected"] == ["cube"]
+    assert maker.provenance["guard"] == "GeometryGuard"
+    assert maker.provenance["guard_limits"]["inserted_px"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("editor", "guard", "named"),
+    [
+        ({"protect": ("cube",)}, {}, "editor_description"),
+        ({"steps": 4}, {}, "editor_description"),
+        ({}, {"budget": GuardBudget(inserted_px=3.0)}, "guard_description"),
+        ({}, {"protect": ("cube",)}, "guard_description"),
+    ],
+)
+def test_a_conversion_by_another_maker_is_not_resumed(tmp_path, editor, guard, named):
+    def identity(editor, guard):
+        made = Maker.of(Editor.from_pretrained("embedded", **editor), GeometryGuard(**guard))
+        return identify("sim.zarr", "f", made, ConvertOptions())
+
+    begun = identity({}, {})
+    require_same(tmp_path, begun, identity({}, {}))
+    with pytest.raises(StoreError, match=f"another conversion .*{named}"):
+        require_same(tmp_path, begun, identity(editor, guard))
