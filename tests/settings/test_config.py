@@ -19,7 +19,7 @@ from spie_robo.errors import ConfigError
 from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
 from spie_robo.settings.yaml_files import load_config, read_values
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def write(path: Path, text: str) -> Path:
