@@ -31,15 +31,15 @@ import numpy as np
 import torch
 from harness import report
 
-from spie_robo.config import EditConfig, RecordConfig
-from spie_robo.converting import _load_pair
-from spie_robo.data import ConvertOptions, EpisodeStore, EpisodeWriter, convert_store
+from spie_robo.commands.record import RecordCommand, record
+from spie_robo.data import ConversionConfig, EpisodeStore, EpisodeWriter, convert_store
 from spie_robo.data.conversion.ray_engine import RayEngine
 from spie_robo.data.episode_seed import episode_seed
 from spie_robo.data.formats import export_episodes
 from spie_robo.data.frames import camera_frames
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.editing.request import EditRequest
 from spie_robo.guard.process import GuardProcess
-from spie_robo.recording import record
 from spie_robo.types import Frame
 
 BATCH = 4
@@ -53,10 +53,17 @@ SCRIPT, RAY, RAY_DATA = (
 WAYS = (NO_GUARD, THREAD, PROCESS, SCRIPT, RAY, RAY_DATA)
 
 
-def load() -> Any:
-    """Editor and guard, here or on a worker."""
+def load() -> GuardedEditor:
+    """Load editor and guard, here or on a worker."""
     torch.set_num_threads(1)
-    return _load_pair(EditConfig())
+    guarded = EditRequest().load()
+    assert guarded is not None
+    return guarded
+
+
+def load_unguarded() -> GuardedEditor:
+    """Load the editor alone."""
+    return dataclasses.replace(load(), guard=None)
 
 
 class MapBatches:
@@ -64,7 +71,7 @@ class MapBatches:
 
     def __init__(self) -> None:
         """Load the editor."""
-        self.editor, _ = load()
+        self.editor = load().editor
         self.editor.edit([Frame(np.zeros((128, 128, 3), np.uint8))], seeds=[0])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -95,15 +102,10 @@ def loop(source: EpisodeStore, editor: Any, folder: Path) -> None:
         np.savez_compressed(folder / f"episode_{i}.npz", **arrays)
 
 
-def convert(
-    source: EpisodeStore, editor: Any, folder: Path, guard: Any = None, engine: Any = None
-) -> None:
+def convert(source: EpisodeStore, edits: GuardedEditor | RayEngine, folder: Path) -> None:
     """``spie-robo convert``, from opening the source to the checked output."""
-    options = ConvertOptions(batch_size=BATCH)
-    out = folder / "out.zarr"
-    if engine is not None:
-        editor = None
-    convert_store(source.path, out, editor, guard, options, engine=engine, progress=False)
+    config = ConversionConfig(batch_size=BATCH)
+    convert_store(source.path, folder / "out.zarr", edits, config, progress=False)
 
 
 def map_batches(source: EpisodeStore, editor: Any, folder: Path) -> None:
@@ -170,11 +172,11 @@ def way_of(
 ) -> Callable[[Path], None]:
     """What is measured under a name."""
     return {
-        NO_GUARD: partial(convert, source, editor),
-        THREAD: partial(convert, source, editor, guard=guard),
-        PROCESS: partial(convert, source, editor, guard=apart),
+        NO_GUARD: partial(convert, source, GuardedEditor(editor)),
+        THREAD: partial(convert, source, GuardedEditor(editor, guard)),
+        PROCESS: partial(convert, source, GuardedEditor(editor, apart)),
         SCRIPT: partial(loop, source, editor),
-        RAY: partial(convert, source, editor, engine=ray),
+        RAY: partial(convert, source, ray),
         RAY_DATA: partial(map_batches, source, editor),
     }[name]
 
@@ -211,11 +213,12 @@ def main() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     scratch = Path(tempfile.mkdtemp(prefix="conversion"))
     needed = options.episodes * options.steps // 12 + 1
-    recording = RecordConfig("SpieRobo/Push-v0", needed, scratch / "all.zarr", image_size=128)
+    recording = RecordCommand("SpieRobo/Push-v0", needed, scratch / "all.zarr", image_size=128)
     record(recording, progress=False)
     whole = EpisodeStore.open(recording.out)
     source = join(whole, scratch, options.episodes, options.steps)
-    editor, guard = load()
+    guarded = load()
+    editor, guard = guarded.editor, guarded.guard
     warm = frames_of(source, 0)[:BATCH]
     edits = editor.edit(warm, seeds=[0] * BATCH)
     every = [frame for i in range(len(source)) for frame in frames_of(source, i)]
@@ -229,7 +232,7 @@ def main() -> None:
         plain = None
         if {RAY, RAY_DATA} & set(options.ways):
             start_ray()
-            plain = stack.enter_context(RayEngine(lambda: (load()[0], None), WORKERS))
+            plain = stack.enter_context(RayEngine(load_unguarded, WORKERS))
         for repeat in range(options.repeats):
             before = bare(few, editor)
             for name in options.ways:

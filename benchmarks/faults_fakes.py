@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.types import Deviation, EditResult, GuardVerdict
 
 PIECE = 32 * 2**20
@@ -107,7 +108,7 @@ class Greedy(Deadly):
         (self.folder / "gave_up").touch()
 
 
-def load(kind: type[Watched], folder: Path, *arguments: Any) -> tuple[Watched, Even]:
+def load(kind: type[Watched], folder: Path, *arguments: Any) -> GuardedEditor:
     """What a worker loads; it leaves its process id in ``folder/workers``."""
     (folder / "workers" / str(os.getpid())).touch()
-    return kind(folder, *arguments), Even()
+    return GuardedEditor(kind(folder, *arguments), Even())

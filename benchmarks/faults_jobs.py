@@ -27,7 +27,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from spie_robo.data import (
-    ConvertOptions,
+    ConversionConfig,
     EpisodeStore,
     EpisodeWriter,
     convert_store,
@@ -37,6 +37,7 @@ from spie_robo.data import (
 from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.formats import export_episodes
 from spie_robo.data.store import layout
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.policies import checkpoint as policy_checkpoint
 from spie_robo.policies.base import PolicySpec, build_policy
 from spie_robo.training import checkpoint as training_checkpoint
@@ -125,9 +126,9 @@ def record(path: Path, episodes: int = EPISODES, on_episode: Callable[[], None] 
 
 def convert(source: Path, out: Path, editor: Any = None, timeout: float | None = None) -> None:
     """Convert, or go on converting."""
-    options = ConvertOptions(batch_size=2, seed=3)
-    engine = LocalEngine(editor or Swap(), Even(), timeout)
-    convert_store(source, out, None, None, options, engine=engine, progress=False)
+    options = ConversionConfig(batch_size=2, seed=3)
+    engine = LocalEngine(GuardedEditor(editor or Swap(), Even()), timeout)
+    convert_store(source, out, engine, options, progress=False)
 
 
 def export(source: Path, out: Path) -> None:

@@ -15,10 +15,11 @@ import faults_jobs as jobs
 import numpy as np
 from faults_jobs import Outcome
 
-from spie_robo import cli, converting, recording
+from spie_robo import cli
 from spie_robo.data import EpisodeWriter
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.editing.request import EditRequest
 from spie_robo.errors import EditorError, SpieRoboError, StoreLockedError
-from spie_robo.recording import EditSetup
 from spie_robo.types import EditResult
 
 KILLED = -signal.SIGKILL
@@ -158,12 +159,11 @@ def signals(folder: Path, seed: int, trials: int) -> Outcome:
 def _command(words: list[str], ready: Path) -> int:
     """``spie-robo`` with a fake editor to convert with; says when it begins, and is over."""
 
-    def setup(config: Any) -> EditSetup:
+    def load(request: EditRequest) -> GuardedEditor | None:
         ready.touch()
-        both: Any = (fakes.Swap(), fakes.Even()) if words[0] == "convert" else (None, None)
-        return EditSetup(*both, config)
+        return GuardedEditor(fakes.Swap(), fakes.Even()) if words[0] == "convert" else None
 
-    converting.load_edit_setup = recording.load_edit_setup = setup
+    EditRequest.load = load  # type: ignore[method-assign]
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)

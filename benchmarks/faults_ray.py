@@ -25,7 +25,7 @@ import faults_jobs as jobs
 import numpy as np
 from faults_jobs import Outcome
 
-from spie_robo.data import ConvertOptions, EpisodeStore, convert_store
+from spie_robo.data import ConversionConfig, EpisodeStore, convert_store
 from spie_robo.data.conversion.ray_engine import ATTEMPTS, RayEngine
 from spie_robo.errors import EditorError
 
@@ -179,11 +179,9 @@ def _fresh(path: Path) -> Path:
 
 def _convert(source: Path, trial: Path, kind: type[fakes.Watched], *arguments: Any) -> None:
     load = partial(fakes.load, kind, trial, *arguments)
-    options = ConvertOptions(batch_size=BATCH, seed=3)
+    options = ConversionConfig(batch_size=BATCH, seed=3)
     with RayEngine(load, WORKERS) as engine:
-        convert_store(
-            source, trial / "out.zarr", None, None, options, engine=engine, progress=False
-        )
+        convert_store(source, trial / "out.zarr", engine, options, progress=False)
 
 
 def _check(trial: Path, scene: Scene, only: int | None = None) -> tuple[int, str]:

@@ -32,7 +32,7 @@ from typing import Any, get_args
 import numpy as np
 from harness import report
 
-from spie_robo.config import DataFormat
+from spie_robo.commands.convert import DataFormat
 from spie_robo.data import EpisodeStore
 
 ENV = "SpieRobo/Reach-v0"

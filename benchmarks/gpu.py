@@ -31,8 +31,9 @@ from harness import ROOT, report
 from PIL import Image
 from training_cost import ours, straightforward
 
-from spie_robo.data import ConvertOptions, convert_store
+from spie_robo.data import convert_store
 from spie_robo.data.frames import sample_frames
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editor import Editor
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.photo_check import check_photos
@@ -41,7 +42,7 @@ from spie_robo.guard import GeometryGuard
 from spie_robo.guard.process import GuardProcess
 from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.run import TrainingRun, prepare, train
+from spie_robo.training.run import TrainingRun, post_train, prepare
 from spie_robo.types import Frame
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -234,9 +235,9 @@ def conversions(options: argparse.Namespace, frames: list[Frame]) -> tuple[Any, 
                 rates = []
                 for _ in range(options.repeats + 1):  # the first warms up
                     shutil.rmtree(out, ignore_errors=True)
-                    chosen = ConvertOptions(references=options.photos, batch_size=8, retries=0)
+                    guarded = GuardedEditor(editor, judge, options.photos, retries=0)
                     began = time.perf_counter()
-                    made = convert_store(store, out, editor, judge, chosen, progress=False)
+                    made = convert_store(store, out, guarded, progress=False)
                     rates.append(made.frames / (time.perf_counter() - began))
                 shares = np.asarray(rates[1:]) / alone
                 lines.append(
@@ -315,7 +316,7 @@ def whole_command(options: argparse.Namespace) -> tuple[Any, list[str]]:
     shutil.rmtree(out, ignore_errors=True)
     config = train_config(options)
     began = time.perf_counter()
-    line = train(options.photos, options.store, out, config, resume=False)
+    line = str(post_train(options.photos, options.store, out, config, resume=False))
     seconds = time.perf_counter() - began
     editor = Editor.from_pretrained(
         out, base=config.editor, dtype=torch.bfloat16 if DEVICE == "cuda" else torch.float32

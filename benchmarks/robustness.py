@@ -31,15 +31,15 @@ from harness import RESULTS, ROOT, limit_threads, report
 from robustness_plot import draw_all, draw_overview
 from robustness_table import robustness_table
 
-from spie_robo.config import RecordConfig
+from spie_robo.commands.record import RecordCommand, record
 from spie_robo.data import (
-    ConvertOptions,
     EpisodeStore,
     EpisodeWriter,
     StoreMetadata,
     record_episodes,
 )
 from spie_robo.data.conversion.convert import convert_store
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editor import Editor
 from spie_robo.editor.references import load_references
 from spie_robo.envs.appearance import RandomizationConfig
@@ -54,10 +54,9 @@ from spie_robo.guard import GeometryGuard
 from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
 from spie_robo.policies.policy import ActingPolicy
 from spie_robo.pretraining.labs import photograph, photograph_labs
-from spie_robo.recording import record
 from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.run import train
+from spie_robo.training.run import post_train
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers import RealismWrapper
 
@@ -160,7 +159,7 @@ def demonstrate(study: Study, column: str) -> None:
     if column not in ("raw", "randomized", "twin"):
         demonstrate(study, "raw")
     if column == "raw":
-        record(RecordConfig(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
+        record(RecordCommand(env=study.env_id, episodes=DEMONSTRATIONS, out=path))
     elif column == "randomized":
         env = gymnasium.make(study.env_id)
         _record_wrapped(DomainRandomizationWrapper(env, LOOKS), path)
@@ -169,10 +168,7 @@ def demonstrate(study: Study, column: str) -> None:
     else:
         editor, references = column_editor(study, column)
         guard = None if column == "matched" else GeometryGuard()
-        convert_store(
-            study.store("raw"), path, editor, guard,
-            ConvertOptions(references=references),
-        )  # fmt: skip
+        convert_store(study.store("raw"), path, GuardedEditor(editor, guard, references))
 
 
 def _finished(path: Path) -> bool:
@@ -204,12 +200,12 @@ def column_editor(study: Study, column: str) -> tuple[ImageEditor, References]:
     return Editor.from_pretrained(name), study.photos()
 
 
-def post_train(study: Study) -> None:
+def make_adapter(study: Study) -> None:
     """Post-train the editor on the five photos and the raw demonstrations."""
     if (study.adapter() / "adapter_config.json").exists():
         return
     config = load_config(TrainConfig, ROOT / "configs" / "train" / "embedded.yaml")
-    print(train(study.photos(), study.store("raw"), study.adapter(), config, resume=True))
+    print(post_train(study.photos(), study.store("raw"), study.adapter(), config, resume=True))
 
 
 def learn(study: Study, column: str, seed: int) -> ActingPolicy:
@@ -309,7 +305,7 @@ def main() -> None:
         photograph(study.lab, study.photos())
         for column in options.columns:
             if column == "post-trained":
-                post_train(study)
+                make_adapter(study)
             demonstrate(study, column)
         for seed in options.seeds if not options.data_only else []:
             for column in options.columns:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from spie_robo import Editor, EpisodeStore, GeometryGuard
-from spie_robo.config import RecordConfig
-from spie_robo.data import ConvertOptions, convert_store
-from spie_robo.recording import record
-from spie_robo.report import write_report
+from spie_robo import Editor, EpisodeStore, GeometryGuard, GuardedEditor
+from spie_robo.commands.record import RecordCommand, record
+from spie_robo.data import convert_store
+from spie_robo.reporting import write_report
 
 
 def main(
@@ -40,16 +39,14 @@ def main(
     if source is None:
         source = out / "raw.zarr"
         if not source.exists():
-            record(RecordConfig("SpieRobo/Push-v0", episodes, source, max_steps=max_steps))
+            record(RecordCommand("SpieRobo/Push-v0", episodes, source, max_steps=max_steps))
 
     # If this is interrupted, run it again: it goes on where it stopped, with the same result.
     edited = out / "edited.zarr"
     summary = convert_store(
         source,
         edited,
-        Editor.from_pretrained(editor),
-        GeometryGuard(),
-        ConvertOptions(references=references),
+        GuardedEditor(Editor.from_pretrained(editor), GeometryGuard(), references),
     )
     print(f"{summary}.")
 

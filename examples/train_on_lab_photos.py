@@ -18,10 +18,9 @@ from PIL import Image
 
 import spie_robo.envs  # noqa: F401 - registers the SpieRobo environments
 from spie_robo import Editor, Frame
-from spie_robo.config import RecordConfig
-from spie_robo.recording import record
+from spie_robo.commands.record import RecordCommand, record
 from spie_robo.training.config import RolloutConfig, TrainConfig
-from spie_robo.training.run import train
+from spie_robo.training.run import post_train
 
 
 def main(
@@ -47,7 +46,7 @@ def main(
     # Frames of the simulator, with the depth and segmentation that edits are scored against.
     frames = out / "sim.zarr"
     if not frames.exists():
-        record(RecordConfig(env=env_id, episodes=episodes, out=frames, max_steps=40))
+        record(RecordCommand(env=env_id, episodes=episodes, out=frames, max_steps=40))
 
     # Judges score every edit: is the geometry still there, does it look like the photos? With
     # resume=True a run that was cut off goes on, to the same result.
@@ -58,7 +57,7 @@ def main(
         preview=min(8, inputs),
         rollout=RolloutConfig(inputs=inputs, edits=edits),
     )
-    print(f"{train(photos, frames, adapter, config, resume=False)}.")
+    print(f"{post_train(photos, frames, adapter, config, resume=False)}.")
 
     # The adapter is an editor like any other; the photos travel with it.
     env = gym.make(env_id)

@@ -12,12 +12,12 @@ from typing import Literal
 
 import tyro
 
-from spie_robo.config import ConvertConfig, EditConfig, RecordConfig
-from spie_robo.converting import convert
+from spie_robo.commands.convert import ConvertCommand, convert
+from spie_robo.commands.policy_evaluate import run_policy_evaluation
+from spie_robo.commands.record import RecordCommand, record
+from spie_robo.editing.request import EditRequest
 from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
-from spie_robo.policies.evaluating import run_policy_evaluation
 from spie_robo.policies.training import train_policy
-from spie_robo.recording import record
 
 
 def main(
@@ -43,15 +43,15 @@ def main(
         max_steps: Length of all episodes at most.
     """
     raw, edited, policy = out / "raw.zarr", out / "edited.zarr", out / "policy"
-    look = EditConfig(editor="embedded")  # or the folder that train_on_lab_photos.py writes
+    look = EditRequest(editor="embedded")  # or the folder that train_on_lab_photos.py writes
 
     # 1. Demonstrations of the scripted expert, as the simulator shows them.
     # If this is interrupted, run it again: what is finished is kept, the rest goes on.
     if not raw.exists():
-        record(RecordConfig(env=env_id, episodes=episodes, out=raw, max_steps=max_steps))
+        record(RecordCommand(env=env_id, episodes=episodes, out=raw, max_steps=max_steps))
 
     # 2. The same demonstrations in the look of a lab.
-    print(f"{convert(ConvertConfig(source=raw, out=edited, edit=look))}.")
+    print(f"{convert(ConvertCommand(source=raw, out=edited, edit=look))}.")
 
     # 3. A policy that sees both, half and half.
     settings = PolicyTrainConfig(
@@ -61,13 +61,13 @@ def main(
     print(f"{train_policy(settings)}.")
 
     # 4. How often does it solve the task, in episodes that nobody demonstrated?
-    for name, edit in (("raw", EditConfig(editor=None)), ("edited", look)):
+    for name, edit in (("raw", EditRequest(editor=None)), ("edited", look)):
         trial = PolicyEvaluateConfig(
             policy=policy,
             env=env_id,
             episodes=trials,
             max_steps=max_steps,
-            edit=EditConfig(editor=edit.editor, seed=10_000),
+            edit=EditRequest(editor=edit.editor, seed=10_000),
             json=out / f"{name}.json",
         )
         print(f"{name} frames: {run_policy_evaluation(trial)}.")

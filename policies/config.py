@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, final
+from typing import Annotated, Literal, final
 
 from tyro import conf
 
-from spie_robo.config import (
+from spie_robo.editing.request import EditRequest
+from spie_robo.errors import ConfigError
+from spie_robo.settings.field_types import (
     Count,
-    EditConfig,
     Names,
+    Number,
+    Numbers,
     OptionalCount,
     OptionalPath,
+    PolicyFolder,
+    Stores,
     Text,
-    require_here,
 )
-from spie_robo.errors import ConfigError
+from spie_robo.settings.locations import require_here
 from spie_robo.settings.ranges import require_at_least, require_seed
-
-Number: TypeAlias = Annotated[float, conf.arg(metavar="X")]
-Numbers: TypeAlias = Annotated[tuple[float, ...], conf.arg(metavar="X ...")]
-Stores: TypeAlias = Annotated[tuple[Path, ...], conf.arg(metavar="STORE ..."), conf.Positional]
-PolicyFolder: TypeAlias = Annotated[Path, conf.arg(metavar="DIR"), conf.Positional]
 
 
 @final
@@ -108,8 +107,8 @@ FIRST_TEST_SEED = 1_000_000
 """Seed of the first test episode: demonstrations begin at 0, and a seed is a whole scene."""
 
 
-def _raw() -> EditConfig:
-    return EditConfig(editor=None, seed=FIRST_TEST_SEED)
+def _raw_test() -> EditRequest:
+    return EditRequest(editor=None, seed=FIRST_TEST_SEED)
 
 
 @final
@@ -131,7 +130,7 @@ class PolicyEvaluateConfig:
     """Side of the camera images in pixels; unset: the environment's."""
     other_env: bool = False
     """Let it act in another environment than its own."""
-    edit: EditConfig = field(default_factory=_raw)
+    edit: EditRequest = field(default_factory=_raw_test)
     """How frames are edited before the policy sees them; without an editor they stay raw."""
 
     def __post_init__(self) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from spie_robo import cli, commands
-from spie_robo.config import ConvertConfig, EditConfig, RecordConfig
+from spie_robo.commands.convert import ConvertCommand
+from spie_robo.commands.record import RecordCommand
 from spie_robo.data import EpisodeWriter
+from spie_robo.editing.request import EditRequest
 from spie_robo.errors import StoreError
 
 DOCTOR = cli.COMMANDS["doctor"]
@@ -98,18 +100,18 @@ def test_overview_lists_every_command_and_the_common_flags(
 def test_contract_command_lines_parse(parsed: Callable[..., Any]) -> None:
     line = "record --env E-v0 --episodes 5 --out S.zarr --editor e --seed 7"
     line += " --policy random --zarr-format 2"
-    assert parsed(*line.split()) == RecordConfig(
+    assert parsed(*line.split()) == RecordCommand(
         env="E-v0",
         episodes=5,
         out=Path("S.zarr"),
         policy="random",
         zarr_format=2,
-        edit=EditConfig(editor="e", seed=7),
+        edit=EditRequest(editor="e", seed=7),
     )
     line = "convert IN OUT --editor E --references D --instruction lab --seed 1 --steps 4"
     line += " --cameras a b"
-    edit = EditConfig("E", references=Path("D"), instruction="lab", seed=1, steps=4)
-    assert parsed(*line.split()) == ConvertConfig(
+    edit = EditRequest("E", references=Path("D"), instruction="lab", seed=1, steps=4)
+    assert parsed(*line.split()) == ConvertCommand(
         Path("IN"), Path("OUT"), cameras=("a", "b"), edit=edit
     )
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 import spie_robo.envs  # noqa: F401
-from spie_robo.config import ConvertConfig, EditConfig, RecordConfig
-from spie_robo.converting import convert
+from spie_robo.commands.convert import ConvertCommand, convert
+from spie_robo.commands.record import RecordCommand, record
 from spie_robo.data import EpisodeStore, verify_store
+from spie_robo.editing.request import EditRequest
 from spie_robo.editor import Editor
 from spie_robo.editor.presets import PRESETS
 from spie_robo.errors import ReferencePhotoError
-from spie_robo.recording import record
 from spie_robo.types import Frame
 from spie_robo.wrappers import RealismWrapper
 
@@ -82,10 +82,10 @@ def test_wrapped_env_edits_both_cameras_and_rebuilds() -> None:
 @pytest.mark.slow
 def test_record_then_convert_with_photos(tmp_path: Path) -> None:
     source, out, photos = tmp_path / "sim.zarr", tmp_path / "real.zarr", tmp_path / "photos"
-    record(RecordConfig(env="SpieRobo/Reach-v0", episodes=1, out=source), progress=False)
+    record(RecordCommand(env="SpieRobo/Reach-v0", episodes=1, out=source), progress=False)
     photos.mkdir()
-    config = ConvertConfig(
-        source=source, out=out, edit=EditConfig(editor="embedded", references=photos, steps=1)
+    config = ConvertCommand(
+        source=source, out=out, edit=EditRequest(editor="embedded", references=photos, steps=1)
     )
     with pytest.raises(ReferencePhotoError, match="photos"):
         convert(config, progress=False)

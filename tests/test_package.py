@@ -42,7 +42,7 @@ def test_working_folder_is_not_on_the_path() -> None:
 
 @pytest.mark.parametrize(
     "resource",
-    ["py.typed", "report/template.html", "report/style.css", "report/script.js"],
+    ["py.typed", "reporting/template.html", "reporting/style.css", "reporting/script.js"],
 )
 def test_package_data_is_installed(resource: str) -> None:
     import spie_robo
@@ -50,7 +50,7 @@ def test_package_data_is_installed(resource: str) -> None:
     assert (Path(spie_robo.__file__).parent / resource).is_file()
 
 
-@pytest.mark.parametrize("module", ["spie_robo", "spie_robo.cli", "spie_robo.config"])
+@pytest.mark.parametrize("module", ["spie_robo", "spie_robo.cli", "spie_robo.commands"])
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = {name.partition(".")[0] for name in json.loads(run_python(code, tmp_path))}

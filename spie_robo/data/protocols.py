@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,11 @@ from spie_robo.data.store.metadata import StoreMetadata
 @runtime_checkable
 class EpisodeSource(Protocol):
     """Episodes that can be read piece by piece. :class:`EpisodeStore` is one."""
+
+    @property
+    def path(self) -> Path:
+        """Where the episodes are."""
+        ...
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -46,6 +52,10 @@ class EpisodeSource(Protocol):
 
     def fingerprint(self) -> str:
         """A hash of the content: equal fingerprints, equal episodes."""
+        ...
+
+    def close(self) -> None:
+        """Let go of open files."""
         ...
 
 

@@ -1,47 +1,72 @@
-"""What makes the edits, in the words that a store keeps: enough to tell two makers apart."""
+"""An editor, a guard and how they are used, in the plain words that a store keeps."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from spie_robo.types import Guard, ImageEditor
+import numpy as np
+
+from spie_robo.errors import ReferencePhotoError
+from spie_robo.types import References
+
+if TYPE_CHECKING:
+    from spie_robo.editing.guarded_editor import GuardedEditor
 
 
 @dataclass(frozen=True)
-class Maker:
-    """An editor and a guard, described in plain JSON values.
+class EditorDescription:
+    """A guarded editor in plain JSON values: equal descriptions make equal edits.
 
-    An editor or a guard that has more to it than its ``id`` says it with a property
+    An editor or a guard that has more to it than its ``id`` says so with a property
     ``description``, a mapping; :class:`spie_robo.editor.Editor` and
     :class:`spie_robo.guard.GeometryGuard` do.
 
     Attributes:
         editor: Id of the editor.
         guard: Id of the guard; None without one.
-        instruction: The editor's own text; empty if it has none.
+        own_instruction: The editor's own text; empty if it has none.
         editor_description: The editor's settings, references and protected objects.
         guard_description: The guard's limits and protected objects.
+        instruction: The text that it was asked to follow; None leaves it its own.
+        references: SHA-256 of the photos that it was given; None leaves it its own.
+        retries: Further seeds to try after a rejection.
+        steps: Denoising steps that were asked for; None leaves them to the editor.
     """
 
     editor: str
     guard: str | None
-    instruction: str = ""
+    own_instruction: str = ""
     editor_description: Mapping[str, Any] = field(default_factory=dict)
     guard_description: Mapping[str, Any] = field(default_factory=dict)
+    instruction: str | None = None
+    references: str | None = None
+    retries: int = 1
+    steps: int | None = None
 
     @staticmethod
-    def of(editor: ImageEditor, guard: Guard | None) -> Maker:
-        """What an editor and a guard say of themselves."""
+    def of(guarded: GuardedEditor) -> EditorDescription:
+        """Ask an editor and its guard what they are.
+
+        Raises:
+            ReferencePhotoError: If the reference photos cannot be read.
+        """
+        editor, guard = guarded.editor, guarded.guard
         name = None if guard is None else str(getattr(guard, "id", type(guard).__name__))
-        return Maker(
+        return EditorDescription(
             editor.id,
             name,
             str(getattr(editor, "instruction", None) or ""),
             _plain(getattr(editor, "description", {})),
             _plain(getattr(guard, "description", {})),
+            guarded.instruction,
+            references_digest(guarded.references),
+            guarded.retries,
+            guarded.steps,
         )
 
     @property
@@ -58,10 +83,39 @@ class Maker:
 
 
 PROVENANCE_KEYS = ("denoising_steps", "protected", "guard", "guard_limits")
-"""Keys of :attr:`Maker.provenance`: of an earlier maker, they do not describe the next one's."""
+"""Keys of :attr:`EditorDescription.provenance`, which do not outlive the edits they describe."""
+
+
+def references_digest(references: References | None) -> str | None:
+    """Hash reference photos: their files, or the images themselves.
+
+    Returns:
+        SHA-256 in hexadecimal digits; None without photos.
+
+    Raises:
+        ReferencePhotoError: If a file cannot be read.
+    """
+    if references is None:
+        return None
+    digest = hashlib.sha256()
+    if isinstance(references, (str, Path)):
+        path = Path(references)
+        try:
+            files = sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]
+            for file in files:
+                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        except OSError as error:
+            raise ReferencePhotoError(
+                f"{path}: expected a readable folder of photos or a photo: {error.strerror}. Check "
+                "the path."
+            ) from error
+    else:
+        for image in references:
+            digest.update(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
 
 
 def _plain(description: Mapping[str, Any]) -> dict[str, Any]:
-    """As it reads when it comes back from JSON: tuples as lists."""
+    """Turn tuples into lists, as they come back from JSON."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(description)))
     return plain

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from spie_robo.editing.description import EditorDescription
 from spie_robo.errors import ConfigError, EditorError, SpieRoboError
 from spie_robo.types import (
     EditResult,
@@ -41,6 +42,8 @@ class GuardedEditor:
         retries: Further seeds to try after a rejection.
         on_error: What a failing editor means: an error, or the raw frame with
             ``GuardedEdit.error`` set.
+        steps: Denoising steps that the editor was asked for, kept for the record; None if it
+            chose them.
 
     Example:
         >>> import numpy as np
@@ -61,6 +64,7 @@ class GuardedEditor:
     instruction: str | None = None
     retries: int = 1
     on_error: OnError = "raise"
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Validate the settings."""
@@ -70,6 +74,11 @@ class GuardedEditor:
             raise ConfigError(
                 f"on_error: expected 'raise' or 'passthrough', got {self.on_error!r}."
             )
+
+    @property
+    def description(self) -> EditorDescription:
+        """What a store keeps of the editor, the guard and how they are used."""
+        return EditorDescription.of(self)
 
     def edit(self, frames: Sequence[Frame], seeds: Sequence[int]) -> list[GuardedEdit]:
         """Edit and judge a batch of frames.

@@ -84,7 +84,7 @@ class _Edits:
         return [result.rgb for result in self.results]
 
 
-def evaluate(
+def evaluate_editors(
     frames: Sequence[Frame],
     photos: Sequence[RGB],
     editors: Mapping[str, ImageEditor],

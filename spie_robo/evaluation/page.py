@@ -19,8 +19,8 @@ from spie_robo.evaluation.table import (
     format_score,
     format_share,
 )
-from spie_robo.report.images import data_uri
-from spie_robo.report.text import as_text
+from spie_robo.reporting.images import data_uri
+from spie_robo.reporting.text import as_text
 
 MOST_PICTURES = 12
 """Frames that are shown."""
@@ -59,7 +59,7 @@ def render_page(table: EvaluationTable, title: str, settings: Mapping[str, Any])
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     source = resources.files("spie_robo.evaluation").joinpath("page.html").read_text("utf-8")
-    style = resources.files("spie_robo.report").joinpath("style.css").read_text("utf-8")
+    style = resources.files("spie_robo.reporting").joinpath("style.css").read_text("utf-8")
     editors = [(f"Editor {row.name}", row.editor_id) for row in table.rows]
     return environment.from_string(source).render(
         title=title,

@@ -6,9 +6,9 @@ Nothing heavy is imported: the settings of every command are looked at with it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import final
+from typing import Any, final
 
 from spie_robo.errors import ConfigError
 
@@ -57,3 +57,27 @@ class Location:
 def staging_of(out: Path) -> Path:
     """The store beside an output in a foreign format, which holds its edits until it is written."""
     return out.absolute().with_name(f".{out.name}.staging")
+
+
+def require_here(record: Any, but: tuple[str, ...] = ()) -> None:
+    """Refuse addresses in object storage where a path of this machine is needed.
+
+    Args:
+        record: Settings; each of them that is a path, or several, is looked at.
+        but: Settings that may be an address.
+
+    Raises:
+        ConfigError: If one is an address.
+    """
+    for item in fields(record):
+        value = getattr(record, item.name)
+        for path in value if isinstance(value, tuple) else (value,):
+            place = Location.of(path) if isinstance(path, Path) else None
+            if place is None or item.name in but:
+                continue
+            way_out = "Write it here first; `spie-robo convert PATH s3://...` sends a store."
+            if item.name not in ("out", "json", "page"):
+                way_out = f"Copy it here first: `spie-robo convert {place} PATH` does for a store."
+            raise ConfigError(
+                f"{item.name}: expected a path of this machine, got {place}. {way_out}"
+            )

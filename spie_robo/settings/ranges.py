@@ -36,3 +36,13 @@ def require_seed(value: int) -> None:
         ConfigError: If it is below 0 or above :data:`MAX_SEED`.
     """
     require_between("seed", value, 0, MAX_SEED)
+
+
+def require_text(name: str, value: str) -> None:
+    """Refuse a text that is empty or blank.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if not value.strip():
+        raise ConfigError(f"{name}: expected a name, got an empty text.")

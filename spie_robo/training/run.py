@@ -84,7 +84,40 @@ class TrainingRun:
     accelerator: Accelerator
 
 
-def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume: bool) -> str:
+@final
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a post-training left behind.
+
+    Attributes:
+        out: Folder of the adapter.
+        epochs: Epochs that it was trained for, earlier runs included.
+        frames: Number of frames, never trained on, that the scores are of.
+        before: Scores of the base editor.
+        after: Scores of the adapter.
+    """
+
+    out: Path
+    epochs: int
+    frames: int
+    before: Row
+    after: Row
+
+    def __str__(self) -> str:
+        """One line for people."""
+        before, after = self.before, self.after
+        return (
+            f"{self.out}: {self.epochs} epochs; semantic score {before[SEMANTIC]:.4f} -> "
+            f"{after[SEMANTIC]:.4f}{told_gap(before, after)}, structural "
+            f"{before['preview_structural']:.4f} -> {after['preview_structural']:.4f} "
+            f"(lower is better) on {self.frames} frames that training never saw; "
+            f"{told_acceptance(before, after)}"
+        )
+
+
+def post_train(
+    references: Path, frames: Path, out: Path, config: TrainConfig, resume: bool
+) -> TrainSummary:
     """Post-train an editor.
 
     Args:
@@ -95,7 +128,7 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
         resume: Go on from the newest checkpoint in ``out``.
 
     Returns:
-        One line for people.
+        Where the adapter is, and its scores before and after.
 
     Raises:
         ConfigError: If ``out`` holds another run, or settings do not fit.
@@ -117,14 +150,7 @@ def train(references: Path, frames: Path, out: Path, config: TrainConfig, resume
         else nullcontext()
     ):
         position, before = run_epochs(run, out, resume)
-    last = position.history[-1]
-    return (
-        f"{out}: {position.epoch} epochs; semantic score {before[SEMANTIC]:.4f} -> "
-        f"{last[SEMANTIC]:.4f}{told_gap(before, last)}, structural "
-        f"{before['preview_structural']:.4f} -> {last['preview_structural']:.4f} (lower is better) "
-        f"on {len(run.preview.frames)} frames that training never saw; "
-        f"{told_acceptance(before, last)}"
-    )
+    return TrainSummary(out, position.epoch, len(run.preview.frames), before, position.history[-1])
 
 
 def prepare(

@@ -165,21 +165,22 @@ class Recording:
             self._writer.close()
 
     def _describe(self) -> None:
-        from spie_robo.data.record import with_env
-        from spie_robo.editing.description import Maker
+        from spie_robo.data.recording import with_env
 
         metadata = with_env(self._writer.metadata, self._env)
-        maker = Maker.of(self._guarded.editor, self._guarded.guard)
-        if metadata.editor_id not in ("", maker.editor):
+        description = self._guarded.description
+        if metadata.editor_id not in ("", description.editor):
             raise StoreError(
                 f"{self._writer.path} was recorded with the editor {metadata.editor_id!r}, this "
-                f"is {maker.editor!r}. Record each editor into a store of its own."
+                f"is {description.editor!r}. Record each editor into a store of its own."
             )
         self._writer.metadata = replace(
             metadata,
-            editor_id=maker.editor,
-            instruction=self._guarded.instruction or metadata.instruction or maker.instruction,
-            provenance={**metadata.provenance, **maker.provenance},
+            editor_id=description.editor,
+            instruction=description.instruction
+            or metadata.instruction
+            or description.own_instruction,
+            provenance={**metadata.provenance, **description.provenance},
         )
 
 

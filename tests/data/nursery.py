@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import spie_robo.data.conversion.convert
-from spie_robo.data import ConvertOptions, EpisodeWriter, convert_store
+from spie_robo.data import ConversionConfig, EpisodeWriter, convert_store
 from spie_robo.data.store import durable, layout
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.types import Deviation, EditResult, GuardVerdict
 
 SIZE = 16
@@ -147,10 +148,9 @@ def write_job(request: dict) -> None:
 
 
 def convert_job(request: dict) -> None:
-    options = ConvertOptions(batch_size=request.get("batch_size", 2), seed=3)
-    convert_store(
-        request["source"], request["path"], SwapEditor(), EvenGuard(), options, progress=False
-    )
+    options = ConversionConfig(batch_size=request.get("batch_size", 2), seed=3)
+    guarded = GuardedEditor(SwapEditor(), EvenGuard())
+    convert_store(request["source"], request["path"], guarded, options, progress=False)
 
 
 def main() -> None:

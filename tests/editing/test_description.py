@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from spie_robo.data import ConvertOptions
+from spie_robo.data import ConversionConfig
 from spie_robo.data.conversion.identity import identify, require_same
-from spie_robo.editing.description import Maker
+from spie_robo.editing.description import EditorDescription
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editor import Editor
 from spie_robo.errors import StoreError
 from spie_robo.guard import GeometryGuard, GuardBudget
@@ -20,20 +21,24 @@ class Plain:
 
 
 def test_an_editor_without_description_has_none():
-    maker = Maker.of(Plain(), None)
-    assert maker == Maker("plain@1", None)
-    assert maker.provenance == {}
+    described = GuardedEditor(Plain()).description
+    assert described == EditorDescription("plain@1", None)
+    assert described.provenance == {}
 
 
 def test_what_ships_says_what_its_edits_depend_on():
     editor = Editor.from_pretrained("embedded", steps=2, protect=("cube",))
-    maker = Maker.of(editor, GeometryGuard(GuardBudget(inserted_px=3.0), protect=("cube",)))
-    assert maker.editor == editor.id and maker.instruction == editor.settings.instruction != ""
-    assert maker.editor_description["settings"]["steps"] == 2
-    assert maker.provenance["denoising_steps"] == 2
-    assert maker.provenance["protected"] == ["cube"]
-    assert maker.provenance["guard"] == "GeometryGuard"
-    assert maker.provenance["guard_limits"]["inserted_px"] == 3.0
+    guard = GeometryGuard(GuardBudget(inserted_px=3.0), protect=("cube",))
+    described = GuardedEditor(editor, guard).description
+    assert (
+        described.editor == editor.id
+        and described.own_instruction == editor.settings.instruction != ""
+    )
+    assert described.editor_description["settings"]["steps"] == 2
+    assert described.provenance["denoising_steps"] == 2
+    assert described.provenance["protected"] == ["cube"]
+    assert described.provenance["guard"] == "GeometryGuard"
+    assert described.provenance["guard_limits"]["inserted_px"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -45,10 +50,10 @@ def test_what_ships_says_what_its_edits_depend_on():
         ({}, {"protect": ("cube",)}, "guard_description"),
     ],
 )
-def test_a_conversion_by_another_maker_is_not_resumed(tmp_path, editor, guard, named):
+def test_a_conversion_by_another_editor_is_not_resumed(tmp_path, editor, guard, named):
     def identity(editor, guard):
-        made = Maker.of(Editor.from_pretrained("embedded", **editor), GeometryGuard(**guard))
-        return identify("sim.zarr", "f", made, ConvertOptions())
+        made = GuardedEditor(Editor.from_pretrained("embedded", **editor), GeometryGuard(**guard))
+        return identify("sim.zarr", "f", made.description, ConversionConfig())
 
     begun = identity({}, {})
     require_same(tmp_path, begun, identity({}, {}))

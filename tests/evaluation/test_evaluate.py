@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spie_robo.config import EvaluateConfig
 from spie_robo.editor.references import cover
 from spie_robo.errors import ConfigError, EditorError, FrameError, ReferencePhotoError
-from spie_robo.evaluating import run_evaluation
 from spie_robo.evaluation.baselines import IdentityEditor, ReinhardEditor
-from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate
+from spie_robo.evaluation.config import EvaluateConfig
+from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate_editors
 from spie_robo.evaluation.judges import JudgeNames, load_judges
 from spie_robo.evaluation.measure import Judges
 from spie_robo.evaluation.page import render_page
+from spie_robo.evaluation.run import run_evaluation
 from spie_robo.types import EditResult, Frame
 
 
@@ -52,7 +52,7 @@ def judges() -> Judges:
 
 @pytest.fixture(scope="module")
 def table(judges: Judges, frames: Callable, lab: Callable):
-    return evaluate(
+    return evaluate_editors(
         frames(5),
         lab(2),
         {"photo": PhotoEditor(), "same": IdentityEditor()},
@@ -89,7 +89,9 @@ def test_frames_follow_photos_in_turn_with_a_seed_each(
     judges: Judges, frames: Callable, lab: Callable
 ) -> None:
     editor, photos = PhotoEditor(), lab(2)
-    table = evaluate(frames(5), photos, {"p": editor}, judges, options=EvaluationOptions(7, "x"))
+    table = evaluate_editors(
+        frames(5), photos, {"p": editor}, judges, options=EvaluationOptions(7, "x")
+    )
     assert table.photo_of == (0, 1, 0, 1, 0)
     assert table.seeds == (7, 8, 9, 10, 11)
     assert editor.calls == [(1, 1, [7]), (3, 1, [7, 9, 11]), (2, 1, [8, 10])]  # the first warms up
@@ -100,7 +102,9 @@ def test_frames_follow_photos_in_turn_with_a_seed_each(
 def test_the_same_twice(table, judges: Judges, frames: Callable, lab: Callable) -> None:
     options = EvaluationOptions(seed=7, batch_size=5)
     editors = {"photo": PhotoEditor()}
-    again = evaluate(frames(5), lab(2), editors, judges, held_out=lab(3, first=10), options=options)
+    again = evaluate_editors(
+        frames(5), lab(2), editors, judges, held_out=lab(3, first=10), options=options
+    )
     first, second = table.row("photo").scores, again.row("photo").scores
     assert {k: v for k, v in first.items() if k != "seconds"} == {
         k: v for k, v in second.items() if k != "seconds"
@@ -111,10 +115,10 @@ def test_the_same_twice(table, judges: Judges, frames: Callable, lab: Callable) 
 def test_without_held_out_photos_kid_is_to_the_references(
     judges: Judges, frames: Callable, lab: Callable
 ) -> None:
-    table = evaluate(frames(2), lab(2), {}, judges)
+    table = evaluate_editors(frames(2), lab(2), {}, judges)
     assert not table.floors and "kid" in table.row("raw").scores
     assert any("reference photos" in note for note in table.notes)
-    single = evaluate(frames(2), lab(1), {}, judges)
+    single = evaluate_editors(frames(2), lab(1), {}, judges)
     assert "kid" not in single.row("raw").scores
     assert any("two photos or more" in note for note in single.notes)
 
@@ -122,7 +126,7 @@ def test_without_held_out_photos_kid_is_to_the_references(
 def test_one_held_out_photo_is_not_what_kid_is_measured_to(
     judges: Judges, frames: Callable, lab: Callable
 ) -> None:
-    table = evaluate(frames(2), lab(2), {}, judges, held_out=lab(1, first=10))
+    table = evaluate_editors(frames(2), lab(2), {}, judges, held_out=lab(1, first=10))
     said = " ".join(table.notes)
     assert "two held-out photos or more" in said and "KID is measured to" not in said
 
@@ -132,8 +136,8 @@ def test_photos_with_masks_have_no_floors(judges: Judges, frames: Callable, lab:
     photos, held_out = lab(2), lab(2, first=10)
     half = np.zeros(photos[0].shape[:2], np.bool_)
     half[: len(half) // 2] = True
-    whole = evaluate(frames(2), photos, {}, judges, held_out=held_out)
-    masked = evaluate(
+    whole = evaluate_editors(frames(2), photos, {}, judges, held_out=held_out)
+    masked = evaluate_editors(
         frames(2), photos, {}, judges, held_out=held_out, photo_regions=[half, None]
     )  # fmt: skip
     assert {"semantic_nearest", "kid"} <= whole.floors.keys()
@@ -144,8 +148,11 @@ def test_frames_without_depth_lack_that_metric_only(
     judges: Judges, frames: Callable, lab: Callable
 ) -> None:
     mixed = [*frames(2), *frames(1, depth=False)]
-    assert evaluate(mixed, lab(1), {}, judges).row("raw").scores["structural_simulator"].count == 2
-    none = evaluate(frames(2, depth=False), lab(1), {}, judges)
+    assert (
+        evaluate_editors(mixed, lab(1), {}, judges).row("raw").scores["structural_simulator"].count
+        == 2
+    )
+    none = evaluate_editors(frames(2, depth=False), lab(1), {}, judges)
     assert "structural_simulator" not in none.row("raw").scores
     assert none.row("raw").scores["structural_monocular"].count == 2
     assert any("depth" in note for note in none.notes)
@@ -154,7 +161,7 @@ def test_frames_without_depth_lack_that_metric_only(
 def test_held_out_photos_that_are_references_are_noted(
     judges: Judges, frames: Callable, lab: Callable
 ) -> None:
-    table = evaluate(frames(2), lab(2), {}, judges, held_out=lab(2, first=1))
+    table = evaluate_editors(frames(2), lab(2), {}, judges, held_out=lab(2, first=1))
     assert any("1 also are reference photos" in note for note in table.notes)
 
 
@@ -163,7 +170,7 @@ def test_the_region_limits_the_semantic_score_and_l2_is_outside(
 ) -> None:
     chosen = frames(2)
     table_region = [f.geometry.segmentation == 0 for f in chosen]
-    table = evaluate(
+    table = evaluate_editors(
         chosen, lab(1), {"p": PhotoEditor()}, judges, frame_regions=table_region, photo_regions=None
     )
     raw, photo = table.row("raw").scores, table.row("p").scores
@@ -180,7 +187,7 @@ def test_the_region_limits_the_semantic_score_and_l2_is_outside(
 
 def test_further_judges(tiny_clip: Path, tiny_dino: Path, frames: Callable, lab: Callable) -> None:
     names = JudgeNames(clip=str(tiny_clip), dino=str(tiny_dino), pick_score=str(tiny_clip))
-    table = evaluate(
+    table = evaluate_editors(
         frames(3),
         lab(2),
         {"photo": PhotoEditor(), "reinhard": ReinhardEditor()},
@@ -209,12 +216,12 @@ def test_what_cannot_be_compared(
     regions = [None] if given == "regions" else None
     photos = [] if given == "no photo" else lab(1)
     with pytest.raises(error.get(given, FrameError), match=r"[Ee]xpected|always there"):
-        evaluate(chosen, photos, editors, judges, frame_regions=regions)
+        evaluate_editors(chosen, photos, editors, judges, frame_regions=regions)
 
 
 def test_an_editor_that_fails_says_why(judges: Judges, frames: Callable, lab: Callable) -> None:
     with pytest.raises(EditorError, match="out of paint"):
-        evaluate(frames(2), lab(1), {"broken": BrokenEditor()}, judges)
+        evaluate_editors(frames(2), lab(1), {"broken": BrokenEditor()}, judges)
 
 
 def test_the_page_is_one_file_and_escapes(table) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spie_robo.editing.description import Maker
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import FrameError
 from spie_robo.guard import GeometryGuard, GeometryJudge
 from spie_robo.guard.process import GuardProcess
@@ -37,7 +37,7 @@ def test_verdicts_are_those_of_the_wrapped_guard(apart):
     assert isinstance(apart, Guard)
     assert repr(apart.judge_batch(frames, edits)) == repr(here.judge_batch(frames, edits))
     assert repr(apart.judge(frames[0], edits[0])) == repr(here.judge(frames[0], edits[0]))
-    assert Maker.of(_Named(), apart) == Maker.of(_Named(), here)
+    assert GuardedEditor(_Named(), apart).description == GuardedEditor(_Named(), here).description
 
 
 def test_a_guard_that_holds_a_network_is_taken_along():

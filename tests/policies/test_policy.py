@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from spie_robo import cli
-from spie_robo.config import RecordConfig
+from spie_robo.commands.acting import RandomPolicy
+from spie_robo.commands.record import RecordCommand, record
 from spie_robo.data import EpisodeStore
 from spie_robo.errors import ConfigError, EnvError, TrainingError
 from spie_robo.policies.base import PolicySpec, build_policy
@@ -29,7 +30,6 @@ from spie_robo.policies.evaluate import (
 )
 from spie_robo.policies.policy import ActingPolicy, load_policy
 from spie_robo.policies.training import PolicyTrainer, train_policy
-from spie_robo.recording import RandomPolicy, record
 from spie_robo.types import PolicyLike
 
 ENV_ID = "PolicyTests/Columns-v0"
@@ -301,12 +301,12 @@ def test_behaviour_cloning_solves_what_it_was_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands from end to end: demonstrations, training, evaluation, recording."""
-    from spie_robo import recording
+    from spie_robo.commands import acting
 
     store, out, file = tmp_path / "demo.zarr", tmp_path / "policy", tmp_path / "result.json"
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "make_policy", lambda *_, **__: ColumnExpert())
-        record(RecordConfig(ENV_ID, 15, store), progress=False)
+        patch.setattr(acting, "make_policy", lambda *_, **__: ColumnExpert())
+        record(RecordCommand(ENV_ID, 15, store), progress=False)
     line = f"policy train {store} --out {out} --camera front --steps 200 --action-steps 1"
     line += " --shift 0 --batch-size 32 --image-size 20 --learning-rate 3e-3 --threads 1"
     assert cli.main(line.split()) == 0
@@ -319,7 +319,7 @@ def test_behaviour_cloning_solves_what_it_was_shown(
     assert result["success_rate"] >= 0.9 > untrained.success_rate
     assert result["episodes"][0]["seed"] == 100 and result["spec"]["cameras"] == ["front"]
     mine = tmp_path / "mine.zarr"
-    record(RecordConfig(ENV_ID, 2, mine, policy=str(out)), progress=False)
+    record(RecordCommand(ENV_ID, 2, mine, policy=str(out)), progress=False)
     rows = EpisodeStore.open(mine)[0]
     policy = load_policy(out)
     policy.reset(seed=0)

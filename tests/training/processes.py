@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from spie_robo.editor.pipeline import SpiePipeline
-from spie_robo.training.run import train
+from spie_robo.training.run import post_train
 
 TINY = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 
@@ -49,7 +49,7 @@ def run_all(folder: Path, out: Path) -> None:
         editor=str(folder / "base"), epochs=2, objective="nft",
         rollout__inputs=2, optimizer__learning_rate=1e-4,
     )  # fmt: skip
-    train(folder / "photos", folder / "frames", out / "lab", config, resume=False)
+    post_train(folder / "photos", folder / "frames", out / "lab", config, resume=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``train()`` and ``spie-robo train`` from files to an adapter folder."""
+"""``post_train()`` and ``spie-robo train`` from files to an adapter folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from spie_robo.training import run as training_run
 from spie_robo.training.checkpoint import checkpoints
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.progress import HISTORY, LOGS
-from spie_robo.training.run import DATA, train
+from spie_robo.training.run import DATA, post_train
 from spie_robo.training.trainer import Trainer
 from spie_robo.types import Frame, Geometry
 
@@ -76,7 +76,7 @@ def test_a_run_leaves_an_adapter(
 ):
     out = tmp_path / "runs" / "lab"
     settings = config(objective=objective, instruction="a wooden lab")
-    line = train(photo_folder, frame_folder, out, settings, resume=False)
+    line = str(post_train(photo_folder, frame_folder, out, settings, resume=False))
     assert "2 epochs" in line and str(out) in line and "\n" not in line
 
     published = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
@@ -127,7 +127,7 @@ def test_what_a_run_tells(config, photo_folder, frame_folder, tmp_path, monkeypa
         save(self)
 
     monkeypatch.setattr(Trainer, "_save", look)
-    train(photo_folder, frame_folder, out, config(), resume=False)
+    post_train(photo_folder, frame_folder, out, config(), resume=False)
     assert known_before_saving == [[0, 1], [0, 1, 2]]
     history = json.loads((out / LOGS / HISTORY).read_text())
     assert [row["epoch"] for row in history] == [0, 1, 2]
@@ -153,7 +153,7 @@ def test_without_references_no_published_file_shows_the_photos(
     config, base_folder, photo_folder, frame_folder, tmp_path
 ):
     out = tmp_path / "lab"
-    train(photo_folder, frame_folder, out, config(save_references=False), resume=False)
+    post_train(photo_folder, frame_folder, out, config(save_references=False), resume=False)
     assert not list(out.rglob("references.safetensors"))
     assert "not in this folder" in (out / "README.md").read_text()
     photos = [cv2.imread(str(file)) for file in sorted(photo_folder.iterdir())]
@@ -179,7 +179,7 @@ def test_an_editor_trained_without_a_visual_prompt_is_loaded_without_one(
     latents = photos.latents(SpiePipeline.from_pretrained(base).vae, 32, 32)
     LatentReferences(latents).save(base)
     settings = config(editor=str(base), epochs=1, use_references=False)
-    train(photo_folder, frame_folder, out, settings, resume=False)
+    post_train(photo_folder, frame_folder, out, settings, resume=False)
     assert Editor.from_pretrained(str(base)).references is not None
     assert Editor.from_pretrained(out, base=str(base)).references is None
     assert "trained without a visual prompt" in (out / "README.md").read_text()
@@ -191,7 +191,9 @@ def test_a_base_by_a_relative_path_is_not_looked_for_elsewhere(
 ):
     out = tmp_path / "lab"
     monkeypatch.chdir(base_folder.parent)
-    train(photo_folder, frame_folder, out, config(editor=base_folder.name, epochs=1), resume=False)
+    post_train(
+        photo_folder, frame_folder, out, config(editor=base_folder.name, epochs=1), resume=False
+    )
     monkeypatch.chdir("/")
     with pytest.raises(EditorError, match=r"its base '/.*base' lies outside.*base="):
         Editor.from_pretrained(out)
@@ -201,7 +203,7 @@ def test_a_base_by_a_relative_path_is_not_looked_for_elsewhere(
 @pytest.mark.slow
 def test_a_damaged_adapter_is_named(config, base_folder, photo_folder, frame_folder, tmp_path):
     out = tmp_path / "lab"
-    train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
+    post_train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
     about = json.loads((out / ADAPTER_CONFIG).read_text())
     for wrong in ({"r": 3}, {"r": "8"}, {"target_modules": ["nowhere"]}):
         (out / ADAPTER_CONFIG).write_text(json.dumps(about | wrong))
@@ -217,24 +219,24 @@ def test_a_damaged_adapter_is_named(config, base_folder, photo_folder, frame_fol
 @pytest.mark.slow
 def test_resuming_equals_running_through(config, photo_folder, frame_folder, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    train(photo_folder, frame_folder, one, config(epochs=3), resume=False)
-    train(photo_folder, frame_folder, two, config(epochs=1), resume=False)
+    post_train(photo_folder, frame_folder, one, config(epochs=3), resume=False)
+    post_train(photo_folder, frame_folder, two, config(epochs=1), resume=False)
     with pytest.raises(ConfigError, match=r"holds a run \(epoch_00001\).*--resume"):
-        train(photo_folder, frame_folder, two, config(epochs=3), resume=False)
+        post_train(photo_folder, frame_folder, two, config(epochs=3), resume=False)
     with pytest.raises(ConfigError, match="seed was 0, is 1"):
-        train(photo_folder, frame_folder, two, config(epochs=3, seed=1), resume=True)
+        post_train(photo_folder, frame_folder, two, config(epochs=3, seed=1), resume=True)
     fewer = tmp_path / "fewer"
     shutil.copytree(photo_folder, fewer)
     sorted(fewer.iterdir())[0].unlink()
     with pytest.raises(ConfigError, match="begun with other photos"):
-        train(fewer, frame_folder, two, config(epochs=3), resume=True)
+        post_train(fewer, frame_folder, two, config(epochs=3), resume=True)
     begun = (two / LOGS / DATA).read_text()
     (two / LOGS / DATA).write_text(begun[:20])
     with pytest.raises(TrainingError, match=r"data\.json is broken"):
-        train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
+        post_train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
     (two / LOGS / DATA).write_text(begun)
     before = tensors(two)
-    train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
+    post_train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
     expected, found = tensors(one), tensors(two)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not all(torch.equal(found[name], before[name]) for name in before)
@@ -244,7 +246,7 @@ def test_resuming_equals_running_through(config, photo_folder, frame_folder, tmp
     ]
     assert (one / "README.md").read_text() == (two / "README.md").read_text()
     # all epochs are done: nothing is left to do, and the adapter is what it was
-    train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
+    post_train(photo_folder, frame_folder, two, config(epochs=3), resume=True)
     assert all(torch.equal(tensors(two)[name], expected[name]) for name in expected)
 
 
@@ -262,14 +264,16 @@ def test_what_a_cut_off_run_shows_goes_back_to_its_checkpoint(
 
     monkeypatch.setattr(Trainer, "_save", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        train(
+        post_train(
             photo_folder, frame_folder, out, config(epochs=3, optimizer__learning_rate=0.1), False
         )
     assert [row["epoch"] for row in seen[-1]] == [0, 1, 2, 3]
     shown = [cv2.imread(str(out / LOGS / f"epoch_0000{n}.png")) for n in (2, 3)]
     assert not np.array_equal(*shown)
 
-    train(photo_folder, frame_folder, out, config(epochs=2, optimizer__learning_rate=0.1), True)
+    post_train(
+        photo_folder, frame_folder, out, config(epochs=2, optimizer__learning_rate=0.1), True
+    )
     assert json.loads((out / LOGS / HISTORY).read_text()) == seen[-1][:3]
     assert not (out / LOGS / "epoch_00003.png").exists()
     for file in (out / LOGS / "preview.png", out / "preview.png"):
@@ -282,20 +286,20 @@ def test_a_base_that_changed_is_not_resumed(
     config, base, base_folder, photo_folder, frame_folder, tmp_path
 ):
     out = tmp_path / "lab"
-    train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
+    post_train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
     other = base()
     with torch.no_grad():
         other.unet.conv_out.bias += 1
     other.save_pretrained(base_folder)
     with pytest.raises(ConfigError, match="trained on a base with weights"):
-        train(photo_folder, frame_folder, out, config(epochs=2), resume=True)
+        post_train(photo_folder, frame_folder, out, config(epochs=2), resume=True)
     with pytest.raises(EditorError, match="trained on a base with weights"):
         Editor.from_pretrained(out, base=str(base_folder))
     with pytest.raises(EditorError, match=r"outside the folder.*base="):
         Editor.from_pretrained(out)  # a folder elsewhere must be named
     (checkpoints(out)[-1] / "adapter" / "spie" / "base.json").unlink()
     with pytest.raises(TrainingError, match=r"base\.json is broken"):
-        train(photo_folder, frame_folder, out, config(epochs=2), resume=True)
+        post_train(photo_folder, frame_folder, out, config(epochs=2), resume=True)
 
 
 @pytest.fixture
@@ -322,7 +326,7 @@ def test_instruct_pix2pix_trains_and_edits_unchanged(
     for checkpointing in (True, False):
         config = dataclasses.replace(instruct_pix2pix, gradient_checkpointing=checkpointing)
         out = tmp_path / f"lab_{checkpointing}"
-        train(photo_folder, frame_folder, out, config, resume=False)
+        post_train(photo_folder, frame_folder, out, config, resume=False)
         found[checkpointing] = tensors(out)
     for name, tensor in found[True].items():
         torch.testing.assert_close(tensor, found[False][name], atol=1e-5, rtol=1e-4)
@@ -355,7 +359,7 @@ def test_what_changes_nothing_stops_with_the_reason(
     monkeypatch.setattr(training_run, "build_feedback", lambda *_: NoScores())
     out = tmp_path / "lab"
     with pytest.raises(TrainingError, match="2 epochs in a row"):
-        train(
+        post_train(
             photo_folder, frame_folder, out, config(epochs=9, optimizer__max_skipped=2),
             resume=False,
         )  # fmt: skip
@@ -374,7 +378,7 @@ def looks_like_an_adapter(out: Path) -> bool:
 def test_pictures_have_no_names(config, photo_folder, frame_folder, tmp_path, region, error):
     feedback = FeedbackConfig(structure="monocular", **region)
     with pytest.raises(error, match="segmentation"):
-        train(photo_folder, frame_folder, tmp_path / "lab", config(feedback=feedback), False)
+        post_train(photo_folder, frame_folder, tmp_path / "lab", config(feedback=feedback), False)
     assert not looks_like_an_adapter(tmp_path / "lab")
 
 
@@ -408,8 +412,8 @@ def test_two_runs_in_one_folder_are_refused(config, photo_folder, frame_folder, 
         StoreLock(out / LOGS / "run"),
         pytest.raises(StoreLockedError, match=rf"written by process {os.getpid()}"),
     ):
-        train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
-    assert train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
+        post_train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
+    assert post_train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
 
 
 class _PreparedError(Exception):
@@ -431,7 +435,7 @@ def test_previews_come_from_every_camera(config, tiny, photo_folder, tmp_path, m
     monkeypatch.setattr(training_run, "sample_frames", lambda *_, **__: drawn)
     monkeypatch.setattr(training_run, "prepare", prepare)
     with pytest.raises(_PreparedError):
-        train(photo_folder, tmp_path, tmp_path / "out", config(preview=4), resume=False)
+        post_train(photo_folder, tmp_path, tmp_path / "out", config(preview=4), resume=False)
     held_out = [frame.camera for frame in prepared[: min(4, count // 2)]]
     assert set(held_out) == {"front", "wrist"}
     assert {id(frame) for frame in prepared} == {id(frame) for frame in drawn}
@@ -442,7 +446,7 @@ def test_one_frame_is_too_few(config, tiny, photo_folder, tmp_path):
     folder.mkdir()
     cv2.imwrite(str(folder / "0.png"), tiny.frames(1, 32)[0].rgb)
     with pytest.raises(StoreError, match="2 or more"):
-        train(photo_folder, folder, tmp_path / "lab", config(), False)
+        post_train(photo_folder, folder, tmp_path / "lab", config(), False)
     assert not (tmp_path / "lab").exists()
 
 
@@ -456,25 +460,26 @@ def test_out_must_be_a_folder_of_its_own(config, base_folder, photo_folder, fram
         (base_folder, "not an input"),
     ):
         with pytest.raises(ConfigError, match=match):
-            train(photo_folder, frame_folder, out, config(), False)
+            post_train(photo_folder, frame_folder, out, config(), False)
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / ADAPTER_CONFIG).write_text("{}")
     with pytest.raises(ConfigError, match="already holds an adapter"):
-        train(photo_folder, frame_folder, strange, config(), False)
+        post_train(photo_folder, frame_folder, strange, config(), False)
     project = tmp_path / "project"
     project.mkdir()
     (project / "README.md").write_text("mine")
     with pytest.raises(ConfigError, match=r"new or an empty folder, found 'README\.md'"):
-        train(photo_folder, frame_folder, project, config(), False)
+        post_train(photo_folder, frame_folder, project, config(), False)
     assert [file.name for file in project.iterdir()] == ["README.md"]
     begun = tmp_path / "begun"
     (begun / LOGS).mkdir(parents=True)
     (begun / "checkpoints" / "epoch_00001.partial").mkdir(parents=True)
     (begun / ".gitignore").touch()
-    assert train(photo_folder, frame_folder, begun, config(epochs=1), True).startswith(str(begun))
+    resumed = post_train(photo_folder, frame_folder, begun, config(epochs=1), True)
+    assert resumed.out == begun
     with pytest.raises(ConfigError, match="no whole checkpoint"):
-        train(photo_folder, frame_folder, strange, config(), True)
+        post_train(photo_folder, frame_folder, strange, config(), True)
 
 
 # The command

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from spie_robo.data.conversion.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.conversion.engine import Block, EditEngine, Edits, EditTask, Rows
-from spie_robo.data.conversion.identity import ConvertOptions, identify, require_same
+from spie_robo.data.conversion.identity import ConversionConfig, identify, require_same
 from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.conversion.read_ahead import read_ahead
 from spie_robo.data.conversion.threads import KEY, recorded_threads, torch_threads, using_threads
@@ -38,12 +38,10 @@ from spie_robo.data.recorded_geometry import geometry_origin, unused_geometry
 from spie_robo.data.store import fields
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.writer import EpisodeWriter
-from spie_robo.editing.description import PROVENANCE_KEYS, Maker
-from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
+from spie_robo.editing.description import PROVENANCE_KEYS, EditorDescription
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.errors import StoreCorruptError, StoreError
 from spie_robo.settings.wording import counted
-from spie_robo.types import Guard, ImageEditor
-
-__all__ = ["ConvertOptions", "ConvertSummary", "convert_episodes", "convert_store"]
 
 READ_ROWS = 16
 """Steps that are read at a time, or a block's if that is more."""
@@ -81,13 +79,11 @@ class ConvertSummary:
 
 
 def convert_store(
-    source: str | Path,
+    source: str | Path | EpisodeSource,
     out: str | Path,
-    editor: ImageEditor | None,
-    guard: Guard | None = None,
-    options: ConvertOptions | None = None,
+    edits: GuardedEditor | EditEngine | None = None,
+    config: ConversionConfig | None = None,
     *,
-    engine: EditEngine | None = None,
     progress: bool = True,
 ) -> ConvertSummary:
     """Edit the frames of a data set into a new store; everything else is kept byte for byte.
@@ -95,12 +91,11 @@ def convert_store(
     A camera that was edited before is edited again from its raw frames. The source is only read.
 
     Args:
-        source: The store to read, or a data set in a foreign format, which is found by looking.
+        source: The store to read, or a data set in a foreign format, which is found by looking;
+            or what :func:`~spie_robo.data.formats.open_source` opened.
         out: Where to write; a path where nothing is, or where this very conversion was cut short.
-        editor: Makes the edits; without editor and engine every frame is copied as it is.
-        guard: Judges them; None accepts all.
-        options: What to do; None is the defaults.
-        engine: Makes the edits elsewhere, with an editor and a guard of its own.
+        edits: Makes the edits, here or elsewhere; None copies every frame as it is.
+        config: What is edited; None is the defaults.
         progress: Show a progress bar.
 
     Raises:
@@ -110,23 +105,22 @@ def convert_store(
         StoreCorruptError: If the source is damaged, or the output does not read back as written.
         EditorError: If the editor fails.
     """
-    options = options or ConvertOptions()
-    if editor is not None:
-        if engine is not None:
-            raise ConfigError("engine: expected an editor or an engine, which has its own.")
-        engine = LocalEngine(editor, guard)
-    store = open_source(source)
-    target, path = Path(out).absolute(), Path(source).absolute()
+    # Open the source once, and say what would be made of it.
+    config = config or ConversionConfig()
+    engine = LocalEngine(edits) if isinstance(edits, GuardedEditor) else edits
+    store = open_source(source) if isinstance(source, (str, Path)) else source
+    target, path = Path(out).absolute(), store.path.absolute()
     require_apart(path, target)
-    cameras = () if engine is None else edited_cameras(store, options.cameras)
-    maker = None if engine is None else engine.maker
-    identity = identify(path.name, store.fingerprint(), maker, options)
-    with _open_output(store, target, maker, identity, options) as writer:
+    cameras = () if engine is None else edited_cameras(store, config.cameras)
+    description = None if engine is None else engine.description
+    identity = identify(path.name, store.fingerprint(), description, config)
+    # Edit what the output lacks, read it back, and only then call it complete.
+    with _open_output(store, target, description, identity, config) as writer:
         resumed_at = writer.n_episodes
         if not writer.complete:
             begun_with = recorded_threads(writer.metadata.provenance)
             with using_threads(None if engine is None else begun_with):
-                convert_episodes(store, writer, engine, cameras, options, progress=progress)
+                convert_episodes(store, writer, engine, cameras, config, progress=progress)
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
@@ -139,7 +133,7 @@ def convert_episodes(
     sink: EpisodeSink,
     engine: EditEngine | None,
     cameras: tuple[str, ...],
-    options: ConvertOptions,
+    config: ConversionConfig,
     *,
     progress: bool = True,
 ) -> None:
@@ -153,14 +147,15 @@ def convert_episodes(
         sink: Takes the edited ones, in order.
         engine: Makes and judges the edits; None copies the frames.
         cameras: Cameras to edit.
-        options: ``batch_size`` and what the engine uses.
+        config: ``batch_size`` and ``seed``.
         progress: Show a progress bar.
     """
     first = sink.n_episodes
     steps = sum(source.episode_length(i) for i in range(first, len(source)))
     total, unit = (steps, "step") if engine is None else (steps * len(cameras), "frame")
     threads = None if engine is None else torch_threads()
-    edited = _edit(source, engine, EditTask(source.metadata, cameras, options, threads), first)
+    task = EditTask(source.metadata, cameras, config.batch_size, config.seed, threads)
+    edited = _edit(source, engine, task, first)
     tried = accepted = 0
     bar = tqdm(total=total, desc="convert", unit=unit, disable=not progress)
     with bar, WriteBehind(sink) as writing, closing(edited):
@@ -182,7 +177,7 @@ def convert_episodes(
 def _edit(
     source: EpisodeSource, engine: EditEngine | None, task: EditTask, first: int
 ) -> Generator[tuple[Block, Edits], None, None]:
-    with closing(read_ahead(_read(source, first, task.options.batch_size))) as blocks:
+    with closing(read_ahead(_read(source, first, task.batch_size))) as blocks:
         if engine is None:
             yield from ((block, {}) for block in blocks)
             return
@@ -241,9 +236,9 @@ def require_apart(source: Path, out: Path) -> None:
 def _open_output(
     store: EpisodeSource,
     out: Path,
-    maker: Maker | None,
+    description: EditorDescription | None,
     identity: dict[str, Any],
-    options: ConvertOptions,
+    config: ConversionConfig,
 ) -> EpisodeWriter:
     if out.exists():
         writer = EpisodeWriter.open(out)
@@ -254,20 +249,20 @@ def _open_output(
             raise
         return writer
     provenance = {**store.metadata.provenance, "conversion": identity}
-    if maker is not None:  # what an earlier maker said is not true of this one
+    if description is not None:  # what describes an earlier editor is not true of this one
         kept = {key: value for key, value in provenance.items() if key not in PROVENANCE_KEYS}
-        provenance = kept | maker.provenance | {KEY: torch_threads()}
+        provenance = kept | description.provenance | {KEY: torch_threads()}
     else:
         provenance.pop(KEY, None)
     present = fields.cameras_of(store.keys)
     usable = set(store.keys) - set(unused_geometry(store, present))
     provenance["geometry"] = {c: geometry_origin(store.metadata, usable, c) for c in present}
     metadata = replace(store.metadata, provenance=provenance)
-    if maker is not None:
-        instruction = options.instruction or maker.instruction
-        metadata = replace(metadata, editor_id=maker.editor, instruction=instruction)
+    if description is not None:
+        instruction = description.instruction or description.own_instruction
+        metadata = replace(metadata, editor_id=description.editor, instruction=instruction)
     native = store.zarr_format if isinstance(store, EpisodeStore) else 3
-    zarr_format = options.zarr_format or native
+    zarr_format = config.zarr_format or native
     return EpisodeWriter.create(out, metadata, zarr_format=zarr_format, complete=False)
 
 

@@ -15,14 +15,13 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from spie_robo.data.conversion.identity import ConvertOptions
 from spie_robo.data.episode_seed import episode_seed
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.store import fields
 from spie_robo.data.store.metadata import StoreMetadata
-from spie_robo.editing.description import Maker
+from spie_robo.editing.description import EditorDescription
 from spie_robo.editing.guarded_editor import GuardedEditor
-from spie_robo.types import Guard, GuardedEdit, ImageEditor
+from spie_robo.types import GuardedEdit
 
 Rows: TypeAlias = dict[str, NDArray[Any]]
 Edits: TypeAlias = dict[str, list[GuardedEdit]]
@@ -60,23 +59,18 @@ class EditTask:
     """What is the same for every block of a conversion.
 
     Attributes:
-        metadata: Of the source: what is known about its cameras.
+        metadata: What is known about the source's cameras.
         cameras: Cameras to edit.
-        options: How.
-        threads: Of torch, wherever the edits are made; None: as many as are used there.
+        batch_size: Frames in one call of the editor.
+        seed: Seed of the run.
+        threads: torch's threads, wherever the edits are made; None: as many as are used there.
     """
 
     metadata: StoreMetadata
     cameras: tuple[str, ...]
-    options: ConvertOptions
+    batch_size: int = 8
+    seed: int = 0
     threads: int | None = None
-
-    def guarded(self, editor: ImageEditor, guard: Guard | None) -> GuardedEditor:
-        """Editor and guard as one step."""
-        options = self.options
-        return GuardedEditor(
-            editor, guard, options.references, options.instruction, options.retries
-        )
 
     def inputs(self, block: Block) -> Block:
         """The block with only those arrays that its edits depend on."""
@@ -94,10 +88,10 @@ class EditTask:
         keys -= {fields.rgb_key(c) for c in self.cameras if fields.raw_key(c) in block.rows}
         return replace(block, rows={k: rows for k, rows in block.rows.items() if k in keys})
 
-    def calls(self, block: Block) -> int:
-        """How often the editor is called for a block at most, retries included."""
-        batches = -(-block.steps * len(self.cameras) // self.options.batch_size)
-        return batches * (1 + self.options.retries)
+    def calls(self, block: Block, retries: int) -> int:
+        """How often the editor is called for a block at most, ``retries`` included."""
+        batches = -(-block.steps * len(self.cameras) // self.batch_size)
+        return batches * (1 + retries)
 
     def edit(self, guarded: GuardedEditor, block: Block) -> Edits:
         """Edit and judge the frames of a block.
@@ -105,9 +99,9 @@ class EditTask:
         Raises:
             EditorError: If the editor fails.
         """
-        size, cameras = self.options.batch_size, self.cameras
+        size, cameras = self.batch_size, self.cameras
         frames = [f for camera in cameras for f in camera_frames(self.metadata, block.rows, camera)]
-        seed = episode_seed(self.options.seed, block.episode)
+        seed = episode_seed(self.seed, block.episode)
         edits: list[GuardedEdit] = []
         for start in range(0, len(frames), size):
             batch = frames[start : start + size]
@@ -120,8 +114,8 @@ class EditEngine(Protocol):
     """Edits blocks, in this process or on Ray's workers."""
 
     @property
-    def maker(self) -> Maker:
-        """Its editor and guard."""
+    def description(self) -> EditorDescription:
+        """Its editor and guard, and how they are used."""
         ...
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
@@ -20,7 +20,8 @@ from typing import Any, final
 
 from spie_robo.data.conversion.engine import Block, Edits, EditTask
 from spie_robo.data.conversion.time_limit import time_limit
-from spie_robo.editing.description import Maker
+from spie_robo.editing.description import EditorDescription
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.types import EditResult, Frame, Guard, GuardVerdict, ImageEditor, References
 
 BLOCKS_AHEAD = 3
@@ -32,22 +33,20 @@ class LocalEngine:
     """Edits with an editor and a guard of this process.
 
     Args:
-        editor: Makes the edits.
-        guard: Judges them; None accepts all.
+        guarded: Makes and judges the edits.
         timeout: Seconds that a call of the editor may take; None for no limit
             (:mod:`spie_robo.data.conversion.time_limit` says how it is kept).
     """
 
-    def __init__(
-        self, editor: ImageEditor, guard: Guard | None = None, timeout: float | None = None
-    ) -> None:
-        """Use ``editor`` and ``guard``."""
-        self._editor, self._guard = _Limited(editor, timeout), guard
+    def __init__(self, guarded: GuardedEditor, timeout: float | None = None) -> None:
+        """Use ``guarded``, a call of whose editor takes ``timeout`` seconds at most."""
+        self._described = guarded
+        self._guarded = replace(guarded, editor=_Limited(guarded.editor, timeout))
 
     @property
-    def maker(self) -> Maker:
-        """Its editor and guard."""
-        return Maker.of(self._editor.editor, self._guard)
+    def description(self) -> EditorDescription:
+        """Its editor and guard, and how they are used."""
+        return self._described.description
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:
         """Every block with its edits, in order.
@@ -55,13 +54,17 @@ class LocalEngine:
         Raises:
             EditorError: If the editor fails.
         """
-        if self._guard is None:
-            guarded = task.guarded(self._editor, None)
+        guarded = self._guarded
+        if guarded.guard is None:
             for block in blocks:
                 yield block, task.edit(guarded, block)
             return
         desk = _Desk()
-        asking = task.guarded(_Asking(self._editor, desk), _InTurn(self._guard, Lock()))
+        asking = replace(
+            guarded,
+            editor=_Asking(guarded.editor, desk),
+            guard=_InTurn(guarded.guard, Lock()),
+        )
         threads = ThreadPoolExecutor(2, "judge")
         try:
             yield from _in_order(iter(blocks), threads, partial(task.edit, asking), desk)

@@ -31,11 +31,11 @@ from typing import Any, TypeAlias, final
 
 from spie_robo.data.conversion.engine import Block, Edits, EditTask
 from spie_robo.data.conversion.threads import set_threads, torch_threads
-from spie_robo.editing.description import Maker
+from spie_robo.editing.description import EditorDescription
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import ConfigError, EditorError, MissingExtraError, SpieRoboError
-from spie_robo.types import Guard, ImageEditor
 
-Load: TypeAlias = Callable[[], tuple[ImageEditor, Guard | None]]
+Load: TypeAlias = Callable[[], GuardedEditor]
 
 BLOCKS_PER_WORKER = 2
 """Blocks that a worker holds: one in work, one to go on with."""
@@ -55,7 +55,7 @@ class RayEngine:
     this machine that ends with the block.
 
     Args:
-        load: Loads editor and guard on a worker; sent there, so it and they must be importable.
+        load: Loads the guarded editor on a worker; it is sent there, so it must be importable.
         workers: Number of actors; None: the GPUs, or as many as the cores allow with the threads
             that torch uses here.
         timeout: Seconds that a call of the editor may take, on average over a block; None for no
@@ -79,14 +79,14 @@ class RayEngine:
         self._resources: dict[str, Any] = {}
         self._owner = False
         self._early_deaths = 0
-        self._maker: Maker | None = None
+        self._description: EditorDescription | None = None
 
     @property
-    def maker(self) -> Maker:
-        """The workers' editor and guard."""
-        if self._maker is None:
+    def description(self) -> EditorDescription:
+        """The workers' editor and guard, and how they are used."""
+        if self._description is None:
             raise ConfigError("RayEngine: expected to be used in a with block.")
-        return self._maker
+        return self._description
 
     def __enter__(self) -> RayEngine:
         """Start the workers and wait until one has loaded its editor."""
@@ -96,7 +96,7 @@ class RayEngine:
                 self._ray.cluster_resources(), self._asked, torch_threads()
             )
             self._workers = [self._start() for _ in range(count)]
-            while self._maker is None:
+            while self._description is None:
                 self._wait([])
             return self
         except BaseException:
@@ -154,7 +154,7 @@ class RayEngine:
         """Seconds that a block may take: those of its calls, should all its frames be retried."""
         if self._timeout is None:
             return math.inf
-        return self._timeout * task.calls(block)
+        return self._timeout * task.calls(block, self.description.retries)
 
     def _wait(self, jobs: list[_Job]) -> None:
         """Wait for a job or for a worker that starts, and take in what came.
@@ -182,7 +182,7 @@ class RayEngine:
     def _take_in(self, worker: _Worker, done: set[Any]) -> None:
         try:
             if not worker.ready and worker.started in done:
-                self._maker = self._fetch(worker.started)
+                self._description = self._fetch(worker.started)
                 worker.ready = True
             for job in [job for job in worker.jobs if job.result in done]:
                 self._finish(worker, job)
@@ -295,24 +295,24 @@ class _EditActor:
 
     def __init__(self, load: Load, threads: int) -> None:
         self._load, self._threads = load, threads
-        self._made: tuple[ImageEditor, Guard | None] | None = None
+        self._guarded: GuardedEditor | None = None
 
-    def describe(self) -> Maker:
-        return Maker.of(*self._setup())
+    def describe(self) -> EditorDescription:
+        return self._setup().description
 
     def edit(self, task: EditTask, block: Block) -> Edits:
         # What Ray hands over is read-only, which an editor need not expect.
         rows = {key: array.copy() for key, array in block.rows.items()}
-        pair = self._setup()
+        guarded = self._setup()
         self._use_threads(task.threads)
-        return task.edit(task.guarded(*pair), replace(block, rows=rows))
+        return task.edit(guarded, replace(block, rows=rows))
 
-    def _setup(self) -> tuple[ImageEditor, Guard | None]:
-        if self._made is None:
+    def _setup(self) -> GuardedEditor:
+        if self._guarded is None:
             os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-            self._made = self._load()
+            self._guarded = self._load()
             self._use_threads(self._threads)
-        return self._made
+        return self._guarded
 
     def _use_threads(self, count: int | None) -> None:
         torch = sys.modules.get("torch")  # an editor need not use it

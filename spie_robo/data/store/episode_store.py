@@ -117,6 +117,9 @@ class EpisodeStore:
         """Where the store is."""
         return self._path
 
+    def close(self) -> None:
+        """Do nothing: a store opens its files for each read."""
+
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the arrays of an episode, sorted."""

@@ -13,6 +13,7 @@ from spie_robo.data import EpisodeStore, EpisodeWriter, convert_store, describe_
 from spie_robo.data.cloud import object_storage
 from spie_robo.data.cloud.object_storage import send
 from spie_robo.data.store import info
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.settings.locations import Location
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
@@ -26,7 +27,9 @@ def store(request, tmp_path):
         for i in range(3):
             writer.add_episode(episode(i), seed=i)
     out = tmp_path / "lab.zarr"
-    convert_store(tmp_path / "sim.zarr", out, SwapEditor(), EvenGuard(), progress=False)
+    convert_store(
+        tmp_path / "sim.zarr", out, GuardedEditor(SwapEditor(), EvenGuard()), progress=False
+    )
     return out
 
 

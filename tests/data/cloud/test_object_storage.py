@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("obstore")
 pytest.importorskip("moto.server")
 
-from spie_robo import converting
-from spie_robo.config import ConvertConfig
+from spie_robo.commands.convert import ConvertCommand
+from spie_robo.commands.convert import convert as run_convert
 from spie_robo.data import EpisodeStore, EpisodeWriter
 from spie_robo.data.cloud import object_storage
 from spie_robo.data.cloud.object_storage import fetch, send
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.editing.request import EditRequest
 from spie_robo.errors import ConfigError, StoreError, StoreLockedError
-from spie_robo.recording import EditSetup
 from spie_robo.settings.locations import Location
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
@@ -25,9 +26,8 @@ SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard",
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    monkeypatch.setattr(
-        converting, "load_edit_setup", lambda edit: EditSetup(SwapEditor(), EvenGuard(), edit)
-    )
+    guarded = GuardedEditor(SwapEditor(), EvenGuard())
+    monkeypatch.setattr(EditRequest, "load", lambda edit: None if edit.raw else guarded)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def got(url: str, folder: Path) -> Path:
 
 
 def convert(source, out, **settings):
-    return converting.convert(ConvertConfig(Path(source), Path(out), **settings), progress=False)
+    return run_convert(ConvertCommand(Path(source), Path(out), **settings), progress=False)
 
 
 def test_a_location_is_told_from_a_path():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spie_robo.data import (
-    ConvertOptions,
+    ConversionConfig,
     EpisodeStore,
     EpisodeWriter,
     StoreMetadata,
@@ -23,6 +23,8 @@ from spie_robo.data.conversion import convert
 from spie_robo.data.episode_seed import episode_seed
 from spie_robo.data.store import fields
 from spie_robo.data.store.metadata import CameraMetadata
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.editing.request import EditRequest
 from spie_robo.errors import (
     ConfigError,
     EditorError,
@@ -76,8 +78,13 @@ def digest(path: Path) -> str:
 
 
 def run(source: Path, out: Path, editor=None, guard=None, **options):
+    asked = {k: options.pop(k) for k in ("instruction", "retries", "steps") if k in options}
     return convert_store(
-        source, out, editor or SwapEditor(), guard, ConvertOptions(**options), progress=False
+        source,
+        out,
+        GuardedEditor(editor or SwapEditor(), guard, **asked),
+        ConversionConfig(**options),
+        progress=False,
     )
 
 
@@ -241,11 +248,17 @@ def test_an_output_that_does_not_read_back_is_not_called_complete(source, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"seed": -1}, {"steps": 0}, {"retries": -1}]
+    ("make", "options"),
+    [
+        (ConversionConfig, {"batch_size": 0}),
+        (ConversionConfig, {"seed": -1}),
+        (EditRequest, {"steps": 0}),
+        (EditRequest, {"retries": -1}),
+    ],
 )
-def test_options_out_of_range(options):
+def test_options_out_of_range(make, options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        ConvertOptions(**options)
+        make(**options)
 
 
 def test_episode_seeds_are_pinned_and_differ():
@@ -266,7 +279,8 @@ def test_memory_stays_flat(tmp_path):
                 writer.add_episode({"front_rgb": rgb, "action": np.zeros((60, 2))}, seed=i)
         code = (
             "import runpy; from pathlib import Path; from spie_robo.data import convert_store\n"
-            f"editor = runpy.run_path({str(NURSERY)!r})['SwapEditor']()\n"
+            "from spie_robo.editing.guarded_editor import GuardedEditor\n"
+            f"editor = GuardedEditor(runpy.run_path({str(NURSERY)!r})['SwapEditor']())\n"
             f"convert_store({str(path)!r}, {str(path)!r} + '.out', editor, progress=False)\n"
             "status = Path('/proc/self/status').read_text()\n"  # ru_maxrss counts the parent's too
             "print(status.split('VmHWM:')[1].split()[0])"

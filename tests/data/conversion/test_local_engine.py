@@ -7,15 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spie_robo.data import ConvertOptions, EpisodeStore, EpisodeWriter, StoreMetadata, convert_store
+from spie_robo.data import (
+    ConversionConfig,
+    EpisodeStore,
+    EpisodeWriter,
+    StoreMetadata,
+    convert_store,
+)
 from spie_robo.data.conversion.engine import Block, EditTask
 from spie_robo.data.conversion.local_engine import BLOCKS_AHEAD, LocalEngine
 from spie_robo.data.conversion.write_behind import WriteBehind
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import EditorError, StoreError
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 SwapEditor, EvenGuard, episode = (shared[n] for n in ("SwapEditor", "EvenGuard", "episode"))
-TASK = EditTask(StoreMetadata(), ("front",), ConvertOptions(batch_size=2, retries=2))
+TASK = EditTask(StoreMetadata(), ("front",), batch_size=2)
 
 
 def blocks(count: int = 6):
@@ -42,8 +49,8 @@ class Watching(SwapEditor):
 
 def test_edits_are_those_of_one_block_after_another_and_made_in_the_callers_thread():
     editor = Watching()
-    found = list(LocalEngine(editor, EvenGuard()).edit(TASK, blocks()))
-    guarded = TASK.guarded(SwapEditor(), EvenGuard())
+    found = list(LocalEngine(GuardedEditor(editor, EvenGuard(), retries=2)).edit(TASK, blocks()))
+    guarded = GuardedEditor(SwapEditor(), EvenGuard(), retries=2)
     assert [block.episode for block, _ in found] == list(range(6))
     for (_, edits), block in zip(found, blocks(), strict=True):
         assert plain(edits["front"]) == plain(TASK.edit(guarded, block)["front"])
@@ -68,7 +75,10 @@ def test_one_block_is_edited_while_the_one_before_is_judged():
                 edited_second.set()
             return super().edit(*arguments, **named)
 
-    assert len(list(LocalEngine(Second(), Patient()).edit(TASK, blocks(3)))) == 3
+    assert (
+        len(list(LocalEngine(GuardedEditor(Second(), Patient(), retries=2)).edit(TASK, blocks(3))))
+        == 3
+    )
 
 
 def test_few_blocks_are_read_ahead():
@@ -79,7 +89,7 @@ def test_few_blocks_are_read_ahead():
             read.append(block.episode)
             yield block
 
-    edited = LocalEngine(SwapEditor(), EvenGuard()).edit(TASK, counted())
+    edited = LocalEngine(GuardedEditor(SwapEditor(), EvenGuard(), retries=2)).edit(TASK, counted())
     next(edited)
     assert len(read) == BLOCKS_AHEAD
     edited.close()
@@ -92,7 +102,11 @@ def test_few_blocks_are_read_ahead():
 def test_an_error_and_ctrl_c_end_the_threads(error, raised):
     before = threading.active_count()
     with pytest.raises(raised, match="out of memory"):
-        list(LocalEngine(Watching(4, error), EvenGuard()).edit(TASK, blocks()))
+        list(
+            LocalEngine(GuardedEditor(Watching(4, error), EvenGuard(), retries=2)).edit(
+                TASK, blocks()
+            )
+        )
     assert threading.active_count() == before
 
 
@@ -100,10 +114,14 @@ def test_an_episode_that_was_edited_is_written_though_the_next_fails(tmp_path):
     with EpisodeWriter.create(tmp_path / "sim.zarr") as writer:
         for i in range(4):
             writer.add_episode({"front_rgb": np.full((4, 16, 16, 3), i, np.uint8)}, seed=i)
-    options = ConvertOptions(batch_size=2, retries=0)
+    options = ConversionConfig(batch_size=2)
     with pytest.raises(EditorError):
         convert_store(
-            tmp_path / "sim.zarr", tmp_path / "out.zarr", Watching(4), None, options, progress=False
+            tmp_path / "sim.zarr",
+            tmp_path / "out.zarr",
+            GuardedEditor(Watching(4)),
+            options,
+            progress=False,
         )
     assert len(EpisodeStore.open(tmp_path / "out.zarr", allow_unfinished=True)) == 2
 

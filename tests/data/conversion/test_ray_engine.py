@@ -5,6 +5,7 @@ import os
 import runpy
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from spie_robo.data import (
-    ConvertOptions,
+    ConversionConfig,
     EpisodeStore,
     EpisodeWriter,
     StoreMetadata,
@@ -20,6 +21,7 @@ from spie_robo.data import (
 )
 from spie_robo.data.conversion.engine import Block, EditTask
 from spie_robo.data.conversion.ray_engine import RayEngine, _divide
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import ConfigError, EditorError, StoreError
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
@@ -42,11 +44,11 @@ def trouble(flag: Path, victim: int, deadly: bool):
                     os.kill(os.getpid(), signal.SIGKILL)
             return super().edit(frames, references, instruction, seeds)
 
-    return Troubled(), EvenGuard()
+    return GuardedEditor(Troubled(), EvenGuard())
 
 
 def healthy():
-    return SwapEditor(), EvenGuard()
+    return GuardedEditor(SwapEditor(), EvenGuard())
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("local") / "out.zarr"
-    convert_store(source, out, *healthy(), ConvertOptions(batch_size=2), progress=False)
+    convert_store(source, out, healthy(), ConversionConfig(batch_size=2), progress=False)
     return files(out)
 
 
@@ -91,8 +93,8 @@ def files(path: Path) -> dict[str, str]:
 
 def run(source, out, load, workers=2):
     with RayEngine(load, workers) as engine:
-        options = ConvertOptions(batch_size=2)
-        return convert_store(source, out, None, None, options, engine=engine, progress=False)
+        options = ConversionConfig(batch_size=2)
+        return convert_store(source, out, engine, options, progress=False)
 
 
 @pytest.mark.slow
@@ -105,7 +107,7 @@ def test_workers_give_the_bytes_of_one_process_and_resume_its_work(
     load = partial(trouble, tmp_path / "flag", 30, False)
     with pytest.raises(EditorError, match="out of memory"):
         convert_store(
-            source, tmp_path / "two.zarr", *load(), ConvertOptions(batch_size=2), progress=False
+            source, tmp_path / "two.zarr", load(), ConversionConfig(batch_size=2), progress=False
         )
     assert run(source, tmp_path / "two.zarr", healthy).resumed_at == 3
     assert files(tmp_path / "two.zarr") == expected
@@ -141,7 +143,7 @@ def test_an_editor_that_fails_or_kills_every_worker_is_an_error(cluster, source,
             os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(EditorError, match=r"episode 0, steps 0 to 1: 3 workers died over it"):
-        run(source, tmp_path / "two.zarr", lambda: (Deadly(), None), workers=1)
+        run(source, tmp_path / "two.zarr", lambda: GuardedEditor(Deadly()), workers=1)
 
     def absent():
         raise EditorError("no such editor: ghost")
@@ -164,9 +166,9 @@ def test_a_worker_whose_editor_hangs_is_replaced(cluster, source, expected, tmp_
                 time.sleep(600)
             return super().edit(frames, references, instruction, seeds)
 
-    with RayEngine(lambda: (Sleepy(), healthy()[1]), 2, timeout=3.0) as engine:
-        options = ConvertOptions(batch_size=2)
-        convert_store(source, tmp_path / "out.zarr", None, None, options, engine=engine)
+    with RayEngine(lambda: replace(healthy(), editor=Sleepy()), 2, timeout=3.0) as engine:
+        options = ConversionConfig(batch_size=2)
+        convert_store(source, tmp_path / "out.zarr", engine, options)
     assert flag.exists()
     assert files(tmp_path / "out.zarr") == expected
 
@@ -176,10 +178,10 @@ def test_a_worker_whose_editor_hangs_is_replaced(cluster, source, expected, tmp_
 
     with (
         pytest.raises(EditorError, match=r"3 workers died over it.* gave no edits within 1 s"),
-        RayEngine(lambda: (Hanging(), None), 1, timeout=0.5) as engine,
+        RayEngine(lambda: GuardedEditor(Hanging()), 1, timeout=0.5) as engine,
     ):
         out = tmp_path / "two.zarr"
-        convert_store(source, out, None, None, options, engine=engine, progress=False)
+        convert_store(source, out, engine, options, progress=False)
 
 
 def test_workers_are_one_a_gpu_or_as_many_as_the_threads_allow():
@@ -198,10 +200,10 @@ def test_ctrl_c_stops_the_workers(cluster, source, tmp_path):
             (tmp_path / str(os.getpid())).touch()
             return super().edit(*arguments, **named)
 
-    task = EditTask(StoreMetadata(), ("front",), ConvertOptions())
+    task = EditTask(StoreMetadata(), ("front",))
     rows = {"front_rgb": np.zeros((2, 16, 16, 3), np.uint8)}
     blocks = (Block(i, 0, rows, last=True) for i in range(10**9))  # more than anyone can edit
-    with pytest.raises(KeyboardInterrupt), RayEngine(lambda: (Signing(), None), 2) as engine:
+    with pytest.raises(KeyboardInterrupt), RayEngine(lambda: GuardedEditor(Signing()), 2) as engine:
         for block, _ in engine.edit(task, blocks):
             if block.episode == 20:
                 raise KeyboardInterrupt

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from spie_robo import converting
-from spie_robo.config import ConvertConfig
-from spie_robo.data import ConvertOptions, EpisodeStore, EpisodeWriter, convert_store
+from spie_robo.commands.convert import ConvertCommand, convert
+from spie_robo.data import ConversionConfig, EpisodeStore, EpisodeWriter, convert_store
 from spie_robo.data.conversion.threads import recorded_threads, threads_of
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.editing.request import EditRequest
 from spie_robo.errors import EditorError
-from spie_robo.recording import EditSetup
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 SwapEditor, episode = shared["SwapEditor"], shared["episode"]
@@ -38,8 +38,8 @@ class ThreadsEditor(SwapEditor):
         return edits
 
 
-def pair():
-    return ThreadsEditor(), None
+def guarded():
+    return GuardedEditor(ThreadsEditor())
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +67,8 @@ def files(path: Path) -> dict[str, str]:
 
 
 def run(source, out, editor=None, engine=None):
-    options = ConvertOptions(batch_size=4)
-    return convert_store(source, out, editor, None, options, engine=engine, progress=False)
+    edits = engine if editor is None else GuardedEditor(editor)
+    return convert_store(source, out, edits, ConversionConfig(batch_size=4), progress=False)
 
 
 def begin(source, out):
@@ -123,12 +123,10 @@ def test_the_editor_is_loaded_with_the_recorded_threads(source, tmp_path, monkey
 
     def load(edit):
         loaded.append(torch.get_num_threads())
-        return EditSetup(ThreadsEditor(), None, edit)
+        return guarded()
 
-    monkeypatch.setattr(converting, "load_edit_setup", load)
-    monkeypatch.setattr(converting, "_options", lambda config: ConvertOptions(batch_size=4))
-    config = ConvertConfig(source, tmp_path / "out.zarr")
-    converting.convert(config, progress=False)
+    monkeypatch.setattr(EditRequest, "load", load)
+    convert(ConvertCommand(source, tmp_path / "out.zarr", batch_size=4), progress=False)
     assert (loaded, torch.get_num_threads()) == ([2], 1)
 
 
@@ -147,7 +145,7 @@ def test_workers_of_ray_take_the_recorded_threads_too(source, tmp_path):
     run(source, tmp_path / "whole.zarr", ThreadsEditor())
     begin(source, tmp_path / "out.zarr")
     torch.set_num_threads(1)  # which the workers are started with
-    with RayEngine(pair, 1) as engine:
+    with RayEngine(guarded, 1) as engine:
         run(source, tmp_path / "out.zarr", engine=engine)
     assert torch.get_num_threads() == 1
     assert files(tmp_path / "out.zarr") == files(tmp_path / "whole.zarr")

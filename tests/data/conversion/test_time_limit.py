@@ -9,13 +9,14 @@ import time
 import numpy as np
 import pytest
 
-from spie_robo.data import ConvertOptions, StoreMetadata
+from spie_robo.data import StoreMetadata
 from spie_robo.data.conversion.engine import Block, EditTask
 from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.conversion.time_limit import time_limit
+from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import EditorError
 
-TASK = EditTask(StoreMetadata(), ("front",), ConvertOptions(batch_size=2, retries=1))
+TASK = EditTask(StoreMetadata(), ("front",), batch_size=2)
 BLOCK = Block(0, 0, {"front_rgb": np.zeros((3, 16, 16, 3), np.uint8)}, last=True)
 
 STUCK_IN_NATIVE_CODE = """
@@ -85,14 +86,18 @@ def test_native_code_that_never_comes_back_ends_the_process_and_says_where_it_wa
 @pytest.mark.parametrize("guard", [None, Accepting()])
 def test_a_hanging_editor_is_an_error_and_leaves_no_thread(guard):
     before = threading.active_count()
-    engine = LocalEngine(Hanging(), guard, timeout=0.1)
+    engine = LocalEngine(GuardedEditor(Hanging(), guard), timeout=0.1)
     with pytest.raises(EditorError, match="'hanging@1' gave no edits"):
         list(engine.edit(TASK, [BLOCK]))
     assert threading.active_count() == before
 
 
 def test_a_block_may_take_the_calls_of_all_its_batches_and_retries():
-    assert TASK.calls(BLOCK) == 4
+    assert TASK.calls(BLOCK, 1) == 4
     assert (
-        EditTask(StoreMetadata(), ("front", "wrist"), ConvertOptions(retries=0)).calls(BLOCK) == 1
+        EditTask(
+            StoreMetadata(),
+            ("front", "wrist"),
+        ).calls(BLOCK, 0)
+        == 1
     )

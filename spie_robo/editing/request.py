@@ -1,0 +1,98 @@
+"""What a user asks of the editor, as one record that every command carries whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from spie_robo.settings.field_types import Count, Names, OptionalCount, OptionalPath, OptionalText
+from spie_robo.settings.locations import require_here
+from spie_robo.settings.ranges import require_at_least, require_seed, require_text
+
+if TYPE_CHECKING:
+    from spie_robo.editing.guarded_editor import GuardedEditor
+
+
+@final
+@dataclass(frozen=True)
+class EditRequest:
+    """Which editor makes the edits, how, and whether a guard judges them."""
+
+    editor: OptionalText = "embedded"
+    """embedded, embedded-labs, a folder or a Hub id; None leaves the frames raw."""
+    base: OptionalText = None
+    """For an adapter: the base to use instead of the one it names."""
+    references: OptionalPath = None
+    """Reference photos: a folder or a file; unset: the editor's own."""
+    instruction: OptionalText = None
+    """Text for the editor; unset: its own."""
+    seed: Count = 0
+    """Seed of the run; each episode has its own (record: N, N + 1, ...)."""
+    steps: OptionalCount = None
+    """Denoising steps; unset: the editor's."""
+    frames_per_pass: OptionalCount = None
+    """Frames a pass; unset: the editor's."""
+    guard: bool = True
+    """Judge the edits, or accept all."""
+    retries: Count = 1
+    """Further seeds to try after a rejection."""
+    protect: Names = ()
+    """Objects whose colour must stay, by name, e.g. cube."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_here(self)
+        require_seed(self.seed)
+        require_at_least("retries", self.retries, 0)
+        for name in ("steps", "frames_per_pass"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        if self.editor is not None:
+            require_text("editor", self.editor)
+
+    @property
+    def raw(self) -> bool:
+        """Whether no editor is asked for; ``none`` on a command line means that too."""
+        return self.editor is None or self.editor.lower() == "none"
+
+    def load(self) -> GuardedEditor | None:
+        """Load the editor and the guard.
+
+        Returns:
+            Both as one step on frames; None if the frames are to stay raw.
+
+        Raises:
+            EditorError: If there is no such editor.
+            ReferencePhotoError: If there are no usable reference photos.
+        """
+        if self.raw:
+            return None
+        from spie_robo.editing.guarded_editor import GuardedEditor
+        from spie_robo.editor import Editor
+        from spie_robo.editor.references import load_references
+        from spie_robo.guard import GeometryGuard
+
+        assert self.editor is not None
+        # A folder without photos is refused before seconds go into loading weights.
+        if self.references is not None:
+            load_references(self.references)
+        editor = Editor.from_pretrained(
+            self.editor,
+            base=self.base,
+            steps=self.steps,
+            batch_size=self.frames_per_pass,
+            protect=self.protect,
+        )
+        return GuardedEditor(
+            editor,
+            GeometryGuard(protect=self.protect) if self.guard else None,
+            self.references,
+            self.instruction,
+            self.retries,
+            steps=self.steps,
+        )
+
+
+def raw_request() -> EditRequest:
+    """Ask for frames as the simulator drew them."""
+    return EditRequest(editor=None)

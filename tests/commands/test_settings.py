@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from spie_robo.commands import COMMANDS
+from spie_robo.commands.convert import ConvertCommand
+from spie_robo.commands.demo import DemoCommand
+from spie_robo.commands.record import RecordCommand
+from spie_robo.commands.report import ReportCommand
+from spie_robo.commands.train import TrainCommand
+from spie_robo.editing.request import EditRequest
+from spie_robo.errors import ConfigError
+from spie_robo.evaluation.config import EvaluateConfig
+from spie_robo.policies.config import PolicyEvaluateConfig, PolicyTrainConfig
+from spie_robo.settings.yaml_files import load_config, read_values
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "learning_rate: 1e-4\n")
+    assert read_values(PolicyTrainConfig, file) == {"learning_rate": 1e-4}
+    write(file, "learning_rate: fast\n")
+    with pytest.raises(ConfigError, match="learning_rate: expected float, got text 'fast'"):
+        read_values(PolicyTrainConfig, file)
+
+
+def test_reads_nested_values_with_their_types(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "c.yaml",
+        "env: A-v0\nepisodes: 3\nout: o.zarr\nzarr_format: 2\nmax_steps: null\n"
+        "edit:\n  editor: embedded\n  references: photos\n  protect: [cube, disc]\n  steps: 4\n",
+    )
+    assert load_config(RecordCommand, file) == RecordCommand(
+        env="A-v0",
+        episodes=3,
+        out=Path("o.zarr"),
+        zarr_format=2,
+        edit=EditRequest(
+            editor="embedded", references=Path("photos"), protect=("cube", "disc"), steps=4
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("episods: 3", "Did you mean 'episodes'"),
+        ("qqqq: 3", "Known: env, episodes"),
+        ("episodes: three", "episodes: expected int, got text 'three'"),
+        ("episodes: true", "episodes: expected int, got bool"),
+        ("zarr_format: 4", "expected one of 2, 3, got 4"),
+        ("max_steps: 1.5", "expected int or null, got float"),
+        ("edit: {sead: 1}", "Did you mean 'seed'"),
+        ("edit: {guard: 1}", "guard: expected bool, got int 1"),
+        ("edit: {protect: cube}", "protect: expected a list"),
+        ("edit: {seed: -1}", "seed: expected 0 or more, got -1"),
+        ("- a\n- b", "expected 'setting: value' lines"),
+        ("a: [", "cannot be read as YAML"),
+        ("episodes: 3\nepisodes: 4", "'episodes' is there twice"),
+        ("edit: {seed: 1}\nenv: A\nedit: {steps: 2}", "'edit' is there twice"),
+        ("edit: {seed: 1, seed: 2}", "'seed' is there twice"),
+    ],
+)
+def test_names_what_is_wrong_in_a_file(tmp_path: Path, text: str, message: str) -> None:
+    file = write(tmp_path / "c.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        read_values(RecordCommand, file)
+    assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+@pytest.mark.parametrize(("settings", "name"), [(ConvertCommand, "convert"), (DemoCommand, "demo")])
+def test_shipped_files_say_the_defaults(settings: type, name: str) -> None:
+    said = read_values(settings, CONFIGS / f"{name}.yaml")
+    places = {"source": Path("a"), "out": Path("b")} if name == "convert" else {"out": Path("b")}
+    assert settings(**places, **said) == settings(**places)
+
+
+def test_missing_settings_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'episodes', 'out'"):
+        load_config(RecordCommand, write(tmp_path / "c.yaml", "env: A-v0"))
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(RecordCommand, tmp_path / "none.yaml")
+    assert read_values(RecordCommand, write(tmp_path / "empty.yaml", "# nothing")) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "message"),
+    [
+        (RecordCommand, {"env": "A", "episodes": 0, "out": Path("o")}, "episodes: expected 1"),
+        (RecordCommand, {"env": " ", "episodes": 1, "out": Path("o")}, "env: expected a name"),
+        (
+            RecordCommand,
+            {"env": "A", "episodes": 1, "out": Path("o"), "policy": "best"},
+            "policy: expected 'expert', 'random' or a policy's folder, got 'best'",
+        ),
+        (
+            RecordCommand,
+            {"env": "A", "episodes": 1, "out": Path("o"), "image_size": 8},
+            "image_size: expected 16",
+        ),
+        (DemoCommand, {"out": Path("o"), "max_steps": 0}, "max_steps: expected 1"),
+        (EditRequest, {"steps": 0}, "steps: expected 1"),
+        (EditRequest, {"frames_per_pass": 0}, "frames_per_pass: expected 1"),
+        (EditRequest, {"retries": -1}, "retries: expected 0"),
+        (EditRequest, {"editor": ""}, "editor: expected a name"),
+        (ReportCommand, {"store": Path("s"), "out": Path("o"), "frames": 1}, "frames: expected 2"),
+        (ConvertCommand, {"source": Path("s"), "out": Path("./s")}, "another path than the source"),
+        (
+            ConvertCommand,
+            {"source": Path("s"), "out": Path("o"), "batch_size": 0},
+            "batch_size: expected 1",
+        ),
+    ],
+)
+def test_records_check_themselves(settings: type, values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "file"),
+    [(DemoCommand, "demo.yaml"), (RecordCommand, "record.yaml"), (ConvertCommand, "convert.yaml")],
+)
+def test_shipped_files_fit_their_records(settings: type, file: str) -> None:
+    values = read_values(settings, CONFIGS / file)
+    needed = {"out": Path("o"), "source": Path("s")}
+    fields = {item.name for item in dataclasses.fields(settings)}
+    made = settings(**{k: v for k, v in needed.items() if k in fields}, **values)
+    assert all(getattr(made, key) == value for key, value in values.items()) and values
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("pretrain/*.yaml")), ids=lambda f: f.name)
+def test_shipped_pretraining_files_are_valid(file: Path) -> None:
+    from spie_robo.pretraining.config import PretrainConfig
+
+    assert load_config(PretrainConfig, file).training_shards
+
+
+AWAY, HERE = Path("s3://lab/data/x.zarr"), Path("here")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("out", lambda: RecordCommand(env="A-v0", episodes=1, out=AWAY)),
+        ("out", lambda: DemoCommand(out=AWAY)),
+        ("references", lambda: EditRequest(references=AWAY)),
+        ("frames", lambda: TrainCommand(references=HERE, frames=AWAY, out=HERE)),
+        ("references", lambda: TrainCommand(references=AWAY, frames=HERE, out=HERE)),
+        ("frames", lambda: EvaluateConfig(frames=AWAY, references=HERE, editors=("embedded",))),
+        ("out", lambda: ReportCommand(store=AWAY, out=AWAY)),
+        ("stores", lambda: PolicyTrainConfig(stores=(HERE, AWAY), out=HERE)),
+        ("policy", lambda: PolicyEvaluateConfig(policy=AWAY, env="A-v0", episodes=1)),
+    ],
+)
+def test_object_storage_is_refused_where_a_path_is_needed(name, make) -> None:
+    says = f"^{name}: expected a path of this machine, got s3://lab/data/x.zarr.*convert"
+    with pytest.raises(ConfigError, match=says):
+        make()
+    ReportCommand(store=AWAY, out=HERE)
+
+
+def test_records_are_frozen() -> None:
+    records = [EditRequest, *(command.settings for command in COMMANDS.values())]
+    assert all(dataclasses.is_dataclass(record) for record in records)
+    assert all(record.__dataclass_params__.frozen for record in records)
