@@ -17,8 +17,8 @@ from typing import final
 
 from filelock import FileLock, Timeout
 
-from spie_robo.data.store.durable import write_failure
 from spie_robo.errors import StoreLockedError
+from spie_robo.files.atomic import write_failure
 
 
 @final

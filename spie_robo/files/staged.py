@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spie_robo.data.store.durable import sync_directory
 from spie_robo.errors import StoreError
+from spie_robo.files.atomic import sync_directory
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +11,9 @@ from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.settings.ranges import require_at_least, require_seed
 from spie_robo.settings.yaml_files import read_values
+from spie_robo.training.objectives.draft import DraftConfig
+from spie_robo.training.objectives.nft import NftConfig
+from spie_robo.training.objectives.spie import PreferenceConfig
 
 ObjectiveName = Literal["spie", "nft", "draft"]
 KeptName = Literal["frame", "relit"]
@@ -32,7 +34,8 @@ class RolloutConfig:
         same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
             by the noise of the steps alone.
         exploration: Deviation of noise on the style channels and the visual prompt, relative to
-            their size, one draw for each k from 1 on; see :meth:`.policy.Policy.perturbed`. For
+            their size, one draw for each k from 1 on; see
+            :meth:`.trained_editor.TrainedEditor.perturbed`. For
             the ``nft`` objective only.
         guidance: Scales of the conditions; None: the editor's.
         batch_size: Edits in one forward pass.
@@ -59,84 +62,6 @@ class RolloutConfig:
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
                 raise ConfigError(f"rollout.{name}: expected 0 to 1, got {share}.")
-
-
-@dataclass(frozen=True)
-class PreferenceConfig:
-    """The ``spie`` objective, :func:`.preference.preference_loss`.
-
-    Attributes:
-        beta: Strength of the pull to the reference policy; the paper's beta.
-        eps: The ratio to the reference policy is clipped to ``1 - eps`` to ``1 + eps``.
-        step_share: Share of the denoising steps that an epoch trains on.
-    """
-
-    beta: float = 0.1
-    eps: float = 0.1
-    step_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not (self.beta > 0 and 0 < self.eps < 1 and 0 < self.step_share <= 1):
-            raise ConfigError(
-                "preference: expected beta > 0, 0 < eps < 1, 0 < step_share <= 1; got "
-                f"{self.beta}, {self.eps}, {self.step_share}."
-            )
-
-
-@dataclass(frozen=True)
-class NftConfig:
-    """The ``nft`` objective, :func:`.nft.nft_loss`.
-
-    Attributes:
-        beta: How far the implicit policies ``v+`` and ``v-`` lie from the old one.
-        advantage_max: Advantages are divided by twice this and clipped to -1/2 to 1/2.
-        pull: Weight of the squared distance to the reference policy's prediction.
-        draws: Noise levels that each edit is trained at.
-        noise: Standard deviation of the noise, as a share of the schedule's; for an editor whose
-            chains start from less noise, theirs.
-        timesteps: Range of those levels, as shares of the schedule; an editor with one step is
-            trained where its step is, at 1.
-        adaptive: Divide each row's error by its own mean size, as the paper does.
-    """
-
-    beta: float = 1.0
-    advantage_max: float = 2.0
-    pull: float = 0.3
-    draws: int = 1
-    noise: float = 1.0
-    timesteps: tuple[float, float] = (1.0, 1.0)
-    adaptive: bool = True
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not (self.beta > 0 and self.advantage_max > 0 and self.pull >= 0 and self.draws >= 1):
-            raise ConfigError(
-                "nft: expected beta > 0, advantage_max > 0, pull >= 0, draws >= 1; got "
-                f"{self.beta}, {self.advantage_max}, {self.pull}, {self.draws}."
-            )
-        if len(self.timesteps) != 2 or not 0 <= self.timesteps[0] <= self.timesteps[1] <= 1:
-            raise ConfigError(
-                f"nft.timesteps: expected 0 <= low <= high <= 1, got {self.timesteps}."
-            )
-        if not 0 <= self.noise <= 1:
-            raise ConfigError(f"nft.noise: expected 0 to 1, got {self.noise}.")
-
-
-@dataclass(frozen=True)
-class DraftConfig:
-    """The ``draft`` objective, :func:`.draft.draft_loss`.
-
-    Attributes:
-        pull: Weight of the squared distance to the reference policy's prediction.
-    """
-
-    pull: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the range."""
-        if not 0 <= self.pull < math.inf:
-            raise ConfigError(f"draft.pull: expected a finite number from 0 on, got {self.pull}.")
 
 
 @dataclass(frozen=True)

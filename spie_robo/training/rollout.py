@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -27,10 +27,12 @@ from spie_robo.editor.samplers import (
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
 from spie_robo.feedback.relight import relit
-from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import EpochInputs
-from spie_robo.training.trained_editor import Policy
 from spie_robo.types import RGB
+
+if TYPE_CHECKING:
+    from spie_robo.training.config import RolloutConfig, TrainConfig
+    from spie_robo.training.trained_editor import TrainedEditor
 
 _LEAST_NOISY_STEPS = 4
 
@@ -121,7 +123,7 @@ def condition_rows(
 
 @torch.no_grad()
 def roll_out(
-    policy: Policy,
+    policy: TrainedEditor,
     inputs: EpochInputs,
     config: RolloutConfig,
     chain: Chain,
@@ -168,7 +170,7 @@ def roll_out(
 
 @torch.no_grad()
 def keep_relit(
-    policy: Policy,
+    policy: TrainedEditor,
     inputs: EpochInputs,
     config: RolloutConfig,
     chain: Chain,
@@ -216,7 +218,7 @@ def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _sample_rows(
-    policy: Policy,
+    policy: TrainedEditor,
     inputs: EpochInputs,
     rows: Sequence[int],
     chain: Chain,

@@ -49,7 +49,7 @@ from spie_robo.training.inputs import TrainingData, gather_data, held_out_first
 from spie_robo.training.preview import SEMANTIC, told_acceptance, told_gap
 from spie_robo.training.progress import LOGS, Progress
 from spie_robo.training.rollout import build_chain
-from spie_robo.training.trained_editor import Policy
+from spie_robo.training.trained_editor import TrainedEditor
 from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import Frame
 
@@ -77,7 +77,7 @@ class TrainingRun:
     config: TrainConfig
     editor: Editor
     base_digest: str
-    policy: Policy
+    policy: TrainedEditor
     data: TrainingData
     preview: TrainingData
     feedback: FeedbackModel
@@ -198,7 +198,9 @@ def prepare(
             f"Frames: expected 2 or more, one of them for previews, got {len(data.frames)}."
         )
     held_out = min(config.preview, len(data.frames) // 2)
-    policy = Policy(editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing)
+    policy = TrainedEditor(
+        editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing
+    )
     return TrainingRun(
         config,
         editor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from peft import LoraConfig
@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from spie_robo.editor.conv_in import style_weight_of
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.errors import ConfigError
-from spie_robo.training.config import AdapterConfig
+
+if TYPE_CHECKING:
+    from spie_robo.training.config import AdapterConfig
+
 
 CONV_IN = "unet.conv_in.weight"
 """Of this parameter only the style channels train."""
 
 
 @final
-class Policy:
+class TrainedEditor:
     """A pipeline with a LoRA, trainable style channels and a trainable visual prompt.
 
     The reference policy is the same UNet with the LoRA off; of what changes besides the LoRA (the

@@ -14,7 +14,6 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 
 from spie_robo.errors import TrainingError
-from spie_robo.feedback.differentiable import DifferentiableFeedback
 from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.ranking import rank
 from spie_robo.feedback.records import Feedback, Scores
@@ -28,15 +27,9 @@ from spie_robo.training.checkpoint import (
 )
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import EpochInputs, TrainingData, epoch_inputs
-from spie_robo.training.objectives import (
-    DraftObjective,
-    Epoch,
-    NftObjective,
-    Objective,
-    PreferenceObjective,
-)
+from spie_robo.training.objectives import Epoch, build_objective
 from spie_robo.training.rollout import Chain, Rollout, keep_relit, roll_out
-from spie_robo.training.trained_editor import CONV_IN, Policy
+from spie_robo.training.trained_editor import CONV_IN, TrainedEditor
 
 
 @final
@@ -56,7 +49,7 @@ class Trainer:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: TrainedEditor,
         data: TrainingData,
         feedback: FeedbackModel,
         chain: Chain,
@@ -263,7 +256,7 @@ def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
     )
 
 
-def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(policy: TrainedEditor, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; ``conv_in``, of which only a slice trains, gets no weight decay."""
     settings, parameters = config.optimizer, policy.parameters()
     sliced = [p for name, p in parameters.items() if name == CONV_IN]
@@ -272,21 +265,6 @@ def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.AdamW:
     if sliced:
         groups.append({"params": sliced, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
-
-
-def build_objective(config: TrainConfig, chain: Chain, feedback: FeedbackModel) -> Objective:
-    """The objective that the settings name.
-
-    Raises:
-        ConfigError: If it needs gradients that a judge does not give.
-    """
-    size = config.optimizer.batch_size
-    if config.objective == "draft":
-        scores = DifferentiableFeedback(feedback)
-        return DraftObjective(config.draft, config.feedback, scores, chain, size)
-    if config.objective == "spie":
-        return PreferenceObjective(config.preference, chain, size)
-    return NftObjective(config.nft, size, config.optimizer.updates)
 
 
 def _rows_of(feedback: Feedback, numbers: tuple[int, ...]) -> Feedback:

@@ -16,7 +16,7 @@ from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.training.config import AdapterConfig, RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs, gather_data
 from spie_robo.training.rollout import build_chain, condition_rows, roll_out
-from spie_robo.training.trained_editor import Policy
+from spie_robo.training.trained_editor import TrainedEditor
 from spie_robo.types import Frame
 
 pytestmark = [
@@ -34,7 +34,7 @@ def test_recomputed_log_probs_equal_those_of_the_rollout(tiny, steps):
         loaded.pipeline, tiny.frames(2, 64), tiny.photos(1), photo_regions=[None],
         feedback=FeedbackConfig(), segmenter=None, resolution=64, instruction="a lab",
     )  # fmt: skip
-    policy = Policy(loaded.pipeline, AdapterConfig())
+    policy = TrainedEditor(loaded.pipeline, AdapterConfig())
     config = RolloutConfig(inputs=2, edits=2, steps=steps, batch_size=4)
     settings = TrainConfig(objective="spie", rollout=config)
     chain = build_chain(loaded.pipeline, settings, loaded.settings)

@@ -14,7 +14,7 @@ from spie_robo.editor.samplers import step_log_prob
 from spie_robo.training.config import AdapterConfig
 from spie_robo.training.inputs import epoch_inputs
 from spie_robo.training.rollout import build_chain, condition_rows, roll_out
-from spie_robo.training.trained_editor import Policy
+from spie_robo.training.trained_editor import TrainedEditor
 
 SCHEDULERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]
 PAPER, PLAIN = Guidance(1.5, 3.0, 7.5), Guidance(1.0, 1.0, 1.0)
@@ -38,7 +38,7 @@ def recompute(policy, inputs, rollout, chain, rows):
 def setting(tiny, pipeline, guidance=PAPER, **changes):
     config = tiny.settings(rollout__guidance=guidance, **changes)
     data = tiny.data(pipeline, config)
-    policy = Policy(pipeline, config.adapter)
+    policy = TrainedEditor(pipeline, config.adapter)
     chain = build_chain(pipeline, config, tiny.EDITING)
     return config, policy, epoch_inputs(data, 4, seed=0, epoch=0), chain
 
@@ -109,7 +109,7 @@ def test_after_an_update_the_reference_is_the_base_bit_for_bit(tiny, base, objec
 
 @pytest.mark.parametrize("part", ["lora", "unet.conv_in", "visual_prompt"])
 def test_each_part_is_switched_off_and_on_again(tiny, base, part):
-    policy = Policy(base(), AdapterConfig(rank=2, alpha=2))
+    policy = TrainedEditor(base(), AdapterConfig(rank=2, alpha=2))
     config = tiny.settings()
     inputs = epoch_inputs(tiny.data(base(), config), 2, seed=0, epoch=0)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_each_part_is_switched_off_and_on_again(tiny, base, part):
 
 
 def test_the_reference_survives_an_error_inside(base, tiny):
-    policy = Policy(base(), AdapterConfig(rank=2, alpha=2))
+    policy = TrainedEditor(base(), AdapterConfig(rank=2, alpha=2))
     tiny.nudge(policy)
     before = {n: p.detach().clone() for n, p in policy.parameters().items()}
     with pytest.raises(RuntimeError, match="inside"), policy.reference():
@@ -138,7 +138,7 @@ def test_the_reference_survives_an_error_inside(base, tiny):
 
 
 def test_exploration_moves_what_says_the_look_and_comes_back(base, tiny):
-    policy = Policy(base(), AdapterConfig(rank=2, alpha=2))
+    policy = TrainedEditor(base(), AdapterConfig(rank=2, alpha=2))
     tiny.nudge(policy)
     before = {n: p.detach().clone() for n, p in policy.parameters().items()}
 
@@ -163,7 +163,7 @@ def test_exploration_moves_what_says_the_look_and_comes_back(base, tiny):
 
 
 def test_under_autocast_exploration_is_seen(tiny, base):
-    policy = Policy(base(), AdapterConfig(rank=2, alpha=2))
+    policy = TrainedEditor(base(), AdapterConfig(rank=2, alpha=2))
     inputs = epoch_inputs(tiny.data(base(), tiny.settings()), 2, seed=0, epoch=0)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         plain = outputs(policy.pipeline, inputs)
@@ -174,7 +174,7 @@ def test_under_autocast_exploration_is_seen(tiny, base):
 
 def test_under_autocast_the_reference_reads_its_own_weights(tiny, base):
     """Autocast keeps copies of trainable weights; a stale one would be the policy's."""
-    policy = Policy(base(), AdapterConfig(rank=2, alpha=2))
+    policy = TrainedEditor(base(), AdapterConfig(rank=2, alpha=2))
     inputs = epoch_inputs(tiny.data(base(), tiny.settings()), 2, seed=0, epoch=0)
     untouched = base()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -209,7 +209,7 @@ def test_of_conv_in_only_the_style_channels_move(tiny, base, objective, weight_d
 
 def test_what_trains_is_what_the_settings_say(base):
     def trained(**changes):
-        return Policy(base(), AdapterConfig(rank=2, alpha=2, **changes)).parameters()
+        return TrainedEditor(base(), AdapterConfig(rank=2, alpha=2, **changes)).parameters()
 
     everything = trained()
     assert "unet.conv_in.weight" in everything
@@ -223,7 +223,7 @@ def test_what_trains_is_what_the_settings_say(base):
 def test_the_start_of_the_lora_is_a_function_of_the_seed_alone(base):
     def start(seed):
         torch.randn(3)  # the global generator is in another state each time
-        parameters = Policy(base(), AdapterConfig(rank=2, alpha=2), seed).parameters()
+        parameters = TrainedEditor(base(), AdapterConfig(rank=2, alpha=2), seed).parameters()
         return {name: p for name, p in parameters.items() if "lora_A" in name}
 
     one, same, other = start(0), start(0), start(1)
@@ -235,7 +235,7 @@ def test_names_that_match_no_layer_are_refused(base):
     from spie_robo.errors import ConfigError
 
     with pytest.raises(ConfigError, match=r"adapter\.targets"):
-        Policy(base(), AdapterConfig(targets=("to_nowhere",)))
+        TrainedEditor(base(), AdapterConfig(targets=("to_nowhere",)))
 
 
 def test_the_adapter_changes_nothing_before_it_is_trained(tiny, base):
@@ -243,5 +243,5 @@ def test_the_adapter_changes_nothing_before_it_is_trained(tiny, base):
     pipeline = base()
     with torch.no_grad():
         expected = outputs(copy.deepcopy(pipeline), inputs)
-        policy = Policy(pipeline, AdapterConfig(rank=2, alpha=2))
+        policy = TrainedEditor(pipeline, AdapterConfig(rank=2, alpha=2))
         torch.testing.assert_close(outputs(policy.pipeline, inputs), expected, atol=1e-6, rtol=0)

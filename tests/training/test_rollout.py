@@ -13,7 +13,7 @@ from spie_robo.feedback.relight import relit
 from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs
 from spie_robo.training.rollout import build_chain, keep_relit, roll_out, seeded
-from spie_robo.training.trained_editor import Policy
+from spie_robo.training.trained_editor import TrainedEditor
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def exact(tiny, base):
 
 def roller(tiny, pipeline):
     plain = tiny.settings()
-    data, policy = tiny.data(pipeline, plain), Policy(pipeline, plain.adapter)
+    data, policy = tiny.data(pipeline, plain), TrainedEditor(pipeline, plain.adapter)
     tiny.nudge(policy)
 
     def run(process=0, processes=1, seed=0, epoch=0, record=True, **changes):
@@ -163,7 +163,7 @@ def test_exploration_moves_all_edits_of_a_frame_but_the_first(rolled):
 
 def test_the_light_is_the_base_s_whatever_the_policy_has_learnt(tiny, base):
     pipeline, settings = base(), tiny.settings()
-    policy = Policy(pipeline, settings.adapter)
+    policy = TrainedEditor(pipeline, settings.adapter)
     inputs = epoch_inputs(tiny.data(pipeline, settings), 4, seed=0, epoch=0)
     region = np.zeros((16, 16), np.bool_)
     region[:8] = True

@@ -31,7 +31,7 @@ from spie_robo.training.config import (
 )
 from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.rollout import build_chain
-from spie_robo.training.trained_editor import Policy
+from spie_robo.training.trained_editor import TrainedEditor
 from spie_robo.training.trainer import Trainer, build_accelerator
 from spie_robo.types import RGB, Frame, Geometry
 
@@ -171,7 +171,7 @@ def trainer(
     """A trainer around a pipeline, which becomes the policy's."""
     gathered = data(pipeline, config)
     chain = build_chain(pipeline, config, EDITING)
-    policy = Policy(pipeline, config.adapter, config.seed, config.gradient_checkpointing)
+    policy = TrainedEditor(pipeline, config.adapter, config.seed, config.gradient_checkpointing)
     if feedback is None:
         followed = config.objective == "draft"
         feedback = differentiable_feedback() if followed else ColourFeedback()
@@ -180,7 +180,7 @@ def trainer(
 
 
 @torch.no_grad()
-def nudge(policy: Policy, size: float = 0.01) -> None:
+def nudge(policy: TrainedEditor, size: float = 0.01) -> None:
     """Move all that trains at random, as an update would: of ``conv_in`` the style channels."""
     generator = torch.Generator().manual_seed(5)
     for name, parameter in policy.parameters().items():

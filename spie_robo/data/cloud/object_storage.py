@@ -28,8 +28,8 @@ from typing import Any, final
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from spie_robo.data.store.durable import atomic_write, write_failure
 from spie_robo.errors import MissingExtraError, StoreError, StoreLockedError
+from spie_robo.files.atomic import atomic_write, write_failure
 from spie_robo.settings.locations import Location
 
 PART_BYTES = 16 * 1024 * 1024

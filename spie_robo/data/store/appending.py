@@ -19,13 +19,14 @@ from zarr.storage import LocalStore
 
 from spie_robo.data.store.checksums import crc32, extend_checksums
 from spie_robo.data.store.commit import ArrayCommit, Commit, attributes_of, read_commit
-from spie_robo.data.store.durable import DurableStore, at_once, remove_partial_files, write_failure
+from spie_robo.data.store.durable import DurableStore, at_once, remove_partial_files
 from spie_robo.data.store.header_checksums import header_checksums
 from spie_robo.data.store.headers import require_ours
 from spie_robo.data.store.layout import ZarrArray, create_array, open_array
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.data.store.reading import read_meta
 from spie_robo.errors import StoreCorruptError, StoreError
+from spie_robo.files.atomic import write_failure
 
 _MOST_UNCOMMITTED = 2**24
 """Rows of one episode; beyond them zarr would look for every chunk that a header claims."""

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
-from spie_robo.data.store.durable import DurableStore, sync_directory, write_failure
+from spie_robo.data.store.durable import DurableStore
 from spie_robo.errors import StoreError
+from spie_robo.files.atomic import sync_directory, write_failure
 
 ZarrFormat = Literal[2, 3]
 ZarrArray: TypeAlias = "zarr.Array[Any]"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data.store.appending import StoreOnDisk, UncommittedEpisode
 from spie_robo.data.store.commit import ArrayCommit, Commit, attributes_of, read_commit
-from spie_robo.data.store.durable import to_the_end, write_failure
+from spie_robo.data.store.durable import to_the_end
 from spie_robo.data.store.layout import (
     RowFormat,
     ZarrFormat,
@@ -30,6 +30,7 @@ from spie_robo.data.store.layout import (
 )
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
+from spie_robo.files.atomic import write_failure
 from spie_robo.files.lock import StoreLock
 
 FLUSH_BYTES = 64 * 1024 * 1024

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
-from spie_robo.training.forward_process import noised, predicted_clean
+from spie_robo.training.objectives.nft import noised, predicted_clean
 
 TIMESTEPS = torch.tensor([0, 250, 600, 999])
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spie_robo.errors import ConfigError
-from spie_robo.training.nft import nft_loss
+from spie_robo.training.objectives.nft import nft_loss
 
 
 def numbers(*values):

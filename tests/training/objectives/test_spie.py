@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from spie_robo.errors import ConfigError
-from spie_robo.training import preference
+from spie_robo.training.objectives import spie
 from spie_robo.training.preference import preference_loss
 
 
@@ -135,5 +135,5 @@ def test_what_does_not_fit_is_refused(policy, reference, ranking, beta, eps, mat
 
 
 def test_the_example_runs():
-    assert doctest.testmod(preference).attempted > 0
-    assert doctest.testmod(preference).failed == 0
+    assert doctest.testmod(spie).attempted > 0
+    assert doctest.testmod(spie).failed == 0

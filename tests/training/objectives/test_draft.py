@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spie_robo.errors import ConfigError
-from spie_robo.training.draft import draft_loss
+from spie_robo.training.objectives.draft import draft_loss
 
 
 def loss(**changes):
