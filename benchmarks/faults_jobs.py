@@ -143,10 +143,10 @@ def train(out: Path, epochs: int = EPOCHS) -> None:
     network = nn.Sequential(nn.Linear(24, 48), nn.Linear(48, 2))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     parameters, config = dict(network.named_parameters()), TrainConfig()
-    found = training_checkpoint.checkpoints(out)
+    found = training_checkpoint.epochs_folder(out).checkpoints()
     position = training_checkpoint.Position()
     if found:
-        position = training_checkpoint.load_checkpoint(found[-1], parameters, optimizer, config)
+        position = training_checkpoint.load_training_state(found[-1], parameters, optimizer, config)
 
     def write_adapter(folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -156,7 +156,7 @@ def train(out: Path, epochs: int = EPOCHS) -> None:
         loss = _step(network, optimizer, epoch)
         history = (*position.history, {"loss": loss})
         position = training_checkpoint.Position(epoch + 1, 0, history)
-        training_checkpoint.save_checkpoint(
+        training_checkpoint.save_training_state(
             out, position, parameters, optimizer, config, write_adapter
         )
 
@@ -170,10 +170,10 @@ def train_policy(out: Path, steps: int = EPOCHS) -> None:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-2)
     for parameter in policy.parameters():
         parameter.requires_grad_(True)
-    found = policy_checkpoint.checkpoints(out)
+    found = policy_checkpoint.steps_folder(out).checkpoints()
     progress = policy_checkpoint.Progress()
     if found:
-        progress = policy_checkpoint.load_checkpoint(found[-1], policy, average, optimizer, {})
+        progress = policy_checkpoint.load_policy_state(found[-1], policy, average, optimizer, {})
     for step in range(progress.step, steps):
         generator = torch.Generator().manual_seed(step)
         for parameter in policy.parameters():
@@ -181,7 +181,7 @@ def train_policy(out: Path, steps: int = EPOCHS) -> None:
         optimizer.step()
         average.update_parameters(policy)
         progress = policy_checkpoint.Progress(step + 1, step + 1, 0, 0.0)
-        policy_checkpoint.save_checkpoint(out, progress, policy, average, optimizer, {})
+        policy_checkpoint.save_policy_state(out, progress, policy, average, optimizer, {})
     policy_checkpoint.save_policy(out, policy)
 
 

@@ -42,7 +42,8 @@ from spie_robo.guard import GeometryGuard
 from spie_robo.guard.process import GuardProcess
 from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.run import TrainingRun, post_train, prepare
+from spie_robo.training.run import post_train
+from spie_robo.training.setup import TrainingRun, prepare
 from spie_robo.types import Frame
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

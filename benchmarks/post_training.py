@@ -41,7 +41,8 @@ from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.config import TrainConfig, default_config
 from spie_robo.training.inputs import TrainingData
 from spie_robo.training.preview import deployed_edits, grid
-from spie_robo.training.run import TrainingRun, build_trainer, prepare, write_adapter
+from spie_robo.training.run import build_trainer, write_adapter
+from spie_robo.training.setup import TrainingRun, prepare
 from spie_robo.types import RGB, EditResult
 
 ROOT = Path(__file__).resolve().parent.parent

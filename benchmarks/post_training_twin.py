@@ -39,7 +39,8 @@ from spie_robo.settings.yaml_files import load_config
 from spie_robo.training.checkpoint import Position, Row
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.preview import deployed_edits, grid
-from spie_robo.training.run import build_trainer, prepare
+from spie_robo.training.run import build_trainer
+from spie_robo.training.setup import prepare
 from spie_robo.types import RGB, EditResult, Frame
 
 LABS = ("oak-lab", "steel-bench", "60000", "60001")

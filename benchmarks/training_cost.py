@@ -31,8 +31,9 @@ from spie_robo.feedback.ranking import rank
 from spie_robo.training.config import OptimizerConfig, RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs
 from spie_robo.training.preference import preference_loss
-from spie_robo.training.rollout import build_chain, condition_rows, finish, seeded
-from spie_robo.training.run import TrainingRun, build_trainer, prepare
+from spie_robo.training.rollout import condition_rows, finish, seeded
+from spie_robo.training.run import build_trainer
+from spie_robo.training.setup import TrainingRun, build_chain, prepare
 
 SCALES = {"1 / 1 / 1": Guidance(1.0, 1.0, 1.0), "1.5 / 3 / 7.5": Guidance()}
 

@@ -87,7 +87,7 @@ def read_numbers(source: Source, key: str) -> NDArray[np.float32]:
     return numbers
 
 
-def resize(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def resize_frames(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """A frame, uint8 (height, width, 3), at ``side`` x ``side`` pixels, by area average."""
     if frame.shape[:2] == (side, side):
         return frame
@@ -129,7 +129,7 @@ def _decode(source: Source, key: str, out: NDArray[np.uint8]) -> None:
         if rows.dtype != np.uint8:
             rows = np.rint(rows * scale).astype(np.uint8)
         for number, frame in enumerate(rows, start):
-            out[number] = resize(frame, out.shape[1])
+            out[number] = resize_frames(frame, out.shape[1])
 
 
 def _open_copy(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:

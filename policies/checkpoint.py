@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,24 +32,22 @@ from torch.optim.swa_utils import AveragedModel
 
 from spie_robo.errors import ConfigError, TrainingError
 from spie_robo.files.output import write_bytes, write_json
+from spie_robo.files.run_folder import MARKER, RunFolder, require_same_settings
 from spie_robo.policies.base import Policy, build_policy, spec_from_json
 
 WEIGHTS = "policy.safetensors"
 CONFIG = "config.json"
 FORMAT = "spie_robo.policy"
-FOLDER = "checkpoints"
-MARKER = "complete.json"
 _STATE = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNT = "n_averaged"
 _MAX_CONFIG_BYTES = 2**20
-_KEPT = 2
 _MAY_CHANGE = ("out", "resume", "threads", "checkpoint_every", "cache")
 
 
 @final
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """Where a run stands.
 
     Attributes:
@@ -124,14 +121,14 @@ def read_policy(folder: Path) -> Policy:
     return policy.eval()
 
 
-def checkpoints(out: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first; one without marker is none."""
-    return sorted(path.parent for path in (out / FOLDER).glob(f"step_???????/{MARKER}"))
+def steps_folder(out: Path) -> RunFolder:
+    """The folder of a policy's run, whose checkpoints count steps."""
+    return RunFolder(out, "step", 7)
 
 
-def save_checkpoint(
+def save_policy_state(
     out: Path,
-    progress: Progress,
+    progress: StepProgress,
     policy: Policy,
     average: AveragedModel,
     optimizer: torch.optim.Optimizer,
@@ -142,40 +139,20 @@ def save_checkpoint(
     Raises:
         TrainingError: If the disk is full or refuses.
     """
-    final_folder = out / FOLDER / f"step_{progress.step:07d}"
-    staged = final_folder.with_suffix(".partial")
     marker = {"progress": dataclasses.asdict(progress), "settings": dict(settings)}
-    try:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        save_file(_tensors(policy, average, optimizer), staged / _STATE)
-        (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
-        shutil.rmtree(final_folder, ignore_errors=True)
-        staged.rename(final_folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise TrainingError(
-            f"{final_folder}: the checkpoint cannot be written ({error}). Earlier ones are intact: "
-            "make room, then use --resume."
-        ) from error
-    _drop_old(out)
+    tensors = _tensors(policy, average, optimizer)
+    steps_folder(out).save(
+        progress.step, marker, lambda folder: save_file(tensors, folder / _STATE)
+    )
 
 
-def _drop_old(out: Path) -> None:
-    """Delete all but the newest checkpoints, and what is left of some that a kill cut short."""
-    kept = set(checkpoints(out)[-_KEPT:])
-    for folder in (out / FOLDER).glob("step_???????"):
-        if folder not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def load_checkpoint(
+def load_policy_state(
     folder: Path,
     policy: Policy,
     average: AveragedModel,
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, Any],
-) -> Progress:
+) -> StepProgress:
     """Put a checkpoint into policy, average and optimiser.
 
     Raises:
@@ -184,8 +161,8 @@ def load_checkpoint(
     """
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        _require_same(folder, dict(marker["settings"]), settings)
-        progress = Progress(**marker["progress"])
+        require_same_settings(folder, dict(marker["settings"]), settings, _MAY_CHANGE)
+        progress = StepProgress(**marker["progress"])
         tensors = load_file(folder / _STATE)
         policy.load_state_dict(_with_prefix(tensors, "policy"))
         average.module.load_state_dict(_with_prefix(tensors, "average"))
@@ -218,16 +195,3 @@ def _tensors(
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-
-
-def _require_same(folder: Path, recorded: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    changed = [
-        f"{name} was {recorded.get(name)!r}, is {value!r}"
-        for name, value in settings.items()
-        if name not in _MAY_CHANGE and recorded.get(name) != value
-    ]
-    if changed:
-        raise ConfigError(
-            f"{folder.parent.parent} was trained with other settings: {'; '.join(changed)}. "
-            "Resume with those, or choose another folder."
-        )

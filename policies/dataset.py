@@ -18,7 +18,7 @@ from spie_robo.data.store import fields
 from spie_robo.errors import ConfigError, StoreError
 from spie_robo.policies.cache import cached_images, read_numbers
 from spie_robo.policies.normalizer import SMALLEST_RANGE
-from spie_robo.policies.source import Source, open_source
+from spie_robo.policies.source import Source, open_windows
 from spie_robo.policies.windows import WindowIndex, WindowShape, index_windows
 
 ACTION = "action"
@@ -117,7 +117,7 @@ class WindowDataset:
             raise ConfigError("stores: expected one or more, got none.")
         self.shape, self.state_keys, self.image_size = shape, tuple(state), image_size
         self.weights = _shares(weights, len(stores))
-        sources = [open_source(Path(store)) for store in stores]
+        sources = [open_windows(Path(store)) for store in stores]
         indices = [index_windows(s.episode_ends, shape, str(s.path)) for s in sources]
         self.cameras = {camera_name(key): key for key in _camera_keys(sources[0], cameras)}
         if not self.cameras and not self.state_keys:

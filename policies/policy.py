@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spie_robo.data.store.fields import split_observation
 from spie_robo.errors import EnvError, TrainingError
 from spie_robo.policies.base import Policy, PolicySpec
-from spie_robo.policies.cache import resize
+from spie_robo.policies.cache import resize_frames
 from spie_robo.policies.checkpoint import read_policy
 
 _Seen = tuple[dict[str, NDArray[np.uint8]], NDArray[np.float32]]
@@ -153,7 +153,7 @@ class ActingPolicy:
                 f"{state}."
             )
         side = self.spec.image_size
-        return {name: resize(images[name], side) for name in self.spec.cameras}, state
+        return {name: resize_frames(images[name], side) for name in self.spec.cameras}, state
 
     def _origin(self) -> str:
         return f" (as in {self.spec.env_id})" if self.spec.env_id else ""

@@ -99,7 +99,7 @@ class RecordedSource(Source):
 
 
 @final
-class ReplayBufferSource(Source):
+class ReplayBufferWindows(Source):
     """A zarr group as the original Diffusion Policy's ``ReplayBuffer`` writes it.
 
     ``data/<key>`` and ``meta/episode_ends``, without checksums: zarr reads a chunk that is missing
@@ -157,7 +157,7 @@ class ReplayBufferSource(Source):
         return hashlib.sha256(repr((described, self.n_steps)).encode()).hexdigest()
 
 
-def open_source(path: Path) -> Source:
+def open_windows(path: Path) -> Source:
     """Open a store of this package, or one of the original Diffusion Policy tools, zipped or not.
 
     Raises:
@@ -170,7 +170,7 @@ def open_source(path: Path) -> Source:
         with named_damage(path):
             files = open_zarr(path)
         if files.attributes.get("schema") != SCHEMA:
-            return ReplayBufferSource(path, files.root)
+            return ReplayBufferWindows(path, files.root)
     if (name := _other_format(path)) is not None:
         store = shlex.quote(str(path.with_name(f"{path.stem}_store.zarr")))
         raise StoreError(

@@ -20,23 +20,22 @@ from tqdm import tqdm
 
 from spie_robo.errors import ConfigError, TrainingError
 from spie_robo.files.lock import StoreLock
+from spie_robo.files.run_folder import LOGS
 from spie_robo.policies.base import Augmentation, Policy, PolicySpec, build_policy
 from spie_robo.policies.cache import default_cache_folder
 from spie_robo.policies.checkpoint import (
     CONFIG,
-    FOLDER,
-    Progress,
-    checkpoints,
-    load_checkpoint,
-    save_checkpoint,
+    StepProgress,
+    load_policy_state,
     save_policy,
+    save_policy_state,
+    steps_folder,
 )
 from spie_robo.policies.config import PolicyTrainConfig
 from spie_robo.policies.dataset import WindowDataset
 from spie_robo.policies.windows import WindowShape
 
 MAX_SKIPPED = 10
-LOGS = "logs"
 _CLIP = 1.0
 _WEIGHT_DECAY = 1e-6
 _LOG_EVERY = 10
@@ -173,7 +172,7 @@ class PolicyTrainer:
     def __init__(self, policy: Policy, dataset: WindowDataset, config: PolicyTrainConfig) -> None:
         """Build the optimiser; CUDA is used where there is one."""
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.policy, self.progress = policy.to(self._device), Progress()
+        self.policy, self.progress = policy.to(self._device), StepProgress()
         self._dataset, self._config = dataset, config
         self._average = AveragedModel(self.policy, avg_fn=_average)
         self._optimizer = torch.optim.AdamW(
@@ -193,9 +192,9 @@ class PolicyTrainer:
             TrainingError: If it is broken.
             ConfigError: If the run had other settings.
         """
-        found = checkpoints(self._config.out)
+        found = steps_folder(self._config.out).checkpoints()
         if found:
-            self.progress = load_checkpoint(
+            self.progress = load_policy_state(
                 found[-1], self.policy, self._average, self._optimizer, self._settings
             )
 
@@ -250,7 +249,7 @@ class PolicyTrainer:
             self._optimizer.step()
             self._average.update_parameters(self.policy)
             mean = value if not now.updates else now.loss + 0.02 * (value - now.loss)
-            self.progress = Progress(now.step + 1, now.updates + 1, 0, mean)
+            self.progress = StepProgress(now.step + 1, now.updates + 1, 0, mean)
         else:
             self.progress = replace(
                 now, step=now.step + 1, skipped_in_a_row=now.skipped_in_a_row + 1
@@ -261,7 +260,7 @@ class PolicyTrainer:
         return {**metrics, "gradient_norm": float(norm), "learning_rate": rate, "skipped": skipped}
 
     def _save(self) -> None:
-        save_checkpoint(
+        save_policy_state(
             self._config.out,
             self.progress,
             self.policy,
@@ -294,7 +293,7 @@ def _generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def _not_finite(progress: Progress, out: Path) -> str:
+def _not_finite(progress: StepProgress, out: Path) -> str:
     count = progress.skipped_in_a_row
     return (
         f"{out}: the last {count} steps in a row changed nothing, the loss or its gradient is not "
@@ -327,31 +326,10 @@ def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, An
 
 def _require_free(config: PolicyTrainConfig) -> None:
     """Raise if the run would write over another or among other files, or has none to resume."""
-    out, found = config.out, checkpoints(config.out)
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: expected a folder, there is a file. Choose another --out.")
-    within = {out.resolve(), *out.resolve().parents}
+    within = {config.out.resolve(), *config.out.resolve().parents}
     if inside := [store for store in config.stores if store.resolve() in within]:
         raise ConfigError(
-            f"--out {out}: expected a folder of its own, this is one of the stores, or in it: "
-            f"{inside[0]}."
+            f"--out {config.out}: expected a folder of its own, this is one of the stores, or in "
+            f"it: {inside[0]}."
         )
-    if found and config.resume:
-        return
-    # A run that was cut off before its first checkpoint left only these, and begins again.
-    strange = sorted({path.name for path in out.glob("*")} - {FOLDER, LOGS})
-    if found:
-        raise ConfigError(
-            f"{out}: it holds a run already ({found[-1].name}). Use --resume to go on, or choose "
-            "another --out."
-        )
-    if strange and config.resume:
-        raise ConfigError(
-            f"{out}: it holds no whole checkpoint to resume from. Choose another --out."
-        )
-    if CONFIG in strange:
-        raise ConfigError(f"{out}: it holds a policy already. Choose another --out.")
-    if strange:
-        raise ConfigError(
-            f"--out {out}: expected a new or an empty folder, found {strange[0]!r} in it."
-        )
+    steps_folder(config.out).claim(config.resume, CONFIG)

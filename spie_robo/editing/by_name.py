@@ -37,17 +37,17 @@ class EditorByName:
     @property
     def id(self) -> str:
         """Name and weights hash of the editor; loads it."""
-        return load_editor(self.name).id
+        return editor_by_name(self.name).id
 
     @property
     def instruction(self) -> str:
         """The editor's own text; loads it."""
-        return str(getattr(load_editor(self.name), "instruction", ""))
+        return str(getattr(editor_by_name(self.name), "instruction", ""))
 
     @property
     def description(self) -> Mapping[str, Any]:
         """What the editor says of itself; loads it."""
-        described: Mapping[str, Any] = getattr(load_editor(self.name), "description", {})
+        described: Mapping[str, Any] = getattr(editor_by_name(self.name), "description", {})
         return described
 
     def edit(
@@ -58,7 +58,7 @@ class EditorByName:
         seeds: Sequence[int] | None = None,
     ) -> list[EditResult]:
         """Edit each frame with the loaded editor."""
-        return load_editor(self.name).edit(frames, references, instruction, seeds)
+        return editor_by_name(self.name).edit(frames, references, instruction, seeds)
 
 
 @final
@@ -172,7 +172,7 @@ def refuse_live(recorded: str, argument: str) -> None:
 
 
 @lru_cache(maxsize=4)
-def load_editor(name: str) -> ImageEditor:
+def editor_by_name(name: str) -> ImageEditor:
     """``Editor.from_pretrained(name)``, once a process.
 
     Raises:

@@ -7,15 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spie_robo.errors import ReferencePhotoError
-from spie_robo.types import References
-
-if TYPE_CHECKING:
-    from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.types import Guard, ImageEditor, References
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,8 @@ class EditorDescription:
     steps: int | None = None
 
     @staticmethod
-    def of(guarded: GuardedEditor) -> EditorDescription:
-        """Ask an editor and its guard what they are.
-
-        Raises:
-            ReferencePhotoError: If the reference photos cannot be read.
-        """
-        editor, guard = guarded.editor, guarded.guard
+    def of(editor: ImageEditor, guard: Guard | None) -> EditorDescription:
+        """Ask an editor and its guard what they are."""
         name = None if guard is None else str(getattr(guard, "id", type(guard).__name__))
         return EditorDescription(
             editor.id,
@@ -63,10 +55,6 @@ class EditorDescription:
             str(getattr(editor, "instruction", None) or ""),
             _plain(getattr(editor, "description", {})),
             _plain(getattr(guard, "description", {})),
-            guarded.instruction,
-            references_digest(guarded.references),
-            guarded.retries,
-            guarded.steps,
         )
 
     @property

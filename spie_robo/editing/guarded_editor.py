@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from spie_robo.editing.description import EditorDescription
+from spie_robo.editing.description import EditorDescription, references_digest
 from spie_robo.errors import ConfigError, EditorError, SpieRoboError
 from spie_robo.types import (
     EditResult,
@@ -77,8 +77,18 @@ class GuardedEditor:
 
     @property
     def description(self) -> EditorDescription:
-        """What a store keeps of the editor, the guard and how they are used."""
-        return EditorDescription.of(self)
+        """What a store keeps of the editor, the guard and how they are used.
+
+        Raises:
+            ReferencePhotoError: If the reference photos cannot be read.
+        """
+        return replace(
+            EditorDescription.of(self.editor, self.guard),
+            instruction=self.instruction,
+            references=references_digest(self.references),
+            retries=self.retries,
+            steps=self.steps,
+        )
 
     def edit(self, frames: Sequence[Frame], seeds: Sequence[int]) -> list[GuardedEdit]:
         """Edit and judge a batch of frames.

@@ -49,7 +49,7 @@ class _Picture:
     label: str
 
 
-def render_page(table: EvaluationTable, title: str, settings: Mapping[str, Any]) -> str:
+def render_comparison(table: EvaluationTable, title: str, settings: Mapping[str, Any]) -> str:
     """The HTML of an evaluation.
 
     Args:

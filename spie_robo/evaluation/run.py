@@ -18,7 +18,7 @@ from spie_robo.evaluation.baselines import HistogramEditor, ReinhardEditor
 from spie_robo.evaluation.config import EvaluateConfig
 from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate_editors
 from spie_robo.evaluation.judges import JudgeNames, load_judges
-from spie_robo.evaluation.page import render_page
+from spie_robo.evaluation.page import render_comparison
 from spie_robo.evaluation.table import RAW, EvaluationTable, table_as_json
 from spie_robo.feedback import FeedbackConfig, photo_regions, resolve_region, visible_regions
 from spie_robo.feedback.judges.segmenters import load_segmenter
@@ -86,7 +86,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
     if config.page is not None:
         lab = "/".join(config.references.resolve().parts[-2:])
         title = f"{config.frames.name} in the look of {lab}"
-        write_text(config.page, render_page(table, title, settings))
+        write_text(config.page, render_comparison(table, title, settings))
     return table
 
 

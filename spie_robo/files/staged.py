@@ -27,7 +27,7 @@ def build_at(out: Path) -> Iterator[Path]:
     building = out.with_name(f".{out.name}.building")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        remove(building)
+        remove_path(building)
         yield building
         _sync(building)
         os.replace(building, out)
@@ -38,10 +38,10 @@ def build_at(out: Path) -> Iterator[Path]:
             "fix the permissions, then run the same command again."
         ) from error
     finally:
-        remove(building)
+        remove_path(building)
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Delete a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -203,7 +203,7 @@ def _camera(source: EpisodeSource, episode: int, shown: Sequence[int], camera: s
         edited=edited,
         outlines=outlines if any(outlines) else (),
         verdicts=verdicts.read_verdicts(source, episode, camera, measured),
-        measurements={name: verdicts.plain(values) for name, values in measured.items()},
+        measurements={name: verdicts.plain_value(values) for name, values in measured.items()},
     )
 
 

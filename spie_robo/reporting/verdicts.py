@@ -74,7 +74,7 @@ def _verdict(edited: bool, measured: bool) -> StepVerdict:
     return "rejected" if measured else "failed"
 
 
-def plain(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+def plain_value(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     """Numbers as JSON has them: four significant digits, None for NaN."""
     return tuple(float(f"{value:.4g}") if math.isfinite(value) else None for value in values)
 

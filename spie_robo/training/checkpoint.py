@@ -18,27 +18,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.errors import TrainingError
+from spie_robo.files.run_folder import MARKER, RunFolder, require_same_settings
 from spie_robo.training.config import TrainConfig
 
-FOLDER = "checkpoints"
-MARKER = "complete.json"
 _STATE = "state.safetensors"
 _HISTORY = "history.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_KEPT = 2
 _MAY_CHANGE = ("epochs", "checkpoint_every")
 
 Row = dict[str, float]
@@ -60,7 +56,12 @@ class Position:
     history: tuple[Row, ...] = ()
 
 
-def save_checkpoint(
+def epochs_folder(out: Path) -> RunFolder:
+    """The folder of a post-training run, whose checkpoints count epochs."""
+    return RunFolder(out, "epoch", 5)
+
+
+def save_training_state(
     out: Path,
     position: Position,
     parameters: dict[str, nn.Parameter],
@@ -81,47 +82,22 @@ def save_checkpoint(
     Raises:
         TrainingError: If the disk refuses; earlier checkpoints are kept.
     """
-    final_folder = out / FOLDER / f"epoch_{position.epoch:05d}"
-    staged = final_folder.with_suffix(".partial")
     marker = {
         "epoch": position.epoch,
         "skipped": position.skipped,
         "steps": _steps(parameters, optimizer),
         "settings": dataclasses.asdict(config),
     }
-    try:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        write_adapter(staged / "adapter")
-        save_file(_tensors(parameters, optimizer), staged / _STATE)
-        (staged / _HISTORY).write_text(json.dumps(position.history))
-        (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
-        shutil.rmtree(final_folder, ignore_errors=True)
-        os.replace(staged, final_folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise TrainingError(
-            f"{final_folder}: the checkpoint cannot be written: {error}. Make room, or check the "
-            "permissions, then go on with --resume; earlier checkpoints are kept."
-        ) from error
-    _drop_old(out)
-    return final_folder
+
+    def write(folder: Path) -> None:
+        write_adapter(folder / "adapter")
+        save_file(_tensors(parameters, optimizer), folder / _STATE)
+        (folder / _HISTORY).write_text(json.dumps(position.history))
+
+    return epochs_folder(out).save(position.epoch, marker, write)
 
 
-def _drop_old(out: Path) -> None:
-    """Delete all but the newest checkpoints, and what is left of some that a kill cut short."""
-    kept = set(checkpoints(out)[-_KEPT:])
-    for folder in (out / FOLDER).glob("epoch_?????"):
-        if folder not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def checkpoints(out: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first; one without marker is none."""
-    return sorted(path.parent for path in (out / FOLDER).glob(f"epoch_?????/{MARKER}"))
-
-
-def load_checkpoint(
+def load_training_state(
     folder: Path,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
@@ -138,7 +114,8 @@ def load_checkpoint(
         history = tuple(json.loads((folder / _HISTORY).read_text()))
         tensors = load_file(folder / _STATE)
         epoch, skipped, steps = marker["epoch"], marker["skipped"], marker["steps"]
-        _check_settings(folder, dict(marker["settings"]), config)
+        now = json.loads(json.dumps(dataclasses.asdict(config)))
+        require_same_settings(folder, dict(marker["settings"]), now, _MAY_CHANGE)
         moments = _moments(tensors, parameters) if steps else {}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
@@ -181,17 +158,3 @@ def _moments(
 def _steps(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
     states = [optimizer.state.get(parameter, {}) for parameter in parameters.values()]
     return max((int(state["step"]) for state in states if "step" in state), default=0)
-
-
-def _check_settings(folder: Path, recorded: dict[str, Any], config: TrainConfig) -> None:
-    now = json.loads(json.dumps(dataclasses.asdict(config)))
-    changed = [
-        f"{name} was {recorded.get(name)!r}, is {now[name]!r}"
-        for name in now
-        if name not in _MAY_CHANGE and recorded.get(name) != now[name]
-    ]
-    if changed:
-        raise ConfigError(
-            f"{folder.parent.parent} was trained with other settings: {'; '.join(changed)}. "
-            "Resume with those, or choose another folder."
-        )

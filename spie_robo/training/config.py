@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from spie_robo.editor.guidance import Guidance
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.settings.ranges import require_at_least, require_seed
@@ -14,80 +13,11 @@ from spie_robo.settings.yaml_files import read_values
 from spie_robo.training.objectives.draft import DraftConfig
 from spie_robo.training.objectives.nft import NftConfig
 from spie_robo.training.objectives.spie import PreferenceConfig
+from spie_robo.training.rollout import RolloutConfig
+from spie_robo.training.trained_editor import AdapterConfig
 
 ObjectiveName = Literal["spie", "nft", "draft"]
 KeptName = Literal["frame", "relit"]
-
-
-@dataclass(frozen=True)
-class RolloutConfig:
-    """How edits are made for scoring.
-
-    Attributes:
-        inputs: N, frames of an epoch, over all processes.
-        edits: K, edits of each frame that are ranked against each other.
-        steps: S, denoising steps; None: the editor's own, for the ``spie`` objective 4 at least.
-        sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
-        eta: Noise of DDIM's steps; None: the editor's own, for the ``spie`` objective 1.
-        initial_noise: Standard deviation of the noise that a chain starts from; None: the editor's
-            own for the ``draft`` objective, for the others 1, so that the edits of a frame differ.
-        same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
-            by the noise of the steps alone.
-        exploration: Deviation of noise on the style channels and the visual prompt, relative to
-            their size, one draw for each k from 1 on; see
-            :meth:`.trained_editor.TrainedEditor.perturbed`. For
-            the ``nft`` objective only.
-        guidance: Scales of the conditions; None: the editor's.
-        batch_size: Edits in one forward pass.
-    """
-
-    inputs: int = 8
-    edits: int = 2
-    steps: int | None = None
-    sampler: Literal["ddim", "euler_ancestral"] | None = None
-    eta: float | None = None
-    initial_noise: float | None = None
-    same_noise: bool = False
-    exploration: float = 0.0
-    guidance: Guidance | None = None
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name, least in (("inputs", 1), ("edits", 2), ("steps", 1), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"rollout.{name}: expected {least} or more, got {value}.")
-        for name in ("eta", "initial_noise", "exploration"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
-                raise ConfigError(f"rollout.{name}: expected 0 to 1, got {share}.")
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """What trains.
-
-    Attributes:
-        rank: r of the LoRA; the paper uses 8.
-        alpha: Its scale; the paper uses 8.
-        targets: Layers of the UNet that get one, by the end of their names.
-        style_channels: Train the style channels of ``conv_in``.
-        visual_prompt: Train the visual prompt.
-    """
-
-    rank: int = 8
-    alpha: int = 8
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
-    style_channels: bool = True
-    visual_prompt: bool = True
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.rank < 1 or self.alpha < 1 or not self.targets:
-            raise ConfigError(
-                f"adapter: expected rank and alpha >= 1 and some targets, got {self}."
-            )
 
 
 @dataclass(frozen=True)

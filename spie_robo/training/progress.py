@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from PIL import Image
 from tqdm import tqdm
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from spie_robo.editor.references import cover
 from spie_robo.feedback.relight import relit
 from spie_robo.files.output import write_bytes, write_text
+from spie_robo.files.run_folder import LOGS
 from spie_robo.guard import GeometryGuard
 from spie_robo.training.card import PICTURE
 from spie_robo.training.checkpoint import Position, Row
@@ -38,17 +39,14 @@ from spie_robo.training.preview import (
     mean_scores,
     photo_floor,
 )
+from spie_robo.training.setup import TrainingRun
 from spie_robo.types import RGB
 
-if TYPE_CHECKING:
-    from spie_robo.training.run import TrainingRun
-
-LOGS = "logs"
 HISTORY = "history.json"
 
 
 @final
-class Progress:
+class RunProgress:
     """Edits, scores and shows the preview frames of a run.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -19,22 +19,60 @@ from spie_robo.editor.resolution import hold_detail
 from spie_robo.editor.samplers import (
     Sampler,
     Trajectory,
-    build_sampler,
     draw_noise,
     sample,
     step_log_prob,
 )
-from spie_robo.editor.settings import EditorSettings
-from spie_robo.errors import EditorError
+from spie_robo.errors import ConfigError, EditorError
 from spie_robo.feedback.relight import relit
 from spie_robo.training.inputs import EpochInputs
+from spie_robo.training.trained_editor import TrainedEditor
 from spie_robo.types import RGB
 
-if TYPE_CHECKING:
-    from spie_robo.training.config import RolloutConfig, TrainConfig
-    from spie_robo.training.trained_editor import TrainedEditor
 
-_LEAST_NOISY_STEPS = 4
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How edits are made for scoring.
+
+    Attributes:
+        inputs: N, frames of an epoch, over all processes.
+        edits: K, edits of each frame that are ranked against each other.
+        steps: S, denoising steps; None: the editor's own, for the ``spie`` objective 4 at least.
+        sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
+        eta: Noise of DDIM's steps; None: the editor's own, for the ``spie`` objective 1.
+        initial_noise: Standard deviation of the noise that a chain starts from; None: the editor's
+            own for the ``draft`` objective, for the others 1, so that the edits of a frame differ.
+        same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
+            by the noise of the steps alone.
+        exploration: Deviation of noise on the style channels and the visual prompt, relative to
+            their size, one draw for each k from 1 on; see
+            :meth:`.trained_editor.TrainedEditor.perturbed`. For
+            the ``nft`` objective only.
+        guidance: Scales of the conditions; None: the editor's.
+        batch_size: Edits in one forward pass.
+    """
+
+    inputs: int = 8
+    edits: int = 2
+    steps: int | None = None
+    sampler: Literal["ddim", "euler_ancestral"] | None = None
+    eta: float | None = None
+    initial_noise: float | None = None
+    same_noise: bool = False
+    exploration: float = 0.0
+    guidance: Guidance | None = None
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name, least in (("inputs", 1), ("edits", 2), ("steps", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"rollout.{name}: expected {least} or more, got {value}.")
+        for name in ("eta", "initial_noise", "exploration"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ConfigError(f"rollout.{name}: expected 0 to 1, got {share}.")
 
 
 @final
@@ -75,25 +113,6 @@ class Chain:
     frame_detail: float
     initial_noise: float = 1.0
     same_noise: bool = False
-
-
-def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSettings) -> Chain:
-    """The chain of rollouts: the config's, where it says nothing the editor's.
-
-    Log-probabilities exist for noisy steps before the last: for the ``spie`` objective an editor
-    with fewer than four steps is sampled with four, and with ``eta`` 1.
-    """
-    rollout, noisy = config.rollout, config.objective == "spie"
-    steps = rollout.steps or max(settings.steps, _LEAST_NOISY_STEPS if noisy else 1)
-    eta = rollout.eta
-    if eta is None:
-        eta = 1.0 if noisy else settings.eta
-    sampler = build_sampler(pipeline.scheduler, steps, eta)
-    noise = rollout.initial_noise
-    if noise is None:
-        noise = settings.initial_noise if config.objective == "draft" else 1.0
-    guidance = rollout.guidance or settings.guidance
-    return Chain(sampler, guidance, settings.frame_detail, noise, rollout.same_noise)
 
 
 def seeded(*numbers: int) -> torch.Generator:

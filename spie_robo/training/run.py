@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -21,67 +20,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from accelerate import Accelerator  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from spie_robo.data.frames import sample_frames
 from spie_robo.editor.adapter import ADAPTER_CONFIG, BASE_FILE, save_adapter
-from spie_robo.editor.digest import weights_digest
-from spie_robo.editor.editor import Editor
 from spie_robo.editor.extras import EXTRAS
-from spie_robo.editor.photo_check import CheckedPhotos, check_photos
+from spie_robo.editor.photo_check import check_photos
 from spie_robo.editor.pipeline import MODEL_INDEX
-from spie_robo.editor.presets import PRESETS, find_folder, load_editor
+from spie_robo.editor.presets import PRESETS
 from spie_robo.editor.references import LatentReferences, PhotoReferences
-from spie_robo.editor.settings import EditorSettings
-from spie_robo.errors import ConfigError, StoreError, TrainingError
-from spie_robo.feedback.feedback import FeedbackModel, build_feedback
-from spie_robo.feedback.judges.segmenters import load_segmenter
-from spie_robo.feedback.regions import photo_regions
-from spie_robo.feedback.structural import resolve_structure
-from spie_robo.feedback.surroundings import resolve_region
+from spie_robo.errors import ConfigError, TrainingError
 from spie_robo.files.lock import StoreLock
 from spie_robo.files.output import write_json
+from spie_robo.files.run_folder import FOLDER, LOGS
 from spie_robo.training.card import PICTURE, model_card
-from spie_robo.training.checkpoint import FOLDER, Position, Row, checkpoints
+from spie_robo.training.checkpoint import Position, Row, epochs_folder
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.inputs import TrainingData, gather_data, held_out_first
+from spie_robo.training.inputs import TrainingData, held_out_first
 from spie_robo.training.preview import SEMANTIC, told_acceptance, told_gap
-from spie_robo.training.progress import LOGS, Progress
-from spie_robo.training.rollout import build_chain
-from spie_robo.training.trained_editor import TrainedEditor
-from spie_robo.training.trainer import Trainer, build_accelerator
-from spie_robo.types import Frame
+from spie_robo.training.progress import RunProgress
+from spie_robo.training.setup import TrainingRun, build_chain, prepare
+from spie_robo.training.trainer import Trainer
 
 IGNORED = ".gitignore"
 DATA = "data.json"
 """Under the logs: what the run was begun with."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class TrainingRun:
-    """A run with everything loaded.
-
-    Attributes:
-        config: Its settings.
-        editor: The editor in training; its pipeline is the policy's.
-        base_digest: Hash of the base's weights.
-        policy: What trains.
-        data: What epochs draw from.
-        preview: The same photos with frames that training never sees.
-        feedback: Scores edits.
-        accelerator: Device, precision, processes, trackers.
-    """
-
-    config: TrainConfig
-    editor: Editor
-    base_digest: str
-    policy: TrainedEditor
-    data: TrainingData
-    preview: TrainingData
-    feedback: FeedbackModel
-    accelerator: Accelerator
 
 
 @final
@@ -153,91 +116,6 @@ def post_train(
     return TrainSummary(out, position.epoch, len(run.preview.frames), before, position.history[-1])
 
 
-def prepare(
-    config: TrainConfig, photos: CheckedPhotos, frames: list[Frame], logs: Path | None = None
-) -> TrainingRun:
-    """Load base and judges, and bring frames and photos into training shape.
-
-    Args:
-        config: The settings.
-        photos: The reference photos.
-        frames: The first ``config.preview`` are held out, half of them at most; the others are
-            trained on.
-        logs: Folder of TensorBoard's files; None: none.
-
-    Raises:
-        StoreError: If fewer than two frames can be used.
-        ConfigError: If the base is an adapter.
-        SpieRoboError: For unusable photos, frames, editors or judges.
-    """
-    _require_base(config.editor)
-    config = _suited_to(config, frames)
-    accelerator = build_accelerator(config.precision, logs)
-    loaded = load_editor(config.editor)
-    base_digest = weights_digest(loaded.pipeline)
-    settings = _settings_of(config, loaded.settings)
-    editor = Editor(loaded.pipeline, config.editor, settings)  # brings the scheduler into line
-    editor.pipeline.to(accelerator.device)
-    device = str(accelerator.device)
-    segmenter = load_segmenter(config.feedback, device)
-    data = gather_data(
-        editor.pipeline,
-        frames,
-        photos.images,
-        photo_regions=photo_regions(photos.files, photos.images, config.feedback, segmenter),
-        feedback=config.feedback,
-        segmenter=segmenter,
-        resolution=settings.resolution,
-        instruction=settings.instruction,
-        use_references=config.use_references,
-        photo_crops=config.photo_crops,
-        seed=config.seed,
-    )
-    if len(data.frames) < 2:
-        raise StoreError(
-            f"Frames: expected 2 or more, one of them for previews, got {len(data.frames)}."
-        )
-    held_out = min(config.preview, len(data.frames) // 2)
-    policy = TrainedEditor(
-        editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing
-    )
-    return TrainingRun(
-        config,
-        editor,
-        base_digest,
-        policy,
-        data.subset(slice(held_out, None)),
-        data.subset(slice(held_out)),
-        build_feedback(config.feedback, device),
-        accelerator,
-    )
-
-
-def _settings_of(config: TrainConfig, base: EditorSettings) -> EditorSettings:
-    """The base editor's settings, with what the run says otherwise."""
-    return dataclasses.replace(
-        base,
-        sampler=config.rollout.sampler or base.sampler,
-        instruction=config.instruction or base.instruction,
-        use_references=config.use_references,
-    )
-
-
-def _require_base(editor: str) -> None:
-    if (find_folder(editor) / ADAPTER_CONFIG).is_file():
-        raise ConfigError(f"{editor} is an adapter. Train from its base, or go on with --resume.")
-
-
-def _suited_to(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:
-    """Decide on region and structure by what the frames carry, and say what was chosen."""
-    feedback, region = resolve_region(config.feedback, frames)
-    feedback, structure = resolve_structure(feedback, frames)
-    for name, note in (("region", region), ("structure", structure)):
-        if note:
-            print(f"{name}: {note}")
-    return dataclasses.replace(config, feedback=feedback)
-
-
 def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:
     """The trainer of a run; its checkpoints hold whole adapter folders."""
     chain = build_chain(run.editor.pipeline, run.config, run.editor.settings)
@@ -258,7 +136,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     Returns:
         Where the run stands, and the base's scores.
     """
-    progress = Progress(run, out)
+    progress = RunProgress(run, out)
     trainer = build_trainer(run, out, progress.before)
     if resume:
         _check_base(out, run.base_digest)
@@ -278,7 +156,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
         position = trainer.run(lambda position: progress.after_epoch(position, bar))
     if shown:
         progress.write_history(position.history)
-        _publish(checkpoints(out)[-1] / "adapter", out)
+        _publish(epochs_folder(out).checkpoints()[-1] / "adapter", out)
     run.accelerator.end_training()
     return position, progress.before
 
@@ -312,32 +190,14 @@ def _named_base(editor: str) -> str:
 
 
 def _check_out(out: Path, resume: bool, inputs: Sequence[Path]) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: expected a folder, this is a file.")
     if out.resolve() in [path.resolve() for path in inputs] or (out / MODEL_INDEX).exists():
         raise ConfigError(f"--out {out}: expected a folder of its own for the run, not an input.")
-    found = checkpoints(out)
-    if found and not resume:
-        raise ConfigError(
-            f"{out} holds a run ({found[-1].name}). Go on with --resume, or choose another folder."
-        )
-    if found:
-        return
-    # A run that was cut off in its first epoch left only these, and begins again.
-    strange = {path.name for path in out.glob("*")} - {FOLDER, LOGS, IGNORED}
-    if resume and strange:
-        raise ConfigError(f"{out} holds no whole checkpoint to resume from.")
-    if (out / ADAPTER_CONFIG).exists():
-        raise ConfigError(f"{out} already holds an adapter. Choose another folder.")
-    if strange:  # an adapter has a README.md and more, which would take the place of the user's
-        raise ConfigError(
-            f"--out {out}: expected a new or an empty folder, found {sorted(strange)[0]!r} in it."
-        )
+    epochs_folder(out).claim(resume, ADAPTER_CONFIG, own=(IGNORED,))
 
 
 def _check_base(out: Path, digest: str) -> None:
     """Raise ConfigError if the run was trained on other weights, TrainingError if none can tell."""
-    for folder in checkpoints(out)[-1:]:
+    for folder in epochs_folder(out).checkpoints()[-1:]:
         file = folder / "adapter" / EXTRAS / BASE_FILE
         try:
             recorded = json.loads(file.read_text())["sha256"]
@@ -364,7 +224,9 @@ def _digests(data: TrainingData) -> dict[str, str]:
 def _check_data(out: Path, data: TrainingData) -> None:
     """Raise ConfigError if the checkpoints are of a run with other photos or frames."""
     file = out / LOGS / DATA
-    if not checkpoints(out) or not file.exists():  # of an earlier release, or without its logs
+    if (
+        not epochs_folder(out).checkpoints() or not file.exists()
+    ):  # of an earlier release, or without its logs
         return
     try:
         begun = dict(json.loads(file.read_text()))

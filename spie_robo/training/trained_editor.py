@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from peft import LoraConfig
@@ -14,12 +15,34 @@ from spie_robo.editor.conv_in import style_weight_of
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.errors import ConfigError
 
-if TYPE_CHECKING:
-    from spie_robo.training.config import AdapterConfig
-
-
 CONV_IN = "unet.conv_in.weight"
 """Of this parameter only the style channels train."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What trains.
+
+    Attributes:
+        rank: r of the LoRA; the paper uses 8.
+        alpha: Its scale; the paper uses 8.
+        targets: Layers of the UNet that get one, by the end of their names.
+        style_channels: Train the style channels of ``conv_in``.
+        visual_prompt: Train the visual prompt.
+    """
+
+    rank: int = 8
+    alpha: int = 8
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    style_channels: bool = True
+    visual_prompt: bool = True
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.rank < 1 or self.alpha < 1 or not self.targets:
+            raise ConfigError(
+                f"adapter: expected rank and alpha >= 1 and some targets, got {self}."
+            )
 
 
 @final

@@ -21,15 +21,16 @@ from spie_robo.training.advantages import within_groups
 from spie_robo.training.checkpoint import (
     Position,
     Row,
-    checkpoints,
-    load_checkpoint,
-    save_checkpoint,
+    epochs_folder,
+    load_training_state,
+    save_training_state,
 )
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import EpochInputs, TrainingData, epoch_inputs
-from spie_robo.training.objectives import Epoch, build_objective
+from spie_robo.training.objectives.base import Epoch
 from spie_robo.training.rollout import Chain, Rollout, keep_relit, roll_out
-from spie_robo.training.trained_editor import CONV_IN, TrainedEditor
+from spie_robo.training.setup import build_objective, build_optimizer
+from spie_robo.training.trained_editor import TrainedEditor
 
 
 @final
@@ -73,9 +74,9 @@ class Trainer:
             TrainingError: If it is broken.
             ConfigError: If the run had other settings.
         """
-        found = checkpoints(self._out) if self._out else []
+        found = epochs_folder(self._out).checkpoints() if self._out else []
         if found:
-            self.position = load_checkpoint(
+            self.position = load_training_state(
                 found[-1], self._parameters, self._optimizer, self.config
             )
 
@@ -227,7 +228,7 @@ class Trainer:
         if self._out is None or self._write_adapter is None or not due:
             return
         if self._accelerator.is_main_process:
-            save_checkpoint(
+            save_training_state(
                 self._out,
                 self.position,
                 self._parameters,
@@ -236,35 +237,6 @@ class Trainer:
                 self._write_adapter,
             )
         self._accelerator.wait_for_everyone()
-
-
-def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
-    """Device, precision, processes and trackers.
-
-    Without a GPU accelerate must be told so: processes that are launched together would else not
-    find each other, and each would train alone.
-
-    Args:
-        precision: ``"no"`` or ``"bf16"``.
-        logs: Folder of TensorBoard's files; None: none.
-    """
-    return Accelerator(
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision=precision,
-        log_with="tensorboard" if logs else None,
-        project_dir=str(logs) if logs else None,
-    )
-
-
-def build_optimizer(policy: TrainedEditor, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; ``conv_in``, of which only a slice trains, gets no weight decay."""
-    settings, parameters = config.optimizer, policy.parameters()
-    sliced = [p for name, p in parameters.items() if name == CONV_IN]
-    whole = [p for name, p in parameters.items() if name != CONV_IN]
-    groups = [{"params": whole, "weight_decay": settings.weight_decay}]
-    if sliced:
-        groups.append({"params": sliced, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
 def _rows_of(feedback: Feedback, numbers: tuple[int, ...]) -> Feedback:

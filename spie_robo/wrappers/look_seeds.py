@@ -17,14 +17,14 @@ _SEED_LIMIT = 2**31 - 1
 
 
 @final
-class EpisodeSeeds:
+class LookSeeds:
     """Seeds of one env's edits: one an episode, or one a step.
 
     They come from a stream of their own that starts at the env's reset seed, so that the env's
     random numbers, and with them its physics, stay what they are without the wrapper.
 
     Example:
-        >>> seeds = EpisodeSeeds("episode")
+        >>> seeds = LookSeeds("episode")
         >>> seeds.begin(reset_seed=7)
         >>> first = seeds.next()
         >>> first == seeds.next()

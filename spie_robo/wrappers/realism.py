@@ -19,7 +19,7 @@ from spie_robo.editing.guarded_editor import GuardedEditor, OnError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
 from spie_robo.wrappers.geometry_sources import GeometryOption, GeometrySource
-from spie_robo.wrappers.look_seeds import EpisodeSeeds, SeedPer
+from spie_robo.wrappers.look_seeds import LookSeeds, SeedPer
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
 from spie_robo.wrappers.recorder import RecordOption, open_recorders, whole_or_dropped
 
@@ -126,7 +126,7 @@ class RealismWrapper(
         gym.ObservationWrapper.__init__(self, env)
         found = find_cameras(env.observation_space, cameras)
         self._moments = MomentEditor(found, guarded, GeometrySource(geometry))
-        self._seeds = EpisodeSeeds(seed_per)
+        self._seeds = LookSeeds(seed_per)
         self._recorders = open_recorders(record, self, guarded, found, 1)
         self._autoreset, self._restarts = _resets_itself(env), False
 

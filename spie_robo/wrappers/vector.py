@@ -17,7 +17,7 @@ from spie_robo.errors import EnvError
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
 from spie_robo.wrappers.geometry_sources import GeometryKeys, GeometrySource
-from spie_robo.wrappers.look_seeds import EpisodeSeeds, SeedPer
+from spie_robo.wrappers.look_seeds import LookSeeds, SeedPer
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
 from spie_robo.wrappers.recorder import (
     EpisodeRecorder,
@@ -116,7 +116,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         found = find_cameras(env.single_observation_space, cameras)
         self._moments = MomentEditor(found, guarded, GeometrySource(geometry))
         self._autoreset = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self._seeds = [EpisodeSeeds(seed_per) for _ in range(env.num_envs)]
+        self._seeds = [LookSeeds(seed_per) for _ in range(env.num_envs)]
         self._over: NDArray[np.bool_] = np.zeros(env.num_envs, dtype=np.bool_)
         self._last: list[EditedMoment] = []
         self._recorders: list[EpisodeRecorder] = open_recorders(

@@ -13,7 +13,7 @@ from spie_robo.evaluation.config import EvaluateConfig
 from spie_robo.evaluation.evaluate import EvaluationOptions, evaluate_editors
 from spie_robo.evaluation.judges import JudgeNames, load_judges
 from spie_robo.evaluation.measure import Judges
-from spie_robo.evaluation.page import render_page
+from spie_robo.evaluation.page import render_comparison
 from spie_robo.evaluation.run import run_evaluation
 from spie_robo.types import EditResult, Frame
 
@@ -225,7 +225,9 @@ def test_an_editor_that_fails_says_why(judges: Judges, frames: Callable, lab: Ca
 
 
 def test_the_page_is_one_file_and_escapes(table) -> None:
-    page = render_page(table, "<b>title</b>", {"seed": 7, "photos": ["<i>.png"], "none": None})
+    page = render_comparison(
+        table, "<b>title</b>", {"seed": 7, "photos": ["<i>.png"], "none": None}
+    )
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/") == 5 * (3 + 1)
     assert "<b>title" not in page and "<i>.png" not in page

@@ -134,7 +134,7 @@ def test_raw_frames_stand_in_where_nothing_was_edited(write_store: Callable[...,
 def test_frames_are_resized(write_store: Callable[..., Path]) -> None:
     data = WindowDataset([write_store()], SHAPE, image_size=16)
     frame = data.windows(np.array([0])).images["front"][0, 0].numpy()
-    expected = cache_module.resize(episode(0, 6)["front_rgb"][0], 16)
+    expected = cache_module.resize_frames(episode(0, 6)["front_rgb"][0], 16)
     np.testing.assert_array_equal(frame, expected)
 
 

@@ -301,11 +301,11 @@ def test_behaviour_cloning_solves_what_it_was_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands from end to end: demonstrations, training, evaluation, recording."""
-    from spie_robo.commands import acting
+    from spie_robo.commands import acting as commands_acting
 
     store, out, file = tmp_path / "demo.zarr", tmp_path / "policy", tmp_path / "result.json"
     with monkeypatch.context() as patch:
-        patch.setattr(acting, "make_policy", lambda *_, **__: ColumnExpert())
+        patch.setattr(commands_acting, "make_policy", lambda *_, **__: ColumnExpert())
         record(RecordCommand(ENV_ID, 15, store), progress=False)
     line = f"policy train {store} --out {out} --camera front --steps 200 --action-steps 1"
     line += " --shift 0 --batch-size 32 --image-size 20 --learning-rate 3e-3 --threads 1"

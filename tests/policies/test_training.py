@@ -16,7 +16,7 @@ from spie_robo.errors import ConfigError, StoreError, StoreLockedError, Training
 from spie_robo.files.lock import StoreLock
 from spie_robo.policies import training
 from spie_robo.policies.behaviour_cloning import BehaviourCloning
-from spie_robo.policies.checkpoint import checkpoints, read_policy
+from spie_robo.policies.checkpoint import read_policy, steps_folder
 from spie_robo.policies.config import PolicyTrainConfig
 from spie_robo.policies.training import (
     PolicyTrainer,
@@ -63,7 +63,10 @@ def test_two_checkpoints_are_kept_and_a_finished_run_resumes_to_itself(
 ) -> None:
     config = train_config(write_store(), steps=5, checkpoint_every=1)
     train_policy(config, progress=False)
-    assert [p.name for p in checkpoints(config.out)] == ["step_0000004", "step_0000005"]
+    assert [p.name for p in steps_folder(config.out).checkpoints()] == [
+        "step_0000004",
+        "step_0000005",
+    ]
     before = (config.out / "policy.safetensors").read_bytes()
     assert list((config.out / "logs").glob("events*"))
     again = train_policy(dataclasses.replace(config, resume=True), progress=False)
@@ -86,7 +89,7 @@ def test_a_folder_is_never_overwritten_and_settings_stay(
 ) -> None:
     config = train_config(write_store())
     partly(config, 2)
-    with pytest.raises(ConfigError, match="--resume to go on"):
+    with pytest.raises(ConfigError, match="Go on with --resume"):
         train_policy(config, progress=False)
     changed = dataclasses.replace(config, resume=True, learning_rate=0.5)
     with pytest.raises(ConfigError, match=r"learning_rate was 0.001, is 0\.5"):
@@ -149,7 +152,7 @@ def test_many_in_a_row_end_the_run(
     with pytest.raises(TrainingError, match=r"3 steps in a row changed nothing.*since step 2"):
         train_policy(config, progress=False)
     assert not (config.out / "policy.safetensors").exists()
-    assert checkpoints(config.out)
+    assert steps_folder(config.out).checkpoints()
 
 
 def test_a_run_that_ends_in_such_steps_leaves_no_policy(
@@ -160,7 +163,10 @@ def test_a_run_that_ends_in_such_steps_leaves_no_policy(
     with pytest.raises(TrainingError, match=r"last 2 steps in a row.*step 4.*lower --learning-ra"):
         train_policy(config, progress=False)
     assert not (config.out / "policy.safetensors").exists()
-    assert [path.name for path in checkpoints(config.out)] == ["step_0000003", "step_0000004"]
+    assert [path.name for path in steps_folder(config.out).checkpoints()] == [
+        "step_0000003",
+        "step_0000004",
+    ]
 
 
 def test_a_resumed_run_needs_the_same_episodes(
@@ -200,7 +206,7 @@ def test_a_finished_policy_is_not_replaced_where_no_checkpoint_is_left(
     before = (config.out / "policy.safetensors").read_bytes()
     with pytest.raises(ConfigError, match="no whole checkpoint to resume"):
         train_policy(dataclasses.replace(config, resume=True, seed=7), progress=False)
-    with pytest.raises(ConfigError, match="holds a policy already"):
+    with pytest.raises(ConfigError, match="holds a finished result already"):
         train_policy(dataclasses.replace(config, seed=7), progress=False)
     assert (config.out / "policy.safetensors").read_bytes() == before
 

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from spie_robo.commands import report
-from spie_robo.commands.report import ReportCommand
+from spie_robo.commands.report import ReportCommand, report
 from spie_robo.data import EpisodeWriter
 from spie_robo.data.formats import limits
 from spie_robo.errors import ConfigError
@@ -76,9 +75,9 @@ def test_the_command_tells_runs_from_stores(run: Path, edited_store: Path, tmp_p
     assert is_run(run) and not is_run(edited_store) and not is_run(tmp_path / "nowhere")
     assert not is_run("s3://bucket/store.zarr")
     out = tmp_path / "run.html"
-    assert report(ReportCommand(run, out)) == 0
+    assert report(ReportCommand(run, out)) == out
     assert "training report" in out.read_text("utf-8")
-    assert report(ReportCommand(edited_store, out)) == 0
+    assert report(ReportCommand(edited_store, out)) == out
     assert "episode report" in out.read_text("utf-8")
 
 
@@ -119,7 +118,7 @@ def test_a_store_inside_a_run_is_a_store(run: Path, tmp_path: Path) -> None:
         writer.begin_episode()
         writer.append({"front_rgb": np.zeros((8, 8, 3), np.uint8)})
         writer.end_episode()
-    assert report(ReportCommand(inside, tmp_path / "run.html")) == 0
+    assert report(ReportCommand(inside, tmp_path / "run.html")).exists()
 
 
 def test_a_run_that_is_not_finished_says_so(run: Path, tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_a_picture_is_measured_before_it_is_unpacked(run: Path, monkeypatch) -> 
 
 def test_frames_bounds_the_pictures_of_a_run(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.html"
-    assert report(ReportCommand(run, out, frames=2)) == 0
+    assert report(ReportCommand(run, out, frames=2)) == out
     assert re.findall(r'data-epoch="(\d+)"', out.read_text("utf-8")) == ["5", "10"]
 
 

@@ -13,7 +13,8 @@ from spie_robo.editor.presets import load_editor
 from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError, TrainingError
-from spie_robo.training.checkpoint import FOLDER, MARKER, checkpoints, load_checkpoint
+from spie_robo.files.run_folder import FOLDER, MARKER
+from spie_robo.training.checkpoint import epochs_folder, load_training_state
 
 OBJECTIVES = ["spie", "nft"]
 SMALL = {"rollout__inputs": 2, "rollout__edits": 2, "rollout__steps": 3}
@@ -66,7 +67,7 @@ def test_two_epochs_and_two_more_are_four(start, tmp_path, objective):
     resumed = start(two, resume=True, objective=objective, epochs=4)
     assert resumed.position.epoch == 2 and len(resumed.position.history) == 2
     resumed.run()
-    expected, found = checkpoints(one)[-1], checkpoints(two)[-1]
+    expected, found = epochs_folder(one).checkpoints()[-1], epochs_folder(two).checkpoints()[-1]
     assert found.name == "epoch_00004"
     assert tensors_of(found) == tensors_of(expected)
     losses = [[row["loss"] for row in json.loads((folder / "history.json").read_text())]
@@ -87,12 +88,15 @@ def test_a_skipped_epoch_survives_resuming(start, tiny, tmp_path):
     run(tmp_path, 2, False)
     with pytest.raises(TrainingError, match="3 epochs in a row"):
         run(tmp_path, 4, True)
-    assert checkpoints(tmp_path)[-1].name == "epoch_00003"
+    assert epochs_folder(tmp_path).checkpoints()[-1].name == "epoch_00003"
 
 
 def test_the_two_newest_are_kept(start, tmp_path):
     start(tmp_path, epochs=4).run()
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["epoch_00003", "epoch_00004"]
+    assert [folder.name for folder in epochs_folder(tmp_path).checkpoints()] == [
+        "epoch_00003",
+        "epoch_00004",
+    ]
     assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == [
         "epoch_00003", "epoch_00004",
     ]  # fmt: skip
@@ -100,7 +104,10 @@ def test_the_two_newest_are_kept(start, tmp_path):
 
 def test_checkpoints_are_as_rare_as_asked_and_come_at_the_end(start, tmp_path):
     start(tmp_path, epochs=3, checkpoint_every=2).run()
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["epoch_00002", "epoch_00003"]
+    assert [folder.name for folder in epochs_folder(tmp_path).checkpoints()] == [
+        "epoch_00002",
+        "epoch_00003",
+    ]
 
 
 def test_what_a_kill_leaves_is_no_checkpoint(start, tmp_path):
@@ -108,19 +115,19 @@ def test_what_a_kill_leaves_is_no_checkpoint(start, tmp_path):
     start(uninterrupted, epochs=3).run()
     out = tmp_path / "killed"
     start(out, epochs=2).run()
-    newest = checkpoints(out)[-1]
+    newest = epochs_folder(out).checkpoints()[-1]
     # killed before the rename, and a folder that lost its marker
     shutil.copytree(newest, out / FOLDER / "epoch_00003.partial")
     (out / FOLDER / "epoch_00003.partial" / "state.safetensors").write_bytes(b"half")
     shutil.copytree(newest, out / FOLDER / "epoch_00004")
     (out / FOLDER / "epoch_00004" / MARKER).unlink()
-    assert checkpoints(out)[-1] == newest
+    assert epochs_folder(out).checkpoints()[-1] == newest
     resumed = start(out, resume=True, epochs=3)
     assert resumed.position.epoch == 2
     resumed.run()
-    found = checkpoints(out)[-1]
+    found = epochs_folder(out).checkpoints()[-1]
     assert found.name == "epoch_00003"
-    assert tensors_of(found) == tensors_of(checkpoints(uninterrupted)[-1])
+    assert tensors_of(found) == tensors_of(epochs_folder(uninterrupted).checkpoints()[-1])
     assert not (out / FOLDER / "epoch_00003.partial").exists()
 
 
@@ -136,7 +143,7 @@ def test_an_error_while_writing_leaves_the_one_before(start, tmp_path):
     trainer._write_adapter = fail
     with pytest.raises(TrainingError, match="disk full"):
         trainer.run()
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["epoch_00001"]
+    assert [folder.name for folder in epochs_folder(tmp_path).checkpoints()] == ["epoch_00001"]
     assert start(tmp_path, resume=True, epochs=2).position.epoch == 1
 
 
@@ -161,18 +168,20 @@ def test_a_damaged_checkpoint_is_named(start, tmp_path):
     trainer.run()
     for name, (damage, reason) in DAMAGES.items():
         folder = tmp_path / name / FOLDER / "epoch_00001"
-        shutil.copytree(checkpoints(tmp_path / "run")[-1], folder)
+        shutil.copytree(epochs_folder(tmp_path / "run").checkpoints()[-1], folder)
         damage(folder)
         before = {key: p.detach().clone() for key, p in trainer.policy.parameters().items()}
         with pytest.raises(TrainingError, match=rf"{name}.*epoch_00001.*{reason}"):
-            load_checkpoint(folder, trainer.policy.parameters(), trainer._optimizer, trainer.config)
+            load_training_state(
+                folder, trainer.policy.parameters(), trainer._optimizer, trainer.config
+            )
         after = trainer.policy.parameters()
         assert all(torch.equal(after[key], before[key]) for key in before)
 
 
 def test_resuming_from_a_damaged_checkpoint_names_its_folder(start, tmp_path):
     start(tmp_path, epochs=1).run()
-    cut(checkpoints(tmp_path)[-1] / "state.safetensors")
+    cut(epochs_folder(tmp_path).checkpoints()[-1] / "state.safetensors")
     with pytest.raises(TrainingError, match=r"epoch_00001 is broken.*Delete it"):
         start(tmp_path, resume=True, epochs=2)
 
@@ -196,7 +205,7 @@ def test_other_settings_are_refused_by_name(start, tmp_path):
 
 def test_an_adapter_of_another_rank_is_refused(start, tiny, base, tmp_path):
     start(tmp_path, epochs=1).run()
-    marker = checkpoints(tmp_path)[-1] / MARKER
+    marker = epochs_folder(tmp_path).checkpoints()[-1] / MARKER
     content = json.loads(marker.read_text())
     content["settings"]["adapter"]["rank"] = 3
     marker.write_text(json.dumps(content))
@@ -211,7 +220,7 @@ def test_resuming_nothing_starts_at_the_beginning(start, tmp_path):
 def test_the_adapter_of_a_checkpoint_is_the_policy(start, base, tmp_path):
     trainer = start(tmp_path, epochs=2)
     trainer.run()
-    adapter = checkpoints(tmp_path)[-1] / "adapter"
+    adapter = epochs_folder(tmp_path).checkpoints()[-1] / "adapter"
     folder = tmp_path / "base"
     base().save_pretrained(folder)
     loaded = load_editor(str(adapter), base=str(folder)).pipeline
@@ -234,7 +243,9 @@ def test_an_adapter_for_another_base_is_refused(start, base, tmp_path):
         other.unet.conv_out.bias += 1
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(EditorError, match="trained on a base with weights"):
-        load_editor(str(checkpoints(tmp_path)[-1] / "adapter"), base=str(tmp_path / "other"))
+        load_editor(
+            str(epochs_folder(tmp_path).checkpoints()[-1] / "adapter"), base=str(tmp_path / "other")
+        )
 
 
 def test_a_full_disk_is_told_and_the_checkpoint_before_is_kept(start, tmp_path, monkeypatch):
@@ -248,7 +259,7 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_is_kept(start, tmp_path, 
         broken.setattr("spie_robo.training.checkpoint.save_file", full)
         with pytest.raises(TrainingError, match=r"epoch_00002.*No space left.*--resume"):
             trainer.run()
-    (kept,) = checkpoints(tmp_path)
+    (kept,) = epochs_folder(tmp_path).checkpoints()
     assert kept.name == "epoch_00001" and not list((tmp_path / FOLDER).glob("*.partial"))
     assert start(tmp_path, resume=True, epochs=2).run().epoch == 2
 

@@ -15,7 +15,8 @@ from spie_robo.editor.samplers import step_log_prob
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.training.config import AdapterConfig, RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs, gather_data
-from spie_robo.training.rollout import build_chain, condition_rows, roll_out
+from spie_robo.training.rollout import condition_rows, roll_out
+from spie_robo.training.setup import build_chain
 from spie_robo.training.trained_editor import TrainedEditor
 from spie_robo.types import Frame
 

@@ -13,7 +13,8 @@ from spie_robo.editor.noise_prediction import denoiser, predict_noise
 from spie_robo.editor.samplers import step_log_prob
 from spie_robo.training.config import AdapterConfig
 from spie_robo.training.inputs import epoch_inputs
-from spie_robo.training.rollout import build_chain, condition_rows, roll_out
+from spie_robo.training.rollout import condition_rows, roll_out
+from spie_robo.training.setup import build_chain
 from spie_robo.training.trained_editor import TrainedEditor
 
 SCHEDULERS = ["DDIMScheduler", "EulerAncestralDiscreteScheduler"]

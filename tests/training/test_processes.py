@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spie_robo.training.progress import LOGS
+from spie_robo.files.run_folder import LOGS
 
 SCRIPT = Path(__file__).with_name("processes.py")
 # --multi_gpu is accelerate's word for processes that talk to each other; with --cpu it starts one

@@ -12,7 +12,8 @@ from spie_robo.errors import EditorError
 from spie_robo.feedback.relight import relit
 from spie_robo.training.config import RolloutConfig, TrainConfig
 from spie_robo.training.inputs import epoch_inputs
-from spie_robo.training.rollout import build_chain, keep_relit, roll_out, seeded
+from spie_robo.training.rollout import keep_relit, roll_out, seeded
+from spie_robo.training.setup import build_chain
 from spie_robo.training.trained_editor import TrainedEditor
 
 

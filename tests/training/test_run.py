@@ -34,11 +34,13 @@ from spie_robo.errors import (
 )
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.files.lock import StoreLock
+from spie_robo.files.run_folder import LOGS
 from spie_robo.settings.yaml_files import load_config
 from spie_robo.training import run as training_run
-from spie_robo.training.checkpoint import checkpoints
+from spie_robo.training import setup as training_setup
+from spie_robo.training.checkpoint import epochs_folder
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.progress import HISTORY, LOGS
+from spie_robo.training.progress import HISTORY
 from spie_robo.training.run import DATA, post_train
 from spie_robo.training.trainer import Trainer
 from spie_robo.types import Frame, Geometry
@@ -297,7 +299,7 @@ def test_a_base_that_changed_is_not_resumed(
         Editor.from_pretrained(out, base=str(base_folder))
     with pytest.raises(EditorError, match=r"outside the folder.*base="):
         Editor.from_pretrained(out)  # a folder elsewhere must be named
-    (checkpoints(out)[-1] / "adapter" / "spie" / "base.json").unlink()
+    (epochs_folder(out).checkpoints()[-1] / "adapter" / "spie" / "base.json").unlink()
     with pytest.raises(TrainingError, match=r"base\.json is broken"):
         post_train(photo_folder, frame_folder, out, config(epochs=2), resume=True)
 
@@ -356,7 +358,7 @@ def test_what_changes_nothing_stops_with_the_reason(
         def score(self, inputs, edits):
             return Scores(nothing(inputs, edits), nothing(inputs, edits))
 
-    monkeypatch.setattr(training_run, "build_feedback", lambda *_: NoScores())
+    monkeypatch.setattr(training_setup, "build_feedback", lambda *_: NoScores())
     out = tmp_path / "lab"
     with pytest.raises(TrainingError, match="2 epochs in a row"):
         post_train(
@@ -364,11 +366,11 @@ def test_what_changes_nothing_stops_with_the_reason(
             resume=False,
         )  # fmt: skip
     assert not (out / ADAPTER_CONFIG).exists()
-    assert checkpoints(out)[-1].name == "epoch_00002"
+    assert epochs_folder(out).checkpoints()[-1].name == "epoch_00002"
 
 
 def looks_like_an_adapter(out: Path) -> bool:
-    return (out / ADAPTER_CONFIG).exists() or bool(checkpoints(out))
+    return (out / ADAPTER_CONFIG).exists() or bool(epochs_folder(out).checkpoints())
 
 
 @pytest.mark.parametrize(
@@ -394,7 +396,7 @@ def test_surroundings_are_what_the_simulator_names(config, tiny, photo_folder, c
     frames = [Frame(frame.rgb, frame.camera) for frame in tiny.frames(4, 32)]
     frames = [named(frame) for frame in frames] if kind == "named" else frames
     feedback = FeedbackConfig(structure="monocular", region="surroundings")
-    run = training_run.prepare(config(feedback=feedback), check_photos(photo_folder), frames)
+    run = training_setup.prepare(config(feedback=feedback), check_photos(photo_folder), frames)
     said = capsys.readouterr().out
     if kind == "named":
         assert run.config.feedback.region_names == ("table",) and "table" in said
@@ -464,7 +466,7 @@ def test_out_must_be_a_folder_of_its_own(config, base_folder, photo_folder, fram
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / ADAPTER_CONFIG).write_text("{}")
-    with pytest.raises(ConfigError, match="already holds an adapter"):
+    with pytest.raises(ConfigError, match="holds a finished result already"):
         post_train(photo_folder, frame_folder, strange, config(), False)
     project = tmp_path / "project"
     project.mkdir()
@@ -509,7 +511,7 @@ def test_the_command_trains(command, photo_folder, tmp_path, capsys):
     assert "one photo" in printed and "1 epochs" in printed
     assert "Next: spie-robo evaluate --frames" in printed and str(out) in printed
     assert (out / ADAPTER_CONFIG).is_file() and not (out / "references.safetensors").exists()
-    marker = json.loads((checkpoints(out)[-1] / "complete.json").read_text())
+    marker = json.loads((epochs_folder(out).checkpoints()[-1] / "complete.json").read_text())
     assert marker["settings"]["objective"] == "nft" and marker["epoch"] == 1
     # without --resume the run is left alone
     assert main(command("--epochs", "1", "--objective", "nft", "--no-references")) == 2

@@ -84,7 +84,7 @@ def test_an_update_raises_what_it_should_raise(tiny, base, objective):
 
 def test_preference_terms_add_up_to_the_loss_of_the_whole(tiny, base):
     """The stream of small losses is ``preference_loss`` over all inputs and steps."""
-    from spie_robo.training.objectives import Epoch
+    from spie_robo.training.objectives.base import Epoch
     from spie_robo.training.preference import preference_loss
 
     trainer = nudged(tiny, base(), tiny.settings(optimizer__batch_size=3))

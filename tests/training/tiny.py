@@ -30,9 +30,9 @@ from spie_robo.training.config import (
     TrainConfig,
 )
 from spie_robo.training.inputs import TrainingData, gather_data
-from spie_robo.training.rollout import build_chain
+from spie_robo.training.setup import build_accelerator, build_chain
 from spie_robo.training.trained_editor import TrainedEditor
-from spie_robo.training.trainer import Trainer, build_accelerator
+from spie_robo.training.trainer import Trainer
 from spie_robo.types import RGB, Frame, Geometry
 
 SIDE = 16

@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.utils.env_checker import check_env
 
 import spie_robo.editor
-from spie_robo.editing.by_name import load_editor
+from spie_robo.editing.by_name import editor_by_name
 from spie_robo.types import Deviation, EditResult, Geometry, GuardVerdict
 
 SIZE = 24
@@ -151,7 +151,7 @@ def toys(monkeypatch):
     # Not setattr, which would first import the real one, and torch with it.
     monkeypatch.setitem(vars(spie_robo.editor), "Editor", LoadableEditor)
     monkeypatch.setattr(LoadableEditor, "loaded", [])
-    load_editor.cache_clear()
+    editor_by_name.cache_clear()
     yield SimpleNamespace(
         NegativeEditor=NegativeEditor,
         BrokenEditor=BrokenEditor,
@@ -162,6 +162,6 @@ def toys(monkeypatch):
         check_env=assert_check_env_clean,
         size=SIZE,
     )
-    load_editor.cache_clear()
+    editor_by_name.cache_clear()
     for name in registered:
         gym.registry.pop(name, None)

@@ -39,7 +39,7 @@ from spie_robo.data.formats.zarr_files import open_zarr
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
-from spie_robo.files.staged import remove
+from spie_robo.files.staged import remove_path
 
 Name = Literal["diffusion-policy", "diffusion-policy-zip", "umi"]
 
@@ -145,11 +145,11 @@ def write_replay_buffer(
         return Written()
     folder = out.with_name(f"{out.name}.folder")
     try:
-        remove(folder)
+        remove_path(folder)
         _write_folder(source, folder, name)
         _pack_zip(folder, out)
     finally:
-        remove(folder)
+        remove_path(folder)
     return Written()
 
 

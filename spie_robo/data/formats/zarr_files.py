@@ -108,7 +108,7 @@ def open_zarr(path: Path) -> ZarrFiles:
     """
     documents = read_documents(path)
     headers = {
-        name.removesuffix("/.zarray"): read_header(f"{path}: {name}", document)
+        name.removesuffix("/.zarray"): read_zarr_header(f"{path}: {name}", document)
         for name, document in documents.items()
         if name.endswith("/.zarray")
     }
@@ -148,7 +148,7 @@ def read_documents(path: Path) -> dict[str, dict[str, Any]]:
     return {name: _parse(f"{path}: {name}", text) for name, text in texts.items()}
 
 
-def read_header(where: str, document: Mapping[str, Any]) -> ZarrHeader:
+def read_zarr_header(where: str, document: Mapping[str, Any]) -> ZarrHeader:
     """Check one ``.zarray`` document.
 
     Raises:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 import torch
 from torch import Tensor
 
 from spie_robo.feedback.records import Feedback
-
-if TYPE_CHECKING:
-    from spie_robo.training.inputs import EpochInputs
-    from spie_robo.training.rollout import Rollout
-    from spie_robo.training.trained_editor import TrainedEditor
+from spie_robo.training.inputs import EpochInputs
+from spie_robo.training.rollout import Rollout
+from spie_robo.training.trained_editor import TrainedEditor
 
 LossTerm: TypeAlias = tuple[Tensor, dict[str, float], float]
 """A loss to be added, its metrics, and its share of the whole."""

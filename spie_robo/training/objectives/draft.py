@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
 import torch
@@ -24,9 +24,7 @@ from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.feedback.differentiable import DifferentiableFeedback
 from spie_robo.training.objectives.base import Epoch, LossTerm
 from spie_robo.training.rollout import Chain, condition_rows, starting_noise, step_generators
-
-if TYPE_CHECKING:
-    from spie_robo.training.trained_editor import TrainedEditor
+from spie_robo.training.trained_editor import TrainedEditor
 
 
 @dataclass(frozen=True)

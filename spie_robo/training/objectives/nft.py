@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TypeAlias, final
 
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
@@ -20,9 +20,7 @@ from spie_robo.editor.samplers import draw_noise
 from spie_robo.errors import ConfigError
 from spie_robo.training.objectives.base import Epoch, LossTerm
 from spie_robo.training.rollout import condition_rows, seeded
-
-if TYPE_CHECKING:
-    from spie_robo.training.trained_editor import TrainedEditor
+from spie_robo.training.trained_editor import TrainedEditor
 
 Scheduler: TypeAlias = DDIMScheduler | EulerAncestralDiscreteScheduler
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -18,9 +18,7 @@ from spie_robo.editor.samplers import step_log_prob
 from spie_robo.errors import ConfigError
 from spie_robo.training.objectives.base import Epoch, LossTerm
 from spie_robo.training.rollout import Chain, condition_rows, seeded
-
-if TYPE_CHECKING:
-    from spie_robo.training.trained_editor import TrainedEditor
+from spie_robo.training.trained_editor import TrainedEditor
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,9 @@ def digest(path: Path) -> str:
 
 
 def run(source: Path, out: Path, editor=None, guard=None, **options):
-    asked = {k: options.pop(k) for k in ("instruction", "retries", "steps") if k in options}
+    asked = {
+        k: options.pop(k) for k in ("references", "instruction", "retries", "steps") if k in options
+    }
     return convert_store(
         source,
         out,

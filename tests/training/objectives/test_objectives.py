@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spie_robo.training.inputs import epoch_inputs
-from spie_robo.training.objectives import Epoch
+from spie_robo.training.objectives.base import Epoch
 from spie_robo.training.rollout import roll_out
 
 DRAFT = {"objective": "draft", "rollout__inputs": 2, "rollout__edits": 2}
