@@ -147,19 +147,18 @@ def write_result(file: Path, result: EvaluationResult, settings: Mapping[str, An
     write_json(file, {**settings, **result.to_json()})
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a success rate; 95 % by default.
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute Wilson's score interval of a success rate.
 
     Raises:
         ConfigError: If there are no trials, or more successes than trials.
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ConfigError(f"Expected 0 <= successes <= trials > 0, got {successes} of {trials}.")
-    rate, weight = successes / trials, z * z / trials
-    centre = (rate + weight / 2) / (1 + weight)
-    half = z * math.sqrt(rate * (1 - rate) / trials + weight / (4 * trials)) / (1 + weight)
-    # Rounding may leave the bounds a hair off the rate itself at 0 and 1.
-    return max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate))
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _run_episode(

@@ -83,7 +83,7 @@ def public_names(known: dict[str, Path]) -> dict[str, list[str]]:
     return homes
 
 
-def walk(job: Callable[[], object], tree: Path) -> tuple[int, int]:
+def walk(job: Callable[[], object], tree: Path, verbose: bool = False) -> tuple[int, int]:
     """Own files that a job passes through, and the longest chain from file to file."""
     rooms = tuple(str(tree / room) for room in ROOMS)
     files: set[str] = set()
@@ -109,6 +109,8 @@ def walk(job: Callable[[], object], tree: Path) -> tuple[int, int]:
         job()
     finally:
         sys.setprofile(None)
+    if verbose:
+        print(*sorted(files), sep="\n")
     return len(files), depth
 
 
@@ -198,6 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tree", type=Path, default=ROOT, help="a clone of this repository")
     parser.add_argument("--static", action="store_true", help="run no job")
+    parser.add_argument("--verbose", action="store_true", help="name the files of each job")
     options = parser.parse_args()
     known = modules(options.tree.resolve())
     imports = {name: imported(name, path, known) for name, path in known.items()}
@@ -215,7 +218,7 @@ def main() -> None:
     print("job | own files | depth")
     with tempfile.TemporaryDirectory() as folder:
         for name, job in jobs(Path(folder)):
-            files, depth = walk(job, options.tree.resolve())
+            files, depth = walk(job, options.tree.resolve(), options.verbose)
             print(f"{name} | {files} | {depth}")
 
 
