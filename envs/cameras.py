@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -73,6 +73,35 @@ def depth_in_metres(buffer: NDArray[np.float32], camera: CameraPose) -> NDArray[
     return metres.astype(np.float32)
 
 
+def image_arrays(
+    answer: Sequence[Any],
+) -> tuple[RGB, NDArray[np.float32], NDArray[np.int32]]:
+    """Turn what ``getCameraImage`` answers into arrays of their own.
+
+    PyBullet built with NumPy (``pybullet``) answers with arrays, without it (``pybullet-arm64``,
+    which Python 3.12 needs) with flat tuples of numbers. Of several ways to read the tuples
+    these are the fastest: 0.7 ms for 128x128 pixels instead of 1.6 ms with ``np.array``.
+
+    Args:
+        answer: Width, height, RGBA in 0..255, depth buffer in 0..1, and body ids.
+
+    Returns:
+        The image, uint8 (height, width, 3); the depth buffer, float32 (height, width); the ids,
+        int32 (height, width).
+    """
+    width, height, rgba, buffer, ids = answer
+    if isinstance(rgba, tuple):
+        rgba = np.frombuffer(bytes(rgba), np.uint8)
+        buffer = np.fromiter(buffer, np.float32, len(buffer))
+        ids = np.fromiter(ids, np.int32, len(ids))
+    colors = np.reshape(rgba, (height, width, 4))[:, :, :3]
+    return (
+        np.ascontiguousarray(colors, dtype=np.uint8),
+        np.array(buffer, np.float32).reshape(height, width),
+        np.array(ids, np.int32).reshape(height, width),
+    )
+
+
 def render(
     client: Any,
     camera: CameraPose,
@@ -93,7 +122,7 @@ def render(
         The image, uint8 (height, width, 3), and its geometry. Pixels that show nothing have
         segmentation -1 and depth ``camera.far``.
     """
-    _, _, rgba, buffer, ids = client.getCameraImage(
+    answer = client.getCameraImage(
         camera.width,
         camera.height,
         view_matrix(camera),
@@ -101,11 +130,10 @@ def render(
         renderer=client.ER_BULLET_HARDWARE_OPENGL if hardware else client.ER_TINY_RENDERER,
         **(DEFAULT_LIGHT if light is None else light),
     )
-    size = (camera.height, camera.width)
-    rgb = np.ascontiguousarray(np.reshape(rgba, (*size, 4))[:, :, :3].astype(np.uint8))
+    rgb, buffer, ids = image_arrays(answer)
     geometry = Geometry(
-        depth=depth_in_metres(np.reshape(buffer, size), camera),
-        segmentation=np.reshape(ids, size).astype(np.int32),
+        depth=depth_in_metres(buffer, camera),
+        segmentation=ids,
         names=dict(names),
         intrinsics=camera.intrinsics,
         extrinsics=camera.extrinsics.copy(),
