@@ -79,8 +79,8 @@ def image_arrays(
     """Turn what ``getCameraImage`` answers into arrays of their own.
 
     PyBullet built with NumPy (``pybullet``) answers with arrays, without it (``pybullet-arm64``,
-    which Python 3.12 needs) with flat tuples of numbers. Of several ways to read the tuples
-    these are the fastest: 0.7 ms for 128x128 pixels instead of 1.6 ms with ``np.array``.
+    which Python 3.12 needs) with flat tuples of numbers. ``bytes`` and ``np.fromiter`` read these
+    in half the time that ``np.array`` takes.
 
     Args:
         answer: Width, height, RGBA in 0..255, depth buffer in 0..1, and body ids.
