@@ -82,7 +82,9 @@ class SpieRoboEnv(EnvConfig):
             "distractors": self.distractors,
             "render_mode": "rgb_array",
         }
-        return keywords | ({"max_episode_steps": self.episode_length} if self.episode_length else {})
+        return keywords | (
+            {"max_episode_steps": self.episode_length} if self.episode_length else {}
+        )
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, Any]]:
         """Make one vector environment, as ``{type: {0: environments}}``."""

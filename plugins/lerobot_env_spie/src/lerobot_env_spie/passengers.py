@@ -61,7 +61,9 @@ def pack_geometry(camera: str, geometries: Sequence[Geometry]) -> dict[str, NDAr
     return packed
 
 
-def unpack_geometry(passengers: Mapping[str, NDArray[Any]], camera: str, row: int) -> Geometry | None:
+def unpack_geometry(
+    passengers: Mapping[str, NDArray[Any]], camera: str, row: int
+) -> Geometry | None:
     """The geometry of one camera in one environment; None if there is none.
 
     Args:

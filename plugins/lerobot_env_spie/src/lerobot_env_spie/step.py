@@ -7,8 +7,10 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from lerobot.configs import PipelineFeatureType, PolicyFeature
@@ -41,6 +43,8 @@ class RealismConfig:
         seed: Look of the first episode where no environment gives seeds.
         device: Where the editor runs, e.g. "cuda:1"; empty follows the frames if they are on a
             GPU, and else takes a GPU if there is one.
+        preview: Folder for a picture of each camera at the beginning of each look, raw beside
+            edited; empty writes none. LeRobot's own videos show raw frames.
     """
 
     editor: str = "embedded"
@@ -52,6 +56,7 @@ class RealismConfig:
     cameras: list[str] = field(default_factory=list)
     seed: int = 0
     device: str = ""
+    preview: str = ""
 
 
 @ProcessorStepRegistry.register(name="spie_robo/realism")
@@ -118,7 +123,7 @@ class RealismProcessorStep(RealismConfig, ObservationProcessorStep):
         keys = self._image_keys(result)
         if not keys:
             return result
-        self._begin_looks(passengers, len(result[keys[0]]))
+        began = self._begin_looks(passengers, len(result[keys[0]]))
         images = {key: _to_images(result[key], key) for key in keys}
         frames, seeds = [], []
         for key in keys:
@@ -133,7 +138,11 @@ class RealismProcessorStep(RealismConfig, ObservationProcessorStep):
             made = [next(edits) for _ in images[key]]
             self._counts["edited"] += sum(edit.edited for edit in made)
             self._counts["frames"] += len(made)
-            result[key] = _to_tensor(np.stack([edit.rgb for edit in made]), result[key])
+            edited = np.stack([edit.rgb for edit in made])
+            if began and self.preview:
+                path = Path(self.preview) / f"{_camera(key)}_{self._looks[0]}.png"
+                _write_pair(path, images[key][0], edited[0])
+            result[key] = _to_tensor(edited, result[key])
         return result
 
     def _image_keys(self, observation: Mapping[str, Any]) -> list[str]:
@@ -152,16 +161,18 @@ class RealismProcessorStep(RealismConfig, ObservationProcessorStep):
             raise ConfigError(f"cameras: expected some of {sorted(found)}, got {missing}.")
         return [key for camera, key in found.items() if not self.cameras or camera in self.cameras]
 
-    def _begin_looks(self, passengers: Mapping[str, NDArray[Any]], rows: int) -> None:
-        """Take over the looks of ``rows`` environments, and log how the last ones went."""
+    def _begin_looks(self, passengers: Mapping[str, NDArray[Any]], rows: int) -> bool:
+        """Take over the looks of ``rows`` environments; whether a new one began."""
         if LOOK in passengers:
             looks = unpack_looks(passengers[LOOK])
         else:
             sequence = np.random.SeedSequence([self.seed, self._episode])
             looks = [int(seed) for seed in sequence.generate_state(rows) >> 1]
-        if looks != self._looks and self._counts["frames"]:
+        began = looks != self._looks
+        if began:
             _log_counts(self._counts)
         self._looks = looks
+        return began
 
     def _guarded(self, device: torch.device) -> GuardedEditor:
         """Editor and guard for images on ``device``."""
@@ -218,6 +229,12 @@ def _to_tensor(images: NDArray[np.uint8], like: Tensor) -> Tensor:
     """The edits in the shape, type and place of what came."""
     made = torch.from_numpy(images).to(like.device).movedim(-1, 1).reshape(like.shape)
     return made if like.dtype == torch.uint8 else made.to(like.dtype).div_(255)
+
+
+def _write_pair(path: Path, raw: NDArray[np.uint8], edited: NDArray[np.uint8]) -> None:
+    """Write a raw frame and, to the right of it, its edit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(np.hstack([raw, edited]), cv2.COLOR_RGB2BGR))
 
 
 def _log_counts(counts: dict[str, int]) -> None:
