@@ -26,6 +26,7 @@ import torch  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 from lerobot.envs import EnvConfig, make_env, preprocess_observation  # noqa: E402
 from lerobot.processor import PolicyProcessorPipeline, ProcessorStepRegistry  # noqa: E402
+
 from lerobot_env_spie import passengers, step  # noqa: E402
 from lerobot_env_spie.environments import LeRobotNames  # noqa: E402
 

@@ -1,6 +1,6 @@
 """A plug-in for LeRobot: policies see a simulator's frames as ``spie_robo`` edits them.
 
-``LookSeedEnvs (a seed an episode, geometry) -> LeRobot's own steps -> RealismProcessorStep -> policy``
+``LookSeedEnvs (the look's seed, geometry) -> LeRobot's own steps -> RealismProcessorStep``
 
 LeRobot imports this package when one of its commands starts; the imports below register what it
 has.

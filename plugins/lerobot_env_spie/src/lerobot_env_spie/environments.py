@@ -14,10 +14,10 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig, HILSerlRobotEnvConfig, HubEnvConfig
 from lerobot.processor import PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+
+import spie_robo.envs  # noqa: F401 - registers the tasks, in processes of AsyncVectorEnv too
 from lerobot_env_spie.look_seed_envs import LookSeedEnvs
 from lerobot_env_spie.step import RealismConfig, RealismProcessorStep
-
-import spie_robo.envs  # registers the tasks, in the processes of AsyncVectorEnv too
 from spie_robo.errors import ConfigError
 
 REALISTIC = "realistic_"

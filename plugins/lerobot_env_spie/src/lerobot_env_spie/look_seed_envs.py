@@ -7,8 +7,8 @@ from typing import Any, final
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from lerobot_env_spie.passengers import pack_geometry, pack_looks
 
+from lerobot_env_spie.passengers import pack_geometry, pack_looks
 from spie_robo.types import Geometry
 from spie_robo.wrappers.seeds import EpisodeSeeds
 

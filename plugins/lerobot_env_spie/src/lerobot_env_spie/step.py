@@ -16,10 +16,10 @@ import torch
 from lerobot.configs import PipelineFeatureType, PolicyFeature
 from lerobot.processor import ObservationProcessorStep, ProcessorStepRegistry
 from lerobot.utils.constants import OBS_IMAGE, OBS_IMAGES, OBS_STR
-from lerobot_env_spie.passengers import LOOK, PREFIX, unpack_geometry, unpack_looks
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lerobot_env_spie.passengers import LOOK, PREFIX, unpack_geometry, unpack_looks
 from spie_robo import Editor, Frame, GeometryGuard, GuardedEditor
 from spie_robo.errors import ConfigError, FrameError
 
