@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from lerobot_env_spie.passengers import pack_geometry, pack_looks
 from spie_robo.types import Geometry
-from spie_robo.wrappers.seeds import EpisodeSeeds
+from spie_robo.wrappers.look_seeds import EpisodeSeeds
 
 
 @final
