@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pybullet
 from numpy.typing import NDArray
 
+from spie_robo.envs.quiet_pybullet import pybullet
 from spie_robo.envs.scene_state import CameraPose
 from spie_robo.errors import EnvError
 from spie_robo.types import RGB, Geometry

@@ -6,18 +6,19 @@ robot's base, and the table top is the plane z = 0.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeAlias, final
 
 import numpy as np
-import pybullet
 import pybullet_data
 from numpy.typing import NDArray
-from pybullet_utils.bullet_client import BulletClient  # type: ignore[import-untyped]
 
+from spie_robo.envs.quiet_pybullet import (
+    STDOUT,
+    BulletClient,
+    pybullet,
+    without_native_output,
+)
 from spie_robo.envs.scene_state import CameraPose, SceneState, Shape, ShapeKind
 
 FLOOR_HEIGHT = -0.72
@@ -59,7 +60,7 @@ class TabletopScene:
 
     def __init__(self, panda: bool = True) -> None:
         """Connect and build the room."""
-        with _without_native_output():
+        with without_native_output(STDOUT):
             self.client: Any = BulletClient(pybullet.DIRECT)
         self.client.setAdditionalSearchPath(pybullet_data.getDataPath())
         self.client.setGravity(0, 0, -9.81)
@@ -231,18 +232,3 @@ class TabletopScene:
         if self.client is not None:
             self.client.disconnect()
             self.client = None
-
-
-@contextmanager
-def _without_native_output() -> Iterator[None]:
-    """Silence what PyBullet's C code prints on connecting, which no Python setting reaches."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 1)
-        yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-        os.close(sink)
