@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.files.curves import open_curves
 from spie_robo.files.lock import StoreLock
 from spie_robo.files.run_folder import LOGS
 from spie_robo.policies.base import Augmentation, Policy, PolicySpec, build_policy
@@ -210,7 +210,7 @@ class PolicyTrainer:
         until = config.steps if until is None else min(until, config.steps)
         done = self.progress.step
         with (
-            _open_log(config.out / LOGS, done + 1) as log,
+            open_curves(config.out / LOGS, done + 1) as add_point,
             StoreLock(config.out.resolve() / LOGS / "run"),
             tqdm(total=until, initial=done, desc="policy", unit="step", disable=not show) as bar,
         ):
@@ -221,7 +221,7 @@ class PolicyTrainer:
                 if step % _LOG_EVERY == 0 or step == until:
                     bar.set_postfix(loss=f"{self.progress.loss:.4f}")
                     for name, value in metrics.items():
-                        log.add_scalar(name, value, step)
+                        add_point(name, value, step)
                 due = step % config.checkpoint_every == 0 or step == until
                 if due and not self.progress.skipped_in_a_row:  # a good one is not pushed out
                     self._save()
@@ -300,20 +300,6 @@ def _not_finite(progress: StepProgress, out: Path) -> str:
         f"finite since step {progress.step - count}. No policy was written: start again with a "
         "lower --learning-rate and another --out."
     )
-
-
-def _open_log(folder: Path, purge_step: int) -> SummaryWriter:
-    """The log of a run, without what an earlier try wrote of later steps.
-
-    Raises:
-        ConfigError: If it cannot be written.
-    """
-    try:
-        return SummaryWriter(str(folder), purge_step=purge_step)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: the log cannot be written there: {error.strerror}. Choose another --out."
-        ) from error
 
 
 def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, Any]:

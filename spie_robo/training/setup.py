@@ -26,6 +26,7 @@ from spie_robo.feedback.judges.segmenters import load_segmenter
 from spie_robo.feedback.regions import photo_regions
 from spie_robo.feedback.structural import resolve_structure
 from spie_robo.feedback.surroundings import resolve_region
+from spie_robo.files.curves import tensorboard_installed
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import TrainingData, gather_data
 from spie_robo.training.objectives.base import Objective
@@ -206,12 +207,13 @@ def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
 
     Args:
         precision: ``"no"`` or ``"bf16"``.
-        logs: Folder of TensorBoard's files; None: none.
+        logs: Folder of TensorBoard's files, where that is installed; None: none.
     """
+    tracked = logs is not None and tensorboard_installed()
     return Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=precision,
-        log_with="tensorboard" if logs else None,
+        log_with="tensorboard" if tracked else None,
         project_dir=str(logs) if logs else None,
     )
 
