@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from spie_robo.errors import ReferencePhotoError
-from spie_robo.evaluation.baselines import HistogramEditor, IdentityEditor, ReinhardEditor
+from spie_robo.evaluation.baselines import (
+    HistogramEditor,
+    IdentityEditor,
+    ReinhardEditor,
+    match_histograms,
+)
 from spie_robo.types import RGB, Frame, ImageEditor
 
 
@@ -21,6 +26,14 @@ def test_all_are_image_editors(editor: ImageEditor) -> None:
     assert first.rgb.shape == frame.rgb.shape and first.rgb.dtype == np.uint8
     assert np.array_equal(first.rgb, second.rgb)
     assert (first.seed, second.seed, first.instruction) == (5, 6, "look")
+
+
+@pytest.mark.parametrize("levels", [(0, 256), (40, 60), (7, 8)])
+def test_histograms_match_as_scikit_image_has_it(levels: tuple[int, int]) -> None:
+    exposure = pytest.importorskip("skimage.exposure")
+    image, reference = picture(*levels, seed=2), picture(90, 240, seed=3)[:20, :30]
+    expected = exposure.match_histograms(image, reference, channel_axis=-1)
+    np.testing.assert_array_equal(match_histograms(image, reference), expected)
 
 
 def test_identity_changes_nothing() -> None:
