@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spie_robo.editor.visual_prompt import VisualPrompt
+from spie_robo.files.quiet_loading import quiet_loading
 
 EXTRAS = "spie"
 
@@ -34,7 +35,8 @@ def load_extras(folder: Path) -> tuple[Tensor, VisualPrompt]:
         SafetensorError: If a file is broken.
     """
     weight = load_file(folder / EXTRAS / "conv_in.safetensors")["weight"]
-    prompt: VisualPrompt = VisualPrompt.from_pretrained(
-        folder / EXTRAS / "visual_prompt", use_safetensors=True, local_files_only=True
-    )
+    with quiet_loading():
+        prompt: VisualPrompt = VisualPrompt.from_pretrained(
+            folder / EXTRAS / "visual_prompt", use_safetensors=True, local_files_only=True
+        )
     return weight, prompt

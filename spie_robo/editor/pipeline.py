@@ -17,19 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast, final
 
-import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DiffusionPipeline,
-    EulerAncestralDiscreteScheduler,
-    StableDiffusionInstructPix2PixPipeline,
-    UNet2DConditionModel,
-)
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from spie_robo.editor.conv_in import grow_conv_in, shrink_conv_in
 from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
@@ -40,6 +30,19 @@ from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.samplers import build_sampler, draw_noise, sample
 from spie_robo.editor.visual_prompt import VisualPrompt
 from spie_robo.errors import EditorError
+from spie_robo.files.quiet_loading import quiet_loading
+
+with quiet_loading():  # without torchvision, the import of stock pipelines advises to install it
+    import diffusers
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        DiffusionPipeline,
+        EulerAncestralDiscreteScheduler,
+        StableDiffusionInstructPix2PixPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel, CLIPTokenizer
 
 EXTRAS_CONFIG = "config.json"
 MODEL_INDEX = "model_index.json"
@@ -344,13 +347,14 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
 def _load_stock_parts(folder: Path) -> dict[str, Any]:
     scheduler_name = json.loads((folder / MODEL_INDEX).read_text())["scheduler"][1]
     safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
-    return {
-        "vae": _vae_class(folder / "vae").from_pretrained(folder / "vae", **safe),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
-        "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),
-        "scheduler": getattr(diffusers, scheduler_name).from_pretrained(folder / "scheduler"),
-    }
+    with quiet_loading():
+        return {
+            "vae": _vae_class(folder / "vae").from_pretrained(folder / "vae", **safe),
+            "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
+            "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),
+            "scheduler": getattr(diffusers, scheduler_name).from_pretrained(folder / "scheduler"),
+        }
 
 
 def _vae_class(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
 
 from spie_robo.editor.adapter import (
     ADAPTER_CONFIG,
@@ -92,7 +93,7 @@ def load_editor(
     weights_hash = load_adapter(folder, pipeline, dtype)
     merge_adapter(pipeline)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
-        part.to(dtype)
+        nn.Module.to(part, dtype)  # diffusers' own `to` warns of every cast
     if references is None and settings.use_references:
         references = LatentReferences.load(base_folder)
     return LoadedEditor(pipeline, settings, references, weights_hash)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 
 from spie_robo.errors import ConfigError, MissingExtraError
+from spie_robo.files.quiet_loading import quiet_loading
 
 Loaded = TypeVar("Loaded")
 
@@ -92,7 +93,8 @@ def _attempt(load: Callable[[str], Loaded], name: str, role: str, part: str) -> 
             f"{role} {name!r}: there is no such folder, and it is no Hub id (OWNER/NAME)."
         )
     try:
-        return load(str(folder) if local else name)
+        with quiet_loading():
+            return load(str(folder) if local else name)
     except ImportError as error:
         raise MissingExtraError(
             f"{role} {name!r} needs a package that is not installed: {_first_line(error)} "
