@@ -4,8 +4,8 @@
 
 Each commit is cloned into a folder of its own and ``make demo`` runs there: once with an empty pip
 cache, so that everything is downloaded, and once more in a new clone with the cache that the first
-left. Packages that lie on this machine's disk (pip's ``find-links`` and the like) are not downloaded
-in either case.
+left. Packages that lie on this machine's disk (pip's ``find-links`` and the like) are not
+downloaded in either case.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from spie_robo.doctor.self_test import SelfTest
 Status = Literal["ok", "warn", "fail"]
 
 DISTRIBUTION = "spie-robo"
-PYTHONS = ((3, 11),)
+PYTHONS = ((3, 11), (3, 12), (3, 13))
 OPENCV_WHEELS = (
     "opencv-python",
     "opencv-python-headless",
@@ -27,6 +27,8 @@ OPENCV_WHEELS = (
     "opencv-contrib-python-headless",
 )
 """All of them own the package ``cv2``."""
+PYBULLET_WHEELS = ("pybullet", "pybullet-arm64")
+"""Both own the module ``pybullet``: the first below Python 3.12, the second from there on."""
 GIB = 2**30
 DISK = (0.5 * GIB, 5 * GIB)
 """Free bytes below which a check fails, and warns: 100,000 raw frames of 128x128 are 5 GiB."""
@@ -53,7 +55,7 @@ class CheckResult:
 
 
 def check_python(version: tuple[int, int], system: str) -> CheckResult:
-    """Whether the interpreter is one that PyBullet has wheels for.
+    """Whether the interpreter is one that the tests pass with.
 
     Args:
         version: Major and minor.
@@ -62,43 +64,57 @@ def check_python(version: tuple[int, int], system: str) -> CheckResult:
     detail = f"{version[0]}.{version[1]} on {system}"
     if version in PYTHONS:
         return CheckResult("python", "ok", detail)
-    way_out = "Make an environment with Python 3.11: PyBullet has no Linux wheels for later ones."
+    known = ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+    way_out = f"Make an environment with one of Python {known}."
     return CheckResult("python", "fail", detail, way_out)
 
 
-def check_pybullet(version: str | None, tags: Iterable[str]) -> CheckResult:
-    """Whether PyBullet is installed, and from its published wheel.
+def check_pybullet(installed: Mapping[str, str], tags: Iterable[str]) -> CheckResult:
+    """Whether exactly one build of PyBullet is installed, and from its published wheel.
 
     Args:
-        version: None if it is not installed.
+        installed: Version of each build of it that is installed.
         tags: The wheel's tags; a wheel that was built on this machine has no manylinux tag.
     """
-    if version is None:
-        way_out = "pip install pybullet (Python 3.11; later ones need a compiler)"
+    if not installed:
+        way_out = "pip install pybullet (Python 3.11), pip install pybullet-arm64 (3.12 and 3.13)"
         return CheckResult("pybullet", "fail", "not installed", way_out)
+    found = ", ".join(f"{name} {version}" for name, version in installed.items())
+    if len(installed) > 1:
+        way_out = (
+            f"pip uninstall -y {' '.join(installed)} && pip install {next(reversed(installed))} "
+            "(they overwrite each other's files)"
+        )
+        return CheckResult("pybullet", "warn", f"{len(installed)} wheels: {found}", way_out)
     published = any("manylinux" in tag or "macosx" in tag or "win" in tag for tag in tags)
-    return CheckResult(
-        "pybullet", "ok", f"{version}, {'published wheel' if published else 'built from source'}"
-    )
+    how = "published wheel" if published else "built from source"
+    return CheckResult("pybullet", "ok", f"{found}, {how}")
 
 
-def check_opencv(installed: Mapping[str, str]) -> CheckResult:
-    """Whether exactly one distribution owns the package ``cv2``.
+def check_opencv(installed: Mapping[str, str], loaded: str | None) -> CheckResult:
+    """Whether the package ``cv2`` works, and goes on doing so.
+
+    Several distributions own it. Of two, the one that was installed last is what is imported; after
+    one of them is uninstalled, ``cv2`` is an empty shell, although the other is still listed.
 
     Args:
         installed: Version of each OpenCV distribution that is installed.
+        loaded: ``cv2.__version__``; None if ``cv2`` cannot be imported or is empty.
     """
-    found = ", ".join(f"{name} {version}" for name, version in installed.items())
     if not installed:
         way_out = "pip install opencv-python"
         return CheckResult("opencv", "fail", "not installed", way_out)
+    found = ", ".join(f"{name} {version}" for name, version in installed.items())
+    name, version = list(installed.items())[-1]
+    mend = f"pip install --force-reinstall --no-deps {name}=={version}"
+    if loaded is None:
+        detail = f"{found} listed, but cv2 has nothing in it: another of its wheels was uninstalled"
+        return CheckResult("opencv", "fail", detail, mend)
     if len(installed) == 1:
         return CheckResult("opencv", "ok", found)
-    way_out = (
-        f"pip uninstall -y {' '.join(installed)} && pip install opencv-python (they overwrite "
-        "each other's files)"
-    )
-    return CheckResult("opencv", "fail", f"{len(installed)} wheels: {found}", way_out)
+    detail = f"{len(installed)} wheels: {found}; cv2 is {loaded}, of the last installed"
+    way_out = f"It works until one of them is uninstalled or upgraded; after that: {mend}"
+    return CheckResult("opencv", "warn", detail, way_out)
 
 
 def check_requirements(

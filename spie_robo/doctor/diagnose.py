@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from spie_robo.doctor import checks
-from spie_robo.doctor.checks import DISTRIBUTION, OPENCV_WHEELS, CheckResult
+from spie_robo.doctor.checks import DISTRIBUTION, OPENCV_WHEELS, PYBULLET_WHEELS, CheckResult
 from spie_robo.doctor.self_test import SelfTest, run_self_test
 
 
@@ -47,12 +47,18 @@ def _packages() -> list[CheckResult]:
         for item in metadata.distributions()
         if item.metadata["Name"]
     }
+    bullet = {name: installed[name] for name in PYBULLET_WHEELS if name in installed}
     tags: list[str] = []
-    if "pybullet" in installed:
-        wheel = metadata.distribution("pybullet").read_text("WHEEL") or ""
-        tags = [line for line in wheel.splitlines() if line.startswith("Tag:")]
+    for name in bullet:
+        wheel = metadata.distribution(name).read_text("WHEEL") or ""
+        tags += [line for line in wheel.splitlines() if line.startswith("Tag:")]
     opencv = {name: installed[name] for name in OPENCV_WHEELS if name in installed}
-    found = [checks.check_pybullet(installed.get("pybullet"), tags), checks.check_opencv(opencv)]
+    found = [
+        checks.check_pybullet(bullet, tags),
+        checks.check_opencv(opencv, _opencv_version()),
+    ]
+    if opencv:  # any of its wheels will do
+        installed.setdefault("opencv-python", next(iter(opencv.values())))
     if DISTRIBUTION not in installed:
         way_out = "pip install -e . in the checkout"
         return [*found, CheckResult("dependencies", "fail", "spie-robo not installed", way_out)]
@@ -61,6 +67,15 @@ def _packages() -> list[CheckResult]:
     for extra, requirements in extras.items():
         found.append(checks.check_requirements(f"extra {extra}", requirements, installed, extra))
     return found
+
+
+def _opencv_version() -> str | None:
+    """What ``cv2`` says that it is; None if there is none, or only its shell."""
+    try:
+        import cv2
+    except (ImportError, OSError):  # OSError: a shared library of another build
+        return None
+    return getattr(cv2, "__version__", None)
 
 
 def _requirements(lines: Iterable[str]) -> tuple[list[Requirement], dict[str, list[Requirement]]]:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -21,30 +23,60 @@ GOOD = SelfTest(frames=5, accepted=5, unchanged=False, milliseconds=240.4)
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [((3, 9), "fail"), ((3, 10), "fail"), ((3, 11), "ok"), ((3, 12), "fail")]
+    ("minor", "status"),
+    [(9, "fail"), (10, "fail"), (11, "ok"), (12, "ok"), (13, "ok"), (14, "fail")],
 )
-def test_python(version: tuple[int, int], status: str) -> None:
-    found = checks.check_python(version, "Linux")
-    assert found.status == status and f"3.{version[1]} on Linux" in found.detail
-    assert ("3.11" in found.way_out) == (status == "fail")
+def test_python(minor: int, status: str) -> None:
+    found = checks.check_python((3, minor), "Linux")
+    assert found.status == status and f"3.{minor} on Linux" in found.detail
+    assert ("3.11, 3.12, 3.13" in found.way_out) == (status == "fail")
+
+
+def test_the_interpreters_are_those_that_the_package_declares() -> None:
+    declared = importlib.metadata.metadata("spie-robo").get_all("Classifier") or []
+    versions = [text.rpartition(" ")[2] for text in declared if ":: Python :: 3." in text]
+    assert versions == [f"{major}.{minor}" for major, minor in checks.PYTHONS]
 
 
 def test_pybullet() -> None:
-    missing = checks.check_pybullet(None, [])
+    missing = checks.check_pybullet({}, [])
     assert missing.status == "fail" and "pip install pybullet" in missing.way_out
-    wheel = checks.check_pybullet("3.2.7", ["Tag: cp311-cp311-manylinux_2_17_x86_64"])
-    assert (wheel.status, wheel.detail) == ("ok", "3.2.7, published wheel")
-    built = checks.check_pybullet("3.2.7", ["Tag: cp311-cp311-linux_x86_64"])
-    assert (built.status, built.detail) == ("ok", "3.2.7, built from source")
+    wheel = checks.check_pybullet({"pybullet": "3.2.7"}, ["Tag: cp311-cp311-manylinux_2_17_x86_64"])
+    assert (wheel.status, wheel.detail) == ("ok", "pybullet 3.2.7, published wheel")
+    built = checks.check_pybullet({"pybullet-arm64": "3.2.8"}, ["Tag: cp312-cp312-linux_x86_64"])
+    assert (built.status, built.detail) == ("ok", "pybullet-arm64 3.2.8, built from source")
+    both = checks.check_pybullet({"pybullet": "3.2.7", "pybullet-arm64": "3.2.8"}, [])
+    assert both.status == "warn" and "2 wheels" in both.detail
+    assert "uninstall -y pybullet pybullet-arm64" in both.way_out
 
 
-def test_two_opencv_wheels_are_a_failure_with_the_command_that_mends_it() -> None:
-    both = checks.check_opencv({"opencv-python": "4.10", "opencv-python-headless": "4.11"})
-    assert both.status == "fail" and both.detail.startswith("2 wheels")
-    command = "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python"
-    assert command in both.way_out
-    assert checks.check_opencv({"opencv-python": "4.10"}).status == "ok"
-    assert checks.check_opencv({}).way_out == "pip install opencv-python"
+def test_two_opencv_wheels_are_a_warning_while_cv2_works() -> None:
+    wheels = {"opencv-python": "4.10.0.84", "opencv-python-headless": "4.11.0.86"}
+    both = checks.check_opencv(wheels, "4.11.0")
+    assert both.status == "warn" and both.detail.startswith("2 wheels")
+    mend = "pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86"
+    assert both.way_out.endswith(mend) and "cv2 is 4.11.0" in both.detail
+    for name in wheels:
+        one = checks.check_opencv({name: "4.10.0.84"}, "4.10.0")
+        assert (one.status, one.detail) == ("ok", f"{name} 4.10.0.84")
+    assert checks.check_opencv({}, None).way_out == "pip install opencv-python"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_empty_cv2_is_a_failure_with_the_command_that_mends_it(count: int) -> None:
+    """What is left after one of two wheels was uninstalled can be imported."""
+    wheels = {"opencv-python": "4.10.0.84", "opencv-python-headless": "4.11.0.86"}
+    shell = checks.check_opencv(dict(list(wheels.items())[:count]), None)
+    name, version = list(wheels.items())[count - 1]
+    assert shell.status == "fail" and "nothing in it" in shell.detail
+    assert shell.way_out == f"pip install --force-reinstall --no-deps {name}=={version}"
+
+
+def test_the_shell_of_cv2_is_not_taken_for_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
+    assert doctor._opencv_version() is None
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert doctor._opencv_version() is None
 
 
 def test_requirements() -> None:
@@ -150,7 +182,7 @@ def test_facts_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         doctor.metadata,
         "distributions",
-        lambda: [i for i in real() if i.metadata["Name"] not in ("pybullet", "mitsuba")],
+        lambda: [i for i in real() if i.metadata["Name"] not in (*checks.PYBULLET_WHEELS, "mitsuba")],
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2, 1, 1))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -159,7 +191,7 @@ def test_facts_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     results = {result.name: result for result in doctor.diagnose(None)}
     failed = {name for name, result in results.items() if result.status == "fail"}
     assert {"pybullet", "torch", "disk", "dependencies"} <= failed
-    assert "pybullet missing" in results["dependencies"].detail
+    assert re.search("pybullet(-arm64)? missing", results["dependencies"].detail)
     assert results["extra photoreal"].status == "warn"
     assert "spie-robo[photoreal]" in results["extra photoreal"].way_out
     assert "memory" not in results and "hub token" not in results
