@@ -1,11 +1,11 @@
 """Measure the first run: from a clone to the demo's report, at two commits, in one run.
 
-``python benchmarks/tools/first_run.py --before COMMIT [--after HEAD] [--out FILE.json]``
+``python benchmarks/tools/first_run.py --before COMMIT [--after HEAD] [--rounds 1] [--out FILE.json]``
 
-Each commit is cloned into a folder of its own and ``make demo`` runs there: once with an empty pip
-cache, so that everything is downloaded, and once more in a new clone with the cache that the first
-left. Packages that lie on this machine's disk (pip's ``find-links`` and the like) are not
-downloaded in either case.
+Each commit is cloned into a folder of its own and ``make demo`` runs there, with an empty pip cache;
+the commits take turns. Beside the seconds stand the seconds of processor time, which other work on
+the machine does not lengthen, and the load that there was. What pip downloads depends on the machine:
+the size of its cache afterwards says how much that was.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import platform
-import shutil
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,36 +25,53 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def first_run(commit: str, folder: Path, cache: Path, python: str) -> dict[str, Any]:
+def first_run(commit: str, folder: Path, python: str) -> dict[str, Any]:
     """Clone and run; what it took and what it left.
 
     Raises:
         SystemExit: If ``make demo`` fails or leaves no report.
     """
-    clone = folder / "clone"
-    shutil.rmtree(clone, ignore_errors=True)
+    clone, cache = folder / "clone", folder / "cache"
     loud = {"VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL"}
     environment = {key: value for key, value in os.environ.items() if key not in loud}
     environment |= {"PIP_CACHE_DIR": str(cache), "CI": "1"}
-    start = time.perf_counter()
+    load, before, start = os.getloadavg()[0], processor_seconds(), time.perf_counter()
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     subprocess.run(["git", "checkout", "--quiet", commit], cwd=clone, check=True)
-    make = ["make", "demo", f"PYTHON={python}"]
-    with (folder / "log.txt").open("w") as log:
-        done = subprocess.run(make, cwd=clone, env=environment, stdout=log, stderr=log, check=False)
-    seconds = time.perf_counter() - start
-    if done.returncode or not (clone / "out/demo/report.html").exists():
-        raise SystemExit(
-            f"make demo at {commit} failed:\n{(folder / 'log.txt').read_text()[-3000:]}"
-        )
+    log = folder / "log.txt"
+    seconds: dict[str, float] = {}
+    for target in ("install", "demo"):  # demo installs too, what install did not
+        command = ["make", target, f"PYTHON={python}"]
+        with log.open("a") as out:
+            done = subprocess.run(
+                command, cwd=clone, env=environment, stdout=out, stderr=out, check=False
+            )
+        seconds[target] = time.perf_counter() - start - sum(seconds.values())
+        if done.returncode:
+            raise SystemExit(f"make {target} at {commit} failed:\n{log.read_text()[-3000:]}")
+    if not (clone / "out/demo/report.html").exists():
+        raise SystemExit(f"make demo at {commit} left no report:\n{log.read_text()[-3000:]}")
     installed = list((clone / ".venv").glob("lib/*/site-packages/*.dist-info"))
-    size = sum(file.lstat().st_size for file in (clone / ".venv").rglob("*") if file.is_file())
-    shutil.rmtree(clone)
     return {
-        "seconds": round(seconds),
+        "install s": round(seconds["install"]),
+        "demo s": round(seconds["demo"]),
+        "processor s": round(processor_seconds() - before),
         "packages": len(installed),
-        "gigabytes": round(size / 1e9, 2),
+        "GB": round(size(clone / ".venv") / 1e9, 2),
+        "GB downloaded": round(size(cache) / 1e9, 2),
+        "load": f"{load:.1f} to {os.getloadavg()[0]:.1f}",
     }
+
+
+def processor_seconds() -> float:
+    """Processor time of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def resolve(commit: str) -> str:
@@ -66,42 +83,29 @@ def resolve(commit: str) -> str:
 
 
 def main() -> None:
-    """Measure both commits, cold and warm, and print a table."""
+    """Measure both commits in turns and print a line a run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--before", required=True)
     parser.add_argument("--after", default="HEAD")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    commits = {"before": resolve(arguments.before), "after": resolve(arguments.after)}
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        for cached in (False, True):
-            for which, commit in commits.items():
-                folder = Path(name) / which
-                cache = folder / "cache"
-                cache.mkdir(parents=True, exist_ok=True)
-                row = {
-                    "commit": commit[:7],
-                    "which": which,
-                    "pip cache": "full" if cached else "empty",
-                }
-                load = os.getloadavg()[0]
-                row |= first_run(commit, folder, cache, arguments.python)
-                row |= {"load before": round(load, 1), "load after": round(os.getloadavg()[0], 1)}
-                rows.append(row)
-                print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     version = subprocess.run([arguments.python, "-V"], capture_output=True, text=True, check=True)
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    result = {
-        "machine": machine,
-        "python": version.stdout.strip(),
-        "date": time.strftime("%F"),
-        "rows": rows,
-    }
-    print({key: value for key, value in result.items() if key != "rows"})
+    print(f"{time.strftime('%F')}, {version.stdout.strip()}, {machine}")
+    rows: list[dict[str, Any]] = []
+    for _ in range(arguments.rounds):
+        for which in ("after", "before"):
+            commit = resolve(getattr(arguments, which))
+            with tempfile.TemporaryDirectory() as name:
+                row = {"which": which, "commit": commit[:7]}
+                row |= first_run(commit, Path(name), arguments.python)
+            rows.append(row)
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        about = {"date": time.strftime("%F"), "python": version.stdout.strip(), "machine": machine}
+        arguments.out.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
