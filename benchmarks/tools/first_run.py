@@ -1,11 +1,11 @@
 """Measure the first run: from a clone to the demo's report, at two commits, in one run.
 
-``python benchmarks/tools/first_run.py --before COMMIT [--after HEAD] [--rounds 1] [--out FILE.json]``
+``python benchmarks/tools/first_run.py --before COMMIT [--after HEAD] [--rounds 1] [--out FILE]``
 
-Each commit is cloned into a folder of its own and ``make demo`` runs there, with an empty pip cache;
+Each commit is cloned into a folder of its own and ``make demo`` runs there with an empty pip cache;
 the commits take turns. Beside the seconds stand the seconds of processor time, which other work on
-the machine does not lengthen, and the load that there was. What pip downloads depends on the machine:
-the size of its cache afterwards says how much that was.
+the machine does not lengthen, and the load that there was. What pip downloads depends on the
+machine: the size of its cache afterwards says how much that was.
 """
 
 from __future__ import annotations
