@@ -1,55 +1,33 @@
-"""Check our LeRobot v3 files against LeRobot itself, in an environment of its own.
+"""Check our LeRobot v3 files against LeRobot itself, in one environment that holds both.
 
-``python benchmarks/lerobot_check.py [--folder DIR]`` makes a virtual environment (lerobot pins
-versions that cannot live beside ours), then:
+``python benchmarks/lerobot_check.py [--folder DIR]`` in the environment that
+``benchmarks/tools/python_lerobot.sh`` builds (Python 3.12, ``lerobot[dataset]==0.6.1``):
 
-1. writes a data set with spie_robo, opens it there with ``LeRobotDataset`` and compares every
-   number, task and frame with what our reader gives;
-2. writes a data set there with ``LeRobotDataset.create``, reads it here and compares again.
+1. writes a data set with spie_robo, opens it with ``LeRobotDataset`` and compares every number,
+   task and frame with what our reader gives;
+2. writes a data set with ``LeRobotDataset.create``, reads it here and compares again;
+3. records episodes, converts them to a LeRobot data set with edited frames, and lets
+   ``lerobot-train`` train a tiny policy on it for a few steps and evaluate that on edited frames
+   (``--env.type=realistic_spie_robo``), all by command line.
 
-lerobot 0.4.4 asks for torch < 2.11, whose wheels on PyPI bring gigabytes of CUDA. So lerobot is
-installed without its requirements, beside the CPU build of torch that this machine offers and the
-packages that its data sets need. torchvision, of which only the image transforms are used, may be
-a CUDA build whose operators do not load: their registration is skipped. torchcodec, which decodes
-the videos, needs FFmpeg's libraries: those of the system, else those in PyAV's wheel.
+torchcodec, which decodes the videos, needs FFmpeg's libraries; where there are none LeRobot takes
+PyAV, and says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes.util
-import json
 import os
-import re
+import platform
 import subprocess
 import sys
-import venv
+import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-LEROBOT = "lerobot==0.4.4"
-TORCH = ("torch==2.13.0+cpu", "torchcodec==0.13.0", "torchvision==0.28.0")
-REQUIREMENTS = (
-    "datasets>=4,<5",
-    "huggingface-hub>=0.34.2,<0.36",
-    "av>=15,<16",
-    "einops",
-    "jsonlines",
-    "packaging<26",
-    "draccus==0.10.0",
-    "termcolor",
-    "deepdiff<9",
-    "imageio[ffmpeg]",
-    "safetensors",
-    "gymnasium",
-    "opencv-python-headless<4.13",
-    "diffusers<0.36",
-    "accelerate",
-    "numpy",
-    "pillow",
-)
 CAMERAS = ("front", "wrist")
 LARGEST_DIFFERENCE = 3
 """Of 255, between two decoders that convert the same YCbCr to RGB."""
@@ -63,44 +41,6 @@ def frames(rng: np.random.Generator, steps: int, height: int, width: int) -> Any
     for t in range(steps):
         result[t, 8:20, 4 + t % 20 : 14 + t % 20] = [220, 40, 40]
     return result.astype(np.uint8)
-
-
-def make_environment(folder: Path) -> Path:
-    """The interpreter of an environment that holds lerobot."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *REQUIREMENTS], check=True)
-        # In this order and alone: the others would ask for another torch.
-        subprocess.run([*pip, "--no-deps", *TORCH, LEROBOT], check=True)
-        subprocess.run([*pip, "sympy", "networkx", "jinja2", "typing-extensions"], check=True)
-    return python
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Variables with which torchcodec finds FFmpeg's libraries.
-
-    Raises:
-        SystemExit: If there are none on this machine.
-    """
-    if ctypes.util.find_library("avutil"):
-        return dict(os.environ)
-    links = folder / "ffmpeg"
-    links.mkdir(exist_ok=True)
-    wheel = next((folder / "venv").glob("lib/*/site-packages/av.libs"), folder / "absent")
-    for file in wheel.glob("lib*"):
-        # The wheel's libavutil-a63ffd27.so.59.39.100 is what others call libavutil.so.59.
-        name = re.fullmatch(r"(lib(?:av|sw)[a-z]+)-[0-9a-f]+(\.so\.\d+)[.\d]*", file.name)
-        if name and not (links / "".join(name.groups())).exists():
-            (links / "".join(name.groups())).symlink_to(file)
-    if not list(links.glob("libavutil*")):
-        raise SystemExit(
-            f"FFmpeg's libraries (libavutil and others) are neither on this machine nor in {wheel}."
-            " torchcodec cannot decode video without them. Install FFmpeg 4 to 8 and run again."
-        )
-    print("FFmpeg is not installed: torchcodec is lent the libraries of PyAV's wheel.")
-    return os.environ | {"LD_LIBRARY_PATH": f"{links}:{wheel}"}
 
 
 def write_ours(folder: Path) -> Path:
@@ -135,8 +75,8 @@ def write_ours(folder: Path) -> Path:
     return out
 
 
-def check_ours_inside(folder: Path) -> None:
-    """In lerobot's environment: open what spie_robo wrote and compare."""
+def check_ours(folder: Path) -> None:
+    """Open with LeRobot what spie_robo wrote and compare."""
     dataset = open_dataset(folder / "ours")
     expected = np.load(folder / "ours.npz")
     steps = len(expected["action"])
@@ -162,8 +102,8 @@ def check_ours_inside(folder: Path) -> None:
     print(f"LeRobotDataset opens ours: {steps} steps equal, frames within {largest:.0f} of 255.")
 
 
-def write_theirs_inside(folder: Path) -> None:
-    """In lerobot's environment: write a data set with its own recorder."""
+def write_theirs(folder: Path) -> None:
+    """Write a data set with LeRobot's own recorder."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     names = ["height", "width", "channels"]
@@ -236,41 +176,69 @@ def open_dataset(path: Path) -> Any:
     return LeRobotDataset("local/check", root=path)
 
 
-def skip_torchvision_operators() -> None:
-    """A CUDA build of torchvision has none on a machine without CUDA; transforms need none."""
-    from types import ModuleType
+def run(command: str, *words: str | Path) -> str:
+    """What a command of this environment printed; it ends well or the check fails."""
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    line = [str(Path(sys.executable).parent / command), *map(str, words)]
+    done = subprocess.run(line, env=variables, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-3000:]
+    return output
 
-    sys.modules["torchvision._meta_registrations"] = ModuleType("torchvision._meta_registrations")
+
+def train(folder: Path) -> None:
+    """Record, convert, train and evaluate."""
+    store, converted = folder / "reach.zarr", folder / "converted"
+    run(
+        "spie-robo",
+        "record",
+        "--env=SpieRobo/Reach-v0",
+        "--episodes=2",
+        "--image-size=64",
+        "--out",
+        store,
+    )
+    run("spie-robo", "convert", store, converted, "--editor=embedded", "--to=lerobot")
+    small = "dim_model=16 n_heads=2 dim_feedforward=16 n_encoder_layers=1 n_vae_encoder_layers=1"
+    words = [
+        *("--dataset.repo_id=local/check", f"--dataset.root={converted}"),
+        *("--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false"),
+        *("--policy.pretrained_backbone_weights=null", "--policy.chunk_size=4"),
+        *("--policy.n_action_steps=2", "--policy.latent_dim=4"),
+        *(f"--policy.{word}" for word in small.split()),
+        *("--steps=4", "--batch_size=2", "--num_workers=0", "--log_freq=1", "--env_eval_freq=4"),
+        *("--save_checkpoint=false", "--wandb.enable=false"),
+        *("--env.type=realistic_spie_robo", "--env.task=Reach-v0", "--env.episode_length=3"),
+        *("--env.width=64", "--env.height=64", f"--env.realism.preview={folder / 'preview'}"),
+        *("--eval.n_episodes=1", "--eval.batch_size=1", f"--output_dir={folder / 'train'}"),
+    ]
+    output = run("lerobot-train", *words)
+    told = [line for line in output.splitlines() if "frames edited" in line]
+    assert told and list((folder / "preview").glob("*.png")), output[-3000:]
+    edited = told[-1].partition("spie_robo/realism: ")[2]
+    print(f"lerobot-train: 4 steps on a converted data set, then {edited}.")
 
 
 def main() -> None:
-    """Run the whole check, or one of its halves in the other environment."""
+    """Run the whole check."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/lerobot_check"))
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--no-train", action="store_true", help="leave lerobot-train out")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.absolute()
-    if arguments.inside:
-        skip_torchvision_operators()
-        check_ours_inside(folder)
-        write_theirs_inside(folder)
-        return
-    for name in ("store.zarr", "ours", "theirs"):
+    for name in ("store.zarr", "ours", "theirs", "reach.zarr", "converted", "train"):
         if (folder / name).exists():
             raise SystemExit(f"{folder / name} is there already: choose another --folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    python = make_environment(folder / "venv")
-    variables = environment(folder)
+    packages = ("lerobot", "torch", "datasets", "av", "zarr", "numpy", "transformers")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    print(f"{time.strftime('%F')}, Python {platform.python_version()}, {versions}")
     write_ours(folder)
-    command = [python, __file__, "--folder", folder, "--inside"]
-    subprocess.run(command, check=True, env=variables)
+    check_ours(folder)
+    write_theirs(folder)
     check_theirs(folder)
-    versions = subprocess.run(
-        [python, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True
-    )
-    wanted = {"lerobot", "torch", "torchcodec", "datasets", "av"}
-    found = {p["name"]: p["version"] for p in json.loads(versions.stdout) if p["name"] in wanted}
-    print(f"Checked with {found}.")
+    if not arguments.no_train:
+        train(folder)
 
 
 if __name__ == "__main__":

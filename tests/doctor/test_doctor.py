@@ -179,11 +179,9 @@ def test_all_checks_of_this_machine() -> None:
 
 def test_facts_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.distributions
-    monkeypatch.setattr(
-        doctor.metadata,
-        "distributions",
-        lambda: [i for i in real() if i.metadata["Name"] not in (*checks.PYBULLET_WHEELS, "mitsuba")],
-    )
+    gone = (*checks.PYBULLET_WHEELS, "mitsuba")
+    kept = [item for item in real() if item.metadata["Name"] not in gone]
+    monkeypatch.setattr(doctor.metadata, "distributions", lambda: kept)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2, 1, 1))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "psutil", None)
