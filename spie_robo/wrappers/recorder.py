@@ -1,8 +1,9 @@
 """Writes what happens in a wrapped env to an episode store, one episode at a time.
 
 A row needs the observation before an action and the reward after it, so the recorder keeps the
-last moment until the next step. Rows stay in memory until their episode is over: the episodes of
-a vector env overlap, and a store takes them one after another.
+last moment until the next step. The episodes of a vector env overlap, and a store takes them one
+after another: until its end an episode waits in a
+:class:`~spie_robo.data.store.row_spool.RowSpool`, a few megabytes of it in memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from spie_robo.wrappers.moments import EditedMoment
 
 if TYPE_CHECKING:
     from spie_robo.data import EpisodeWriter
+    from spie_robo.data.store.row_spool import RowSpool
 
 RecordOption: TypeAlias = "str | Path | EpisodeWriter | None"
 """Path of a store, made if there is none and appended to if there is; or an open writer."""
@@ -54,7 +56,7 @@ class EpisodeRecorder:
         """Record into ``recording``, which the envs of a vector env share."""
         self._recording = recording
         self._cameras = cameras
-        self._rows: list[dict[str, NDArray[Any]]] = []
+        self._rows: RowSpool = recording.spool()
         self._before: _Moment | None = None
         self._seed: int | None = None
 
@@ -66,7 +68,7 @@ class EpisodeRecorder:
             edited: How these came to be.
             seed: The reset seed; None if there was none.
         """
-        self._rows = []
+        self._rows.clear()
         self._seed = seed
         self._before = self._moment(observation, edited)
 
@@ -90,15 +92,19 @@ class EpisodeRecorder:
             info: The info of this step, for ``success``.
 
         Raises:
-            StoreError: If the row does not fit the store, or the disk is full.
+            StoreError: If the row does not fit the store or the rows before it, or the disk is
+                full.
         """
         if self._before is None:  # dropped, or stepped on after its end
             return
-        self._rows.append(self._row(self._before, action, reward, info))
+        row = self._row(self._before, action, reward, info)
+        if not self._rows:  # found out now, and not when the episode is lost with it
+            self._recording.require_fits(row)
+        self._rows.append(row)
         self._before = None if over else self._moment(observation, edited)
         if over:
             self._recording.add_episode(self._rows, self._seed)
-            self._rows = []
+            self._rows.clear()
 
     def close(self) -> None:
         """Drop the episode in progress; close the store if it was opened for this recording."""
@@ -107,7 +113,8 @@ class EpisodeRecorder:
 
     def drop(self) -> None:
         """Forget the episode in progress: a step of it is missing, or nobody waits for its end."""
-        self._rows, self._before = [], None
+        self._rows.clear()
+        self._before = None
 
     def _moment(self, observation: Any, edited: EditedMoment) -> _Moment:
         # Copied, because an env may write its next observation and depth into the same buffers.
@@ -124,7 +131,27 @@ class EpisodeRecorder:
         # Under the names that the cameras have here, which need not be their observation keys.
         images = {c.name: edited.edits[c.name].rgb for c in self._cameras}
         info = {**edited.info(), "geometry": edited.geometry}
-        return step_row({**before.rest, **images}, np.array(action), reward, info, next_info)
+        return step_row({**before.rest, **images}, _one_array(action), reward, info, next_info)
+
+
+def _one_array(action: Any) -> NDArray[Any]:
+    """A copy of an action.
+
+    Raises:
+        StoreError: If it is not one array of numbers.
+    """
+    try:
+        array = np.array(action)
+    except ValueError:  # parts of several shapes
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        raise StoreError(
+            f"record: expected an action that is one array of numbers, got a "
+            f"{type(action).__name__} of parts. Flatten the action space with gymnasium.wrappers."
+            "TransformAction(env, lambda flat: unflatten(space, flat), flatten_space(space)), "
+            "both from gymnasium.spaces."
+        )
+    return array
 
 
 @final
@@ -132,10 +159,16 @@ class Recording:
     """A store that is being written, and what it says about itself."""
 
     def __init__(
-        self, writer: EpisodeWriter, env: Any, guarded: GuardedEditor, owns_writer: bool
+        self,
+        writer: EpisodeWriter,
+        env: Any,
+        guarded: GuardedEditor,
+        owns_writer: bool,
+        count: int = 1,
     ) -> None:
-        """Write to ``writer`` what happens in ``env`` under ``guarded``."""
+        """Write to ``writer`` what happens in ``env`` under ``guarded``, ``count`` at a time."""
         self._writer = writer
+        self._count = count
         self._env = env
         self._guarded = guarded
         self._owns_writer = owns_writer
@@ -153,11 +186,30 @@ class Recording:
             self._described = True
         self._writer.metadata = self._writer.metadata.including(edited.geometry)
 
-    def add_episode(self, rows: list[dict[str, NDArray[Any]]], seed: int | None) -> None:
-        """Commit an episode; it is durable when this returns."""
-        from spie_robo.data.store.fields import stack_rows
+    def spool(self) -> RowSpool:
+        """A place for the rows of one env, which share the memory for them."""
+        from spie_robo.data.store.row_spool import BLOCK_BYTES, RowSpool
 
-        self._writer.add_episode(stack_rows(rows), seed)
+        return RowSpool(self._writer.path.parent, BLOCK_BYTES // self._count)
+
+    def require_fits(self, row: Mapping[str, NDArray[Any]]) -> None:
+        """Check the first row of an episode.
+
+        Raises:
+            StoreError: If an episode of such rows cannot be committed.
+        """
+        self._writer.require_fits(row)
+
+    def add_episode(self, rows: RowSpool, seed: int | None) -> None:
+        """Commit an episode; it is durable when this returns."""
+        self._writer.begin_episode(seed)
+        try:
+            for block in rows.blocks():
+                self._writer.extend(block)
+            self._writer.end_episode()
+        except BaseException:
+            self._writer.discard_episode()
+            raise
 
     def close(self) -> None:
         """Close the writer, unless somebody else opened it. Closing twice is fine."""
@@ -215,11 +267,11 @@ def open_recorders(
     if record is None:
         return []
     if not isinstance(record, (str, Path)):
-        recording = Recording(record, env, guarded, owns_writer=False)
+        recording = Recording(record, env, guarded, owns_writer=False, count=count)
     else:
         from spie_robo.data import EpisodeWriter
 
         path = Path(record)
         writer = EpisodeWriter.open(path) if path.exists() else EpisodeWriter.create(path)
-        recording = Recording(writer, env, guarded, owns_writer=True)
+        recording = Recording(writer, env, guarded, owns_writer=True, count=count)
     return [EpisodeRecorder(recording, cameras) for _ in range(count)]

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import tempfile
+import tracemalloc
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -175,12 +179,28 @@ def test_the_spec_does_not_record(toys, tmp_path):
 class MemoryWriter:
     """Takes episodes like an ``EpisodeWriter``, without the disk."""
 
+    path = Path(tempfile.gettempdir(), "memory.zarr")
+
     def __init__(self):
         self.metadata = StoreMetadata()
         self.episodes = []
 
-    def add_episode(self, arrays, seed=None):
-        self.episodes.append((seed, arrays))
+    def require_fits(self, row):
+        assert row
+
+    def begin_episode(self, seed=None):
+        self.seed, self.blocks = seed, []
+
+    def extend(self, rows):
+        self.blocks.append(rows)
+
+    def end_episode(self):
+        keys = self.blocks[0]
+        arrays = {key: np.concatenate([block[key] for block in self.blocks]) for key in keys}
+        self.episodes.append((self.seed, arrays))
+
+    def discard_episode(self):
+        self.blocks = []
 
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
@@ -364,3 +384,108 @@ def test_every_episode_of_an_env_that_resets_itself_is_recorded(toys, tmp_path):
     assert [len(episode["action"]) for episode in store] == [3, 3, 3]
     for number, episode in enumerate(store):
         assert episode["reward"].tolist() == rewards[4 * number : 4 * number + 3]
+
+
+class LongEnv(gym.Env):
+    """Large frames that hardly compress; its observation may change its shape."""
+
+    def __init__(self, steps, side=64, changes=None, actions=None):
+        image = gym.spaces.Box(0, 255, (side, side, 3), np.uint8)
+        state = gym.spaces.Box(-9, 9, (2,), np.float32)
+        self.observation_space = gym.spaces.Dict(front=image, state=state)
+        self.action_space = actions or gym.spaces.Discrete(2)
+        self.steps, self.changes = steps, changes
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.now = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.now += 1
+        return self.observe(), 0.0, self.now >= self.steps, False, {}
+
+    def observe(self):
+        shape = self.observation_space["front"].shape
+        front = self.np_random.integers(0, 256, shape, np.uint8)
+        size = 3 if self.changes is not None and self.now >= self.changes else 2
+        return {"front": front, "state": np.full(size, self.now, np.float32)}
+
+
+def test_an_episode_takes_megabytes_of_memory_however_long_it_is(toys, tmp_path, monkeypatch):
+    """Twelve times the frames, the same peak: rows are on disk while the episode goes on."""
+    monkeypatch.setattr("spie_robo.data.store.row_spool.BLOCK_BYTES", 2**20)
+    monkeypatch.setattr("spie_robo.data.store.writer.FLUSH_BYTES", 2**20)
+    monkeypatch.setattr("spie_robo.data.store.layout.FILE_BYTES", 2**20)  # or one shard is it all
+    peaks = []
+    for steps in (100, 1200):
+        path = tmp_path / f"{steps}.zarr"
+        editor = toys.NegativeEditor()
+        env = RealismWrapper(LongEnv(steps), editor, guard=None, record=path)
+        env.reset(seed=0)
+        tracemalloc.start()
+        while not env.step(0)[2]:
+            editor.batches.clear()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        env.close()
+        episode = EpisodeStore.open(path)[0]
+        assert episode["state"][:, 0].tolist() == list(range(steps))
+        assert (episode["front_raw"] != episode["front_rgb"]).mean() > 0.9
+    assert peaks[1] < 1.5 * peaks[0]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["100.zarr", "1200.zarr"]
+
+
+def test_an_observation_that_changes_its_shape_is_refused_at_that_step(toys, tmp_path):
+    env = LongEnv(50, changes=3)
+    env = RealismWrapper(env, toys.NegativeEditor(), guard=None, record=tmp_path / "s.zarr")
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(0)
+    with pytest.raises(StoreError, match=r"state: expected float32 \(2,\), got float32 \(3,\)"):
+        env.step(0)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Dict(arm=gym.spaces.Box(-1, 1, (3,)), hand=gym.spaces.Discrete(2)),
+        gym.spaces.Tuple([gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (2,))]),
+    ],
+)
+def test_an_action_of_parts_is_refused_at_the_first_step(toys, tmp_path, space):
+    env = LongEnv(50, actions=space)
+    path = tmp_path / "s.zarr"
+    wrapped = RealismWrapper(env, toys.NegativeEditor(), guard=None, record=path)
+    wrapped.reset(seed=0)
+    with pytest.raises(StoreError, match="TransformAction"):
+        wrapped.step(space.sample())
+    wrapped.close()
+
+    def unflatten(flat):
+        return gym.spaces.unflatten(space, flat)
+
+    flat = gym.spaces.flatten_space(space)
+    env = gym.wrappers.TransformAction(LongEnv(2, actions=space), unflatten, flat)
+    env = RealismWrapper(env, toys.NegativeEditor(), guard=None, record=path)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(flat.sample())
+    env.close()
+    assert EpisodeStore.open(path)[0]["action"].shape == (2, 5)
+
+
+def test_rows_that_another_episode_of_the_store_lacks_are_refused_at_the_first_step(toys, tmp_path):
+    path = tmp_path / "s.zarr"
+    env = RealismWrapper(LongEnv(2), toys.NegativeEditor(), guard=None, record=path)
+    env.reset(seed=0)
+    while not env.step(0)[2]:
+        pass
+    env.close()
+    other = RealismWrapper(LongEnv(2, side=32), toys.NegativeEditor(), guard=None, record=path)
+    other.reset(seed=0)
+    with pytest.raises(StoreError, match="front_rgb: expected"):
+        other.step(0)
+    other.close()
+    assert len(EpisodeStore.open(path)) == 1

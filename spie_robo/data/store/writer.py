@@ -66,6 +66,7 @@ class EpisodeWriter:
         self._dirty = False
         self._episode: UncommittedEpisode | None = None
         self._buffer: dict[str, list[NDArray[Any]]] = {}
+        self._buffered = 0  # bytes
 
     @classmethod
     def create(
@@ -164,7 +165,7 @@ class EpisodeWriter:
         if self._dirty:
             self._reload()
         self._episode = self._disk.begin_episode(-1 if seed is None else int(seed))
-        self._buffer = {}
+        self._buffer, self._buffered = {}, 0
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one step to the open episode; see :meth:`extend`."""
@@ -186,7 +187,8 @@ class EpisodeWriter:
         for key, array in arrays.items():
             little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=True)
             self._buffer.setdefault(key, []).append(little)
-        if sum(rows.nbytes for parts in self._buffer.values() for rows in parts) >= FLUSH_BYTES:
+            self._buffered += little.nbytes
+        if self._buffered >= FLUSH_BYTES:
             with self._discarding_on_failure():
                 self._flush(episode)
 
@@ -210,7 +212,20 @@ class EpisodeWriter:
         """Forget the open episode; nothing of it stays in the store."""
         self._dirty = self._dirty or self._episode is not None
         self._episode = None
-        self._buffer = {}
+        self._buffer, self._buffered = {}, 0
+
+    def require_fits(self, row: Mapping[str, Any]) -> None:
+        """Check that an episode of such steps could be committed, before one is begun.
+
+        Args:
+            row: One step, as :meth:`append` takes it.
+
+        Raises:
+            StoreError: If a key or type cannot be stored, or the store holds other ones.
+        """
+        self._require_open()
+        arrays = {key: np.asarray(value)[np.newaxis] for key, value in row.items()}
+        self._check_rows(self._disk.begin_episode(-1), arrays)
 
     def add_episode(self, arrays: Mapping[str, NDArray[Any]], seed: int | None = None) -> None:
         """Add and commit a whole episode.
@@ -300,8 +315,8 @@ class EpisodeWriter:
 
     def _flush(self, episode: UncommittedEpisode) -> None:
         if self._buffer:
-            rows = {key: np.concatenate(parts) for key, parts in self._buffer.items()}
-            self._buffer = {}
+            rows = {key: _joined(parts) for key, parts in self._buffer.items()}
+            self._buffer, self._buffered = {}, 0
             to_the_end(lambda: self._disk.write_rows(episode, rows))
 
     def _on_disk(self) -> Commit:
@@ -323,3 +338,10 @@ class EpisodeWriter:
             if isinstance(error, OSError):
                 raise write_failure(self._path, error) from error
             raise
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The parts as one array; their memory is given back."""
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    parts.clear()
+    return joined
