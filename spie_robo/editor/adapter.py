@@ -24,16 +24,18 @@ from safetensors.torch import load_file, save_file
 from spie_robo.editor.conv_in import style_weight_of
 from spie_robo.editor.digest import adapter_digest, weights_digest
 from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
+from spie_robo.editor.folder_check import read_mapping, require_lora_tensors
+from spie_robo.editor.lora_config import largest_rank, read_lora_config
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
+from spie_robo.settings.wording import shortened
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_FILE = "base.json"
-MAX_TEXT_BYTES = 64 * 2**20
-"""Of a JSON or text file of an editor; the largest tokenizers have 30 MB."""
+_MOST_NAME = 4096
 
 _PREFIX = "base_model.model."  # peft's, so that PeftModel.from_pretrained(unet, folder) works
 
@@ -92,12 +94,12 @@ def base_name(folder: Path) -> str:
             does not get to choose files of this machine.
     """
     path = folder / ADAPTER_CONFIG
-    try:
-        base = json.loads(path.read_text())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EditorError(f"{path}: expected JSON that names its base, got {error!r}.") from error
-    if not isinstance(base, str) or not base:
-        raise EditorError(f"{path}: expected base_model_name_or_path, got {base!r}.")
+    base = read_mapping(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base or len(base) > _MOST_NAME:
+        raise EditorError(
+            f"{path}: expected base_model_name_or_path, the name of its base, got "
+            f"{shortened(repr(base))}."
+        )
     inside = (folder / base).resolve()
     if not inside.is_relative_to(folder.resolve()):
         raise EditorError(
@@ -105,35 +107,6 @@ def base_name(folder: Path) -> str:
             f"Editor.from_pretrained({str(folder)!r}, base={base!r})."
         )
     return str(inside) if inside.is_dir() else base
-
-
-def require_harmless(folder: Path) -> None:
-    """Refuse a folder of an editor that would cost more than an editor does, or reads elsewhere.
-
-    Raises:
-        EditorError: Naming the index of shards that names files which are not beside it (a folder
-            from elsewhere does not get to choose files of this machine), or the text that is
-            larger than :data:`MAX_TEXT_BYTES`.
-    """
-    for text in sorted((*folder.rglob("*.json"), *folder.rglob("*.txt"))):
-        if text.is_file() and text.stat().st_size > MAX_TEXT_BYTES:
-            raise EditorError(
-                f"{text}: expected at most {MAX_TEXT_BYTES} bytes of settings or vocabulary, found "
-                f"{text.stat().st_size}. Copy the folder anew from where it comes from."
-            )
-    for index in sorted(folder.rglob("*.index.json")):
-        try:
-            names = set(json.loads(index.read_text())["weight_map"].values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EditorError(
-                f"{index}: expected JSON with a weight_map, got {error!r}."
-            ) from error
-        strange = sorted(str(name) for name in names if Path(str(name)).name != name)
-        if strange:
-            raise EditorError(
-                f"{index}: expected names of files beside it, got {strange[0]!r}. Put the weights "
-                "into the folder."
-            )
 
 
 def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torch.float32) -> str:
@@ -150,9 +123,12 @@ def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torc
     Raises:
         EditorError: If a file is missing or broken, or the adapter belongs to another base.
     """
+    expected = read_mapping(folder / EXTRAS / BASE_FILE).get("sha256")
+    if not isinstance(expected, str):
+        raise EditorError(f"Adapter {folder}: {EXTRAS}/{BASE_FILE} lacks its base's sha256.")
+    config = read_lora_config(folder / ADAPTER_CONFIG)
+    require_lora_tensors(folder / ADAPTER_WEIGHTS, largest_rank(config))
     try:
-        expected = json.loads((folder / EXTRAS / BASE_FILE).read_text())["sha256"]
-        config = LoraConfig.from_pretrained(folder)
         state = load_file(folder / ADAPTER_WEIGHTS)
         style_weight, visual_prompt = load_extras(folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

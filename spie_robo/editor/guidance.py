@@ -60,7 +60,7 @@ class Guidance:
         """Validate the scales."""
         for name in ("image", "style", "text"):
             value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ConfigError(f"guidance.{name}: expected a number >= 0, got {value}.")
 
     @property

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from spie_robo.editor.conv_in import grow_conv_in, shrink_conv_in
 from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
+from spie_robo.editor.folder_check import read_mapping
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import LatentSpec, decode_target, encode_image, to_condition
 from spie_robo.editor.noise_prediction import Conditioning, condition, denoiser
@@ -31,14 +32,15 @@ from spie_robo.editor.samplers import build_sampler, draw_noise, sample
 from spie_robo.editor.visual_prompt import VisualPrompt
 from spie_robo.errors import EditorError
 from spie_robo.files.quiet_loading import quiet_loading
+from spie_robo.settings.wording import shortened
 
 with quiet_loading():  # without torchvision, the import of stock pipelines advises to install it
-    import diffusers
     from diffusers import (
         AutoencoderKL,
         DDIMScheduler,
         DiffusionPipeline,
         EulerAncestralDiscreteScheduler,
+        SchedulerMixin,
         StableDiffusionInstructPix2PixPipeline,
         UNet2DConditionModel,
     )
@@ -49,6 +51,7 @@ MODEL_INDEX = "model_index.json"
 TextEncoding: TypeAlias = Callable[[Sequence[str]], Tensor]
 """B texts -> the text encoder's states (B, T, D)."""
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+_OWN_SETTINGS = ("residual_latents", "residual_mean", "residual_std", "image_latent_scale")
 # what diffusers, transformers and safetensors raise for a broken folder
 _BROKEN_FOLDER = (
     OSError,
@@ -142,10 +145,11 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
 
     def encode_text(self, instructions: Sequence[str]) -> Tensor:
         """The text encoder's states (B, T, D); what exceeds T tokens is cut off."""
+        longest: int = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(
             list(instructions),
             padding="max_length",
-            max_length=self.tokenizer.model_max_length,
+            max_length=min(self.tokenizer.model_max_length, longest),
             truncation=True,
             return_tensors="pt",
         )
@@ -294,7 +298,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             if (folder / EXTRAS).is_dir():
                 style_weight, parts["visual_prompt"] = load_extras(folder)
                 grow_conv_in(parts["unet"], style_weight)
-                parts |= json.loads((folder / EXTRAS / EXTRAS_CONFIG).read_text())
+                parts |= _own_settings(folder / EXTRAS / EXTRAS_CONFIG)
             else:
                 grow_conv_in(parts["unet"])
                 with torch.random.fork_rng(devices=[]):  # the same folder, the same weights
@@ -312,8 +316,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         return pipeline
 
     def _own_config(self) -> dict[str, Any]:
-        names = ("residual_latents", "residual_mean", "residual_std", "image_latent_scale")
-        return {name: self.config[name] for name in names}
+        return {name: self.config[name] for name in _OWN_SETTINGS}
 
     def _check_channels(self) -> None:
         channels = self.vae.config.latent_channels
@@ -344,8 +347,16 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             )
 
 
+def _own_settings(path: Path) -> dict[str, Any]:
+    values = read_mapping(path)
+    if strange := sorted(values.keys() - set(_OWN_SETTINGS)):
+        raise EditorError(
+            f"{path}: expected {', '.join(_OWN_SETTINGS)}, got {shortened(strange[0])!r}."
+        )
+    return values
+
+
 def _load_stock_parts(folder: Path) -> dict[str, Any]:
-    scheduler_name = json.loads((folder / MODEL_INDEX).read_text())["scheduler"][1]
     safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     with quiet_loading():
         return {
@@ -353,12 +364,23 @@ def _load_stock_parts(folder: Path) -> dict[str, Any]:
             "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),
-            "scheduler": getattr(diffusers, scheduler_name).from_pretrained(folder / "scheduler"),
+            "scheduler": _scheduler_class(folder).from_pretrained(folder / "scheduler"),
         }
 
 
+def _scheduler_class(folder: Path) -> type[SchedulerMixin]:
+    name = read_mapping(folder / MODEL_INDEX)["scheduler"][1]
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+        raise EditorError(
+            f"{folder / MODEL_INDEX}: expected the name of one of diffusers' schedulers, got "
+            f"{shortened(repr(name))}."
+        )
+    return found
+
+
 def _vae_class(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:
-    name = json.loads((folder / EXTRAS_CONFIG).read_text())["_class_name"]
+    name = read_mapping(folder / EXTRAS_CONFIG).get("_class_name")
     if name == PatchAutoencoder.__name__:
         return PatchAutoencoder  # type: ignore[no-any-return]  # diffusers bases are untyped
     return cast("type[AutoencoderKL]", AutoencoderKL)

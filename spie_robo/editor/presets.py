@@ -21,8 +21,8 @@ from spie_robo.editor.adapter import (
     base_name,
     load_adapter,
     merge_adapter,
-    require_harmless,
 )
+from spie_robo.editor.folder_check import require_harmless
 from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline
 from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from spie_robo.editor.folder_check import read_mapping
 from spie_robo.editor.guidance import Guidance
-from spie_robo.errors import ConfigError
+from spie_robo.errors import ConfigError, EditorError
+from spie_robo.settings.wording import shortened
 
 SamplerName = Literal["ddim", "euler_ancestral"]
 SETTINGS_FILE = "settings.json"
@@ -50,18 +52,29 @@ class EditorSettings:
         """Validate every value."""
         for name, least in (("steps", 1), ("resolution", 16), ("batch_size", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name}: expected a whole number >= {least}, got {value!r}.")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                got = shortened(repr(value))
+                raise ConfigError(f"{name}: expected a whole number >= {least}, got {got}.")
         if not isinstance(self.instruction, str):
-            raise ConfigError(f"instruction: expected text, got {self.instruction!r}.")
+            got = shortened(repr(self.instruction))
+            raise ConfigError(f"instruction: expected text, got {got}.")
         if self.sampler not in (None, "ddim", "euler_ancestral"):
             raise ConfigError(
-                f"sampler: expected 'ddim', 'euler_ancestral' or nothing, got {self.sampler!r}."
+                "sampler: expected 'ddim', 'euler_ancestral' or nothing, got "
+                f"{shortened(repr(self.sampler))}."
             )
         for name in ("eta", "initial_noise", "frame_detail"):
             share = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise ConfigError(f"{name}: expected a number in [0, 1], got {share}.")
+            if (
+                isinstance(share, bool)
+                or not isinstance(share, (int, float))
+                or not 0 <= share <= 1
+            ):
+                got = shortened(repr(share))
+                raise ConfigError(f"{name}: expected a number in [0, 1], got {got}.")
+        if not isinstance(self.use_references, bool):
+            got = shortened(repr(self.use_references))
+            raise ConfigError(f"use_references: expected true or false, got {got}.")
 
     def save(self, folder: Path) -> None:
         """Write ``settings.json`` into a folder."""
@@ -78,10 +91,11 @@ class EditorSettings:
         if not path.is_file():
             return cls()
         try:
-            values: dict[str, Any] = json.loads(path.read_text())
+            values = read_mapping(path)
             if "guidance" in values:
                 values["guidance"] = Guidance(**values["guidance"])
             return cls(**values)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, EditorError) as error:
             names = ", ".join(f.name for f in fields(cls))
-            raise ConfigError(f"{path}: {error}. Known settings: {names}.") from error
+            reason = shortened(str(error), 400)
+            raise ConfigError(f"{path}: {reason} Known settings: {names}.") from error
