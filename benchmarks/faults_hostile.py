@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import struct
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +28,16 @@ from spie_robo.errors import SpieRoboError
 CAP_MIB = 1024
 """Memory that a hostile file may cost, beyond what the process had."""
 
+EDITOR_CAP_MIB, EDITOR_SECONDS = 100, 1.0
+"""Memory and time that a hostile editor may cost until it is refused."""
+
 Case = Callable[[Path], Callable[[], Any]]
 """Makes a hostile file in a folder, and returns what opens it."""
 
 
 def hostile(folder: Path, seed: int, trials: int) -> Outcome:
     """Each case in a child of its own: an error by name, the cap kept, the canary alive."""
-    done, kept, worst = 0, 0, 0.0
+    done, kept, worst, slowest = 0, 0, 0.0, 0.0
     failures = []
     for name, case in CASES.items():
         if (only := os.environ.get("SPIE_ROBO_FAULT_CASE")) and name not in only.split(","):
@@ -42,15 +46,22 @@ def hostile(folder: Path, seed: int, trials: int) -> Outcome:
         place = folder / name.replace(" ", "_")
         place.mkdir()
         answer = jobs.ask(_attempt, case, place)
-        refused, peak, what = answer if answer else (False, 0.0, "the child died")
+        refused, peak, seconds, what = answer if answer else (False, 0.0, 0.0, "the child died")
+        good = refused and peak < CAP_MIB
+        if case in EDITORS:
+            good = good and peak < EDITOR_CAP_MIB and seconds < EDITOR_SECONDS
+            slowest = max(slowest, seconds)
         worst = max(worst, peak)
-        kept += refused and peak < CAP_MIB
-        failures += [] if refused and peak < CAP_MIB else [f"{name}: {what}, +{peak:.0f} MiB"]
-    detail = "; ".join(failures) or f"largest +{worst:.0f} MiB of {CAP_MIB} allowed"
+        kept += good
+        failures += [] if good else [f"{name}: {what}, +{peak:.0f} MiB, {seconds:.1f} s"]
+    detail = "; ".join(failures) or (
+        f"largest +{worst:.0f} MiB of {CAP_MIB} allowed; editors within {EDITOR_CAP_MIB} MiB and "
+        f"{slowest:.2f} s of {EDITOR_SECONDS:.0f}"
+    )
     return Outcome(done, kept, detail)
 
 
-def _attempt(case: Case, place: Path) -> tuple[bool, float, str]:
+def _attempt(case: Case, place: Path) -> tuple[bool, float, float, str]:
     outside = place / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
@@ -60,16 +71,18 @@ def _attempt(case: Case, place: Path) -> tuple[bool, float, str]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there = jobs.files(outside)
     refused, what = False, "it was accepted"
+    began = time.perf_counter()
     try:
         work()
     except SpieRoboError as error:
         refused, what = True, type(error).__name__
     except Exception as error:
         what = f"{error!r:.100}"
+    seconds = time.perf_counter() - began
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     if jobs.files(outside) != there or (place / "ran").exists():
         refused, what = False, "something was run or written"
-    return refused, peak, what
+    return refused, peak, seconds, what
 
 
 def _store(folder: Path, zarr_format: int = 3) -> Path:

@@ -148,8 +148,99 @@ def adapter_pickle(folder: Path) -> Callable[[], Any]:
     return lambda: load_editor(str(folder / "base"))
 
 
+def _settings(folder: Path, file: str, **values: Any) -> Callable[[], Any]:
+    """The embedded pipeline with other settings in one of its files."""
+    base = folder / "base"
+    shutil.copytree(PRESETS["embedded"], base)
+    found = json.loads((base / file).read_text())
+    (base / file).write_text(json.dumps({**found, **values}))
+    return lambda: load_editor(str(base))
+
+
+def adapter_pipe(folder: Path) -> Callable[[], Any]:
+    """A named pipe in place of settings: opening it waits for ever."""
+    work = _settings(folder, "settings.json")
+    (folder / "base/settings.json").unlink()
+    os.mkfifo(folder / "base/settings.json")
+    return work
+
+
+def adapter_device(folder: Path) -> Callable[[], Any]:
+    """A link to an endless file in place of settings."""
+    work = _settings(folder, "unet/config.json")
+    (folder / "base/unet/config.json").unlink()
+    (folder / "base/unet/config.json").symlink_to("/dev/zero")
+    return work
+
+
+def adapter_resolution(folder: Path) -> Callable[[], Any]:
+    return _settings(folder, "settings.json", resolution=10**9)
+
+
+def adapter_text_length(folder: Path) -> Callable[[], Any]:
+    return _settings(folder, "text_encoder/config.json", max_position_embeddings=10**9)
+
+
+def adapter_token_length(folder: Path) -> Callable[[], Any]:
+    return _settings(folder, "tokenizer/tokenizer_config.json", model_max_length=10**9)
+
+
+def adapter_layers(folder: Path) -> Callable[[], Any]:
+    return _settings(folder, "unet/config.json", layers_per_block=10**7)
+
+
+def adapter_timesteps(folder: Path) -> Callable[[], Any]:
+    return _settings(folder, "scheduler/scheduler_config.json", num_train_timesteps=10**10)
+
+
+def adapter_nesting(folder: Path) -> Callable[[], Any]:
+    work = _settings(folder, "settings.json")
+    (folder / "base/settings.json").write_text("[" * 500_000)
+    return work
+
+
+def _latents(folder: Path, *shape: int) -> Callable[[], Any]:
+    """Latents that their header claims, in a sparse file."""
+    work = _settings(folder, "settings.json")
+    size = 2 * int(np.prod(shape, dtype=np.int64))
+    entry = {"dtype": "F16", "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"latents": entry}).encode()
+    path = folder / "base/references.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + size)
+    return work
+
+
+def adapter_many_latents(folder: Path) -> Callable[[], Any]:
+    return _latents(folder, 10**6, 12, 32, 32)
+
+
+def adapter_large_latents(folder: Path) -> Callable[[], Any]:
+    return _latents(folder, 1, 12, 32_768, 32_768)
+
+
+def _lora(folder: Path, **values: Any) -> Callable[[], Any]:
+    plain = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_modules": ["to_q"]}
+    config = {**plain, "base_model_name_or_path": "embedded", **values}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "spie").mkdir()
+    (folder / "spie/base.json").write_text(json.dumps({"sha256": "0" * 64}))
+    return lambda: load_editor(str(folder))
+
+
+def adapter_pattern(folder: Path) -> Callable[[], Any]:
+    """A regular expression that takes for ever on the names of the UNet's modules."""
+    return _lora(folder, target_modules="(([a-z_0-9]+)+[.]?)+!")
+
+
+def adapter_rank(folder: Path) -> Callable[[], Any]:
+    return _lora(folder, r=10**8)
+
+
 PICTURES = (photo_bomb, photo_claim, photo_lie, jpeg_claim, frame_bomb, frame_claim)
 EDITORS = (
     adapter_base, adapter_climbing_base, adapter_index, adapter_text_index, adapter_huge_text,
-    adapter_pickle,
+    adapter_pickle, adapter_pipe, adapter_device, adapter_resolution, adapter_text_length,
+    adapter_token_length, adapter_layers, adapter_timesteps, adapter_nesting,
+    adapter_many_latents, adapter_large_latents, adapter_pattern, adapter_rank,
 )  # fmt: skip

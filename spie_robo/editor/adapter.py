@@ -109,6 +109,23 @@ def base_name(folder: Path) -> str:
     return str(inside) if inside.is_dir() else base
 
 
+def check_adapter(folder: Path) -> tuple[str, LoraConfig]:
+    """Check an adapter by its settings and the headers of its weights, before its base is loaded.
+
+    Returns:
+        SHA-256 of the base's weights as the adapter states it, and the settings of its LoRA.
+
+    Raises:
+        EditorError: If a file is missing or broken, or claims more than a LoRA has.
+    """
+    expected = read_mapping(folder / EXTRAS / BASE_FILE).get("sha256")
+    if not isinstance(expected, str):
+        raise EditorError(f"Adapter {folder}: {EXTRAS}/{BASE_FILE} lacks its base's sha256.")
+    config = read_lora_config(folder / ADAPTER_CONFIG)
+    require_lora_tensors(folder / ADAPTER_WEIGHTS, largest_rank(config))
+    return expected, config
+
+
 def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torch.float32) -> str:
     """Put an adapter on its base, in place; the LoRA stays apart and can be switched off.
 
@@ -123,11 +140,7 @@ def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torc
     Raises:
         EditorError: If a file is missing or broken, or the adapter belongs to another base.
     """
-    expected = read_mapping(folder / EXTRAS / BASE_FILE).get("sha256")
-    if not isinstance(expected, str):
-        raise EditorError(f"Adapter {folder}: {EXTRAS}/{BASE_FILE} lacks its base's sha256.")
-    config = read_lora_config(folder / ADAPTER_CONFIG)
-    require_lora_tensors(folder / ADAPTER_WEIGHTS, largest_rank(config))
+    expected, config = check_adapter(folder)
     try:
         state = load_file(folder / ADAPTER_WEIGHTS)
         style_weight, visual_prompt = load_extras(folder)

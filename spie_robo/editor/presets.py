@@ -19,6 +19,7 @@ from torch import nn
 from spie_robo.editor.adapter import (
     ADAPTER_CONFIG,
     base_name,
+    check_adapter,
     load_adapter,
     merge_adapter,
 )
@@ -81,6 +82,7 @@ def load_editor(
     settings, references = EditorSettings.load(folder), _references(name, folder)
     if not (folder / ADAPTER_CONFIG).is_file():
         return LoadedEditor(SpiePipeline.from_pretrained(folder, dtype), settings, references)
+    check_adapter(folder)
     base_folder = find_folder(base or base_name(folder))
     require_harmless(base_folder)
     if (base_folder / ADAPTER_CONFIG).is_file():
