@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spie_robo.errors import ConfigError
+from spie_robo.settings.wording import shown
 
 MAX_SEED = 2**53
 """Seeds are recorded in JSON, whose readers keep whole numbers exactly up to here."""
@@ -15,7 +16,7 @@ def require_at_least(name: str, value: int, minimum: int) -> None:
         ConfigError: Naming it.
     """
     if value < minimum:
-        raise ConfigError(f"{name}: expected {minimum} or more, got {value}.")
+        raise ConfigError(f"{name}: expected {minimum} or more, got {shown(value)}.")
 
 
 def require_between(name: str, value: int, minimum: int, maximum: int) -> None:
@@ -26,7 +27,7 @@ def require_between(name: str, value: int, minimum: int, maximum: int) -> None:
     """
     require_at_least(name, value, minimum)
     if value > maximum:
-        raise ConfigError(f"{name}: expected {maximum} or less, got {value}.")
+        raise ConfigError(f"{name}: expected {maximum} or less, got {shown(value)}.")
 
 
 def require_seed(value: int) -> None:

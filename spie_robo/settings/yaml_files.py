@@ -6,6 +6,9 @@ A YAML file has the fields of its dataclass as keys; nested records are nested m
     episodes: 10
     edit:
       editor: embedded
+
+Only plain documents are read: aliases and merge keys, with which a few lines can mean gigabytes,
+are refused, and so is nesting beyond what settings have.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +26,13 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from spie_robo.errors import ConfigError
+from spie_robo.settings.wording import shortened, shown
+
+MAX_BYTES = 2**20
+"""The largest file of settings."""
+
+_MOST_DEPTH = 16
+_CANNOT_MEAN = (ValueError, OverflowError, RecursionError)  # a date of month 13, a huge number
 
 Config = TypeVar("Config")
 
@@ -54,18 +65,24 @@ def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str,
     Args:
         cls: The dataclass.
         path: The YAML file.
-        base: A ``cls`` whose nested records the file changes in part; None: those of the types.
+        base: A ``cls`` whose nested records the file changes in part; None: those that ``cls`` has
+            by default, so that a file says no more than the flags of the same names.
 
     Raises:
         ConfigError: If the file cannot be read, or a setting is unknown or of the wrong type.
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"Config file {path}: expected a file, found a folder or a device.")
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"Config file {path}: expected at most {MAX_BYTES} bytes of YAML.")
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"Config file {path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"Config file {path}: cannot be read as YAML: {error}") from error
+    except (OSError, yaml.YAMLError, *_CANNOT_MEAN) as error:
+        reason = shortened(str(error), 300) or type(error).__name__
+        raise ConfigError(f"Config file {path}: cannot be read as YAML: {reason}") from error
     if content is None:
         return {}
     if not isinstance(content, Mapping):
@@ -87,14 +104,34 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and without YAML's silence where a key comes twice: the first would be lost."""
+    """Safe, bounded, and strict about keys that come twice, of which the first would be lost."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One value of the document; an alias or a value nested too deep is an error."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases (*{shortened(event.anchor, 40)}) are not read,{mark}")
+        if self._depth >= _MOST_DEPTH:
+            raise yaml.YAMLError(f"expected nesting of at most {_MOST_DEPTH},{mark}")
+        self._depth += 1
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys differ."""
         keys = [key.value for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError(f"merge keys (<<) are not read,{node.start_mark}")
+        counts = Counter(key for key in keys if isinstance(key, str))
+        twice = sorted(key for key, count in counts.items() if count > 1)
         if twice:
-            raise yaml.YAMLError(f"{twice[0]!r} is there twice,{node.start_mark}")
+            raise yaml.YAMLError(f"{shown(twice[0])} is there twice,{node.start_mark}")
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
 
@@ -103,12 +140,12 @@ def _check_mapping(cls: type[Any], content: Mapping[Any, Any], base: Any) -> dic
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in content.items():
-        if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, n=1)
+        if not isinstance(key, str) or key not in hints:
+            close = difflib.get_close_matches(shortened(str(key)), hints, n=1)
             advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(hints)}."
-            raise ConfigError(f"unknown setting {key!r}. {advice}")
+            raise ConfigError(f"unknown setting {shown(key)}. {advice}")
         try:
-            before = getattr(base, key, None)
+            before = _default_of(cls, key) if base is None else getattr(base, key, None)
             if dataclasses.is_dataclass(before) and isinstance(value, Mapping):
                 changes = _check_mapping(type(before), value, before)
                 values[key] = dataclasses.replace(before, **changes)  # type: ignore[type-var]
@@ -127,7 +164,7 @@ def _coerce(value: Any, hint: Any) -> Any:
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
-        raise TypeError(f"expected one of {', '.join(map(str, arguments))}, got {value!r}.")
+        raise TypeError(f"expected one of {', '.join(map(str, arguments))}, got {shown(value)}.")
     if origin is tuple and isinstance(value, list):
         return tuple(_coerce(item, arguments[0]) for item in value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
@@ -139,10 +176,12 @@ def _coerce(value: Any, hint: Any) -> Any:
     if hint is float and isinstance(value, str):  # YAML takes 1e-4 for text: it wants 1.0e-4
         with suppress(ValueError):
             return float(value)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise TypeError(f"expected a number of at most 63 bits, got {shown(value)}.")
     expected = origin or hint
     if isinstance(value, expected) and not (isinstance(value, bool) and hint is not bool):
         return value
-    raise TypeError(f"expected {_name(hint)}, got {_kind(value)} {value!r}.")
+    raise TypeError(f"expected {_name(hint)}, got {_kind(value)} {shown(value)}.")
 
 
 def _coerce_union(value: Any, arguments: tuple[Any, ...]) -> Any:
@@ -152,7 +191,7 @@ def _coerce_union(value: Any, arguments: tuple[Any, ...]) -> Any:
         except TypeError:
             continue
     expected = " or ".join(_name(argument) for argument in arguments)
-    raise TypeError(f"expected {expected}, got {_kind(value)} {value!r}.")
+    raise TypeError(f"expected {expected}, got {_kind(value)} {shown(value)}.")
 
 
 def _name(hint: Any) -> str:
@@ -163,6 +202,13 @@ def _name(hint: Any) -> str:
 
 def _kind(value: Any) -> str:
     return _name(type(value)) if value is not None else "null"
+
+
+def _default_of(cls: type[Any], key: str) -> Any:
+    item = cls.__dataclass_fields__[key]
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return None if item.default is dataclasses.MISSING else item.default
 
 
 def _is_required(item: dataclasses.Field[Any]) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from spie_robo.cli import _parse
 from spie_robo.commands import COMMANDS
 from spie_robo.commands.convert import ConvertCommand
 from spie_robo.commands.demo import DemoCommand
@@ -173,3 +174,89 @@ def test_records_are_frozen() -> None:
     records = [EditRequest, *(command.settings for command in COMMANDS.values())]
     assert all(dataclasses.is_dataclass(record) for record in records)
     assert all(record.__dataclass_params__.frozen for record in records)
+
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "aliases (*a0) are not read"),
+        ("edit: &e {seed: 1}\nother: *e", "aliases (*e) are not read"),
+        ("base: &b [1, *b]", "aliases (*b) are not read"),
+        ("edit: {<<: {seed: 1}}", "merge keys (<<) are not read"),
+        ("edit: " + "[" * 100_000, "nesting of at most 16"),
+        ("a: " + "{a: " * 20 + "1" + "}" * 20, "nesting of at most 16"),
+        ("env: 2020-13-45", "cannot be read as YAML"),
+        ("episodes: " + "9" * 5000, "cannot be read as YAML"),
+        ("episodes: 0x" + "f" * 50_000, "episodes: expected a number of at most 63 bits"),
+        ("? [a, b]\n: 1", "cannot be read as YAML"),
+        ("1: 2", "unknown setting 1"),
+        ("env: !!python/object/apply:os.system [ls]", "cannot be read as YAML"),
+        ("env: [" + "abcdefgh, " * 50_000 + "]", "env: expected text"),
+        ("e" * 900 + ": 1", "unknown setting"),
+        ("zarr_format: " + "z" * 50_000, "expected one of 2, 3"),
+        ("# " + "x" * 2**21, "at most"),
+        ("a: 1\n---\nb: 2", "cannot be read as YAML"),
+    ],
+)
+def test_documents_made_to_do_harm_are_refused_in_a_line(tmp_path, text, message):
+    file = write(tmp_path / "c.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        read_values(RecordCommand, file)
+    assert str(file) in str(caught.value) and message in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_a_folder_or_a_pipe_is_no_settings_file(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match="expected a file"):
+            read_values(RecordCommand, path)
+
+
+NESTED = [
+    ("editor", "embedded-labs"),
+    ("base", "embedded"),
+    ("references", "photos"),
+    ("instruction", "a lab"),
+    ("seed", "3"),
+    ("steps", "4"),
+    ("frames_per_pass", "2"),
+    ("guard", "false"),
+    ("retries", "0"),
+    ("protect", "[cube]"),
+]
+COMMAND_LINES = {
+    "record": ["--env", "A-v0", "--episodes", "1", "--out", "o.zarr"],
+    "policy evaluate": [".", "--env", "A-v0", "--episodes", "1"],
+    "convert": ["in.zarr", "out.zarr"],
+    "demo": ["--out", "o"],
+}
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+@pytest.mark.parametrize(("setting", "value"), NESTED)
+def test_a_file_and_a_flag_mean_the_same(tmp_path, name, setting, value):
+    """A file that changes one nested setting leaves the others as the command has them."""
+    file = write(tmp_path / "c.yaml", f"edit: {{{setting}: {value}}}\n")
+    words = [*name.split(), *COMMAND_LINES[name]]
+    flag = f"--{setting.replace('_', '-')}"
+    flags = ["--no-guard"] if setting == "guard" else [flag, value.strip("[]")]
+    assert _parse([*words, "--config", str(file)]) == _parse([*words, *flags])
+
+
+def test_every_command_that_edits_is_compared():
+    editing = {
+        name
+        for name, command in COMMANDS.items()
+        if any(field.name == "edit" for field in dataclasses.fields(command.settings))
+    }
+    assert editing == set(COMMAND_LINES)
+    settings = {field.name for field in dataclasses.fields(EditRequest)}
+    assert settings == {setting for setting, _ in NESTED}
