@@ -171,17 +171,21 @@ def _coerce(value: Any, hint: Any) -> Any:
         return hint(**_check_mapping(hint, value, None))
     if hint is Path and isinstance(value, str):
         return Path(value).expanduser()
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML takes 1e-4 for text: it wants 1.0e-4
-        with suppress(ValueError):
-            return float(value)
+    value = _as_float(value) if hint is float else value
     if isinstance(value, int) and abs(value) >= 2**63:
         raise TypeError(f"expected a number of at most 63 bits, got {shown(value)}.")
     expected = origin or hint
     if isinstance(value, expected) and not (isinstance(value, bool) and hint is not bool):
         return value
     raise TypeError(f"expected {_name(hint)}, got {_kind(value)} {shown(value)}.")
+
+
+def _as_float(value: Any) -> Any:
+    """Whole numbers, and what YAML takes for text (1e-4, where it wants 1.0e-4), as floats."""
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)
+    return value
 
 
 def _coerce_union(value: Any, arguments: tuple[Any, ...]) -> Any:
