@@ -17,7 +17,7 @@ from harness import lab_folders, report
 from PIL import Image
 
 from spie_robo.editor import Editor
-from spie_robo.editor.references import load_references
+from spie_robo.editor.photo_check import load_references
 from spie_robo.envs import ENV_IDS
 from spie_robo.envs.experts import make_expert
 from spie_robo.evaluation.baselines import HistogramEditor, IdentityEditor, ReinhardEditor

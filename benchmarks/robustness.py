@@ -41,7 +41,7 @@ from spie_robo.data import (
 from spie_robo.data.conversion.convert import convert_store
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editor import Editor
-from spie_robo.editor.references import load_references
+from spie_robo.editor.photo_check import load_references
 from spie_robo.envs.appearance import RandomizationConfig
 from spie_robo.envs.experts import make_expert
 from spie_robo.envs.perturbations import PERTURBATIONS, PerturbationWrapper

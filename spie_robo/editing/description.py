@@ -70,12 +70,14 @@ class EditorDescription:
         return {key: value for key, value in found.items() if value not in (None, [])}
 
 
+_PIECE = 2**20  # bytes
+
 PROVENANCE_KEYS = ("denoising_steps", "protected", "guard", "guard_limits")
 """Keys of :attr:`EditorDescription.provenance`, which do not outlive the edits they describe."""
 
 
 def references_digest(references: References | None) -> str | None:
-    """Hash reference photos: their files, or the images themselves.
+    """Hash reference photos: the files that are used, or the images themselves.
 
     Returns:
         SHA-256 in hexadecimal digits; None without photos.
@@ -87,11 +89,15 @@ def references_digest(references: References | None) -> str | None:
         return None
     digest = hashlib.sha256()
     if isinstance(references, (str, Path)):
+        from spie_robo.editor.photo_files import used_photos
+
         path = Path(references)
         try:
-            files = sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]
-            for file in files:
-                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+            for file in used_photos(path):
+                digest.update(file.name.encode() + b"\0")
+                with file.open("rb") as stream:
+                    while piece := stream.read(_PIECE):
+                        digest.update(piece)
         except OSError as error:
             raise ReferencePhotoError(
                 f"{path}: expected a readable folder of photos or a photo: {error.strerror}. Check "

@@ -69,13 +69,15 @@ class EditRequest:
             return None
         from spie_robo.editing.guarded_editor import GuardedEditor
         from spie_robo.editor import Editor
-        from spie_robo.editor.references import load_references
+        from spie_robo.editor.photo_check import check_photos
+        from spie_robo.editor.references import PhotoReferences
         from spie_robo.guard import GeometryGuard
 
         assert self.editor is not None
         # A folder without photos is refused before seconds go into loading weights.
-        if self.references is not None:
-            load_references(self.references)
+        photos = None if self.references is None else check_photos(self.references)
+        for note in () if photos is None else photos.notes:
+            print(f"photos: {note}")
         editor = Editor.from_pretrained(
             self.editor,
             base=self.base,
@@ -83,6 +85,8 @@ class EditRequest:
             batch_size=self.frames_per_pass,
             protect=self.protect,
         )
+        if self.references is not None and photos is not None:
+            editor.keep_photos(self.references, PhotoReferences(photos.images))
         return GuardedEditor(
             editor,
             GeometryGuard(protect=self.protect) if self.guard else None,

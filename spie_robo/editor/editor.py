@@ -14,14 +14,14 @@ from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 from torch import Tensor
 
 from spie_robo.editor.digest import weights_digest
+from spie_robo.editor.photo_check import load_references
+from spie_robo.editor.photo_files import used_photos
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.presets import load_editor
 from spie_robo.editor.protect import hold_chroma, protected_mask
 from spie_robo.editor.references import (
     ReferenceSet,
     choose_reference,
-    load_references,
-    photo_files,
     to_image,
     to_tensor,
 )
@@ -248,13 +248,20 @@ class Editor:
         """Load photos; a folder is read again only when a file in it changed."""
         if not isinstance(references, (str, Path)):
             return load_references(references)
-        files = photo_files(Path(references))
-        stats = [(file, file.stat()) for file in files]
-        key = tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+        key = _photo_key(references)
         if key not in self._photos:
-            _make_room(self._photos)
-            self._photos[key] = load_references(references)
+            self.keep_photos(references, load_references(references))
         return self._photos[key]
+
+    def keep_photos(self, references: str | Path, photos: ReferenceSet) -> None:
+        """Use photos that were read already, for as long as their files do not change.
+
+        Args:
+            references: Their folder or file.
+            photos: What it holds.
+        """
+        _make_room(self._photos)
+        self._photos[_photo_key(references)] = photos
 
     def _reference_latents(self, photos: ReferenceSet, height: int, width: int) -> Tensor:
         key = (photos.digest, height, width)
@@ -291,6 +298,12 @@ def _split_id(name: str) -> tuple[str, str]:
     if match is None or Path(name).is_dir():
         return name, ""
     return match[1], match[2]
+
+
+def _photo_key(references: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when one of the photos that are used does."""
+    stats = [(file, file.stat()) for file in used_photos(Path(references))]
+    return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
 def _make_room(cache: dict[Any, Any]) -> None:

@@ -1,6 +1,7 @@
 """Photos of a lab on arrival: can each be used, is it a photo of its own, are they too many?
 
 ``folder or file -> check_photos() -> CheckedPhotos``. Whatever is wrong is said before any work.
+Every command takes its photos from here, so that all of them use the same ones.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from typing import final
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-from spie_robo.editor.references import photo_files, read_photo
-from spie_robo.errors import ReferencePhotoError
-from spie_robo.types import RGB
-
-MOST_PHOTOS = 20
-"""More photos add time and hardly any look: an edit follows one of them."""
+from spie_robo.editor.photo_files import MOST_PHOTOS, photo_files, used_photos
+from spie_robo.editor.references import PhotoReferences, read_photo
+from spie_robo.errors import FrameError, ReferencePhotoError
+from spie_robo.types import RGB, References, check_image
 
 MINIMUM_SIDE = 64
 """Height and width that a photo needs at least, in pixels."""
@@ -78,8 +78,9 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
             f"{path}: {len(files)} photos, of which {most} are used, evenly over their names. "
             "Put the ones that show the lab best into a folder of their own to choose yourself."
         )
-        files = [files[i] for i in np.linspace(0, len(files) - 1, most).round().astype(int)]
-    images = [_read(file) for file in files]
+        files = used_photos(Path(path), most)
+    # Large photos take half a second each: the bar comes when it takes longer than two.
+    images = [_read(file) for file in tqdm(files, "photos", unit="photo", delay=2, leave=False)]
     copies = near_duplicates(images)
     notes += [
         f"{files[copy].name} shows the same picture as {files[first].name} and is left out."
@@ -96,11 +97,36 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
     )
 
 
+def load_references(references: References) -> PhotoReferences:
+    """Load the reference photos of an edit.
+
+    Args:
+        references: A folder or a file, of which :func:`check_photos` chooses; or uint8 images of
+            shape (H, W, 3), which are all used.
+
+    Raises:
+        ReferencePhotoError: Naming the folder without photos, or the photo that cannot be used.
+    """
+    if isinstance(references, (str, Path)):
+        return PhotoReferences(check_photos(references).images)
+    images = tuple(references)
+    if not images:
+        raise ReferencePhotoError("References: expected at least one image, got an empty list.")
+    for index, image in enumerate(images):
+        try:
+            check_image(image, f"reference {index}")
+        except FrameError as error:
+            raise ReferencePhotoError(str(error)) from error
+    return PhotoReferences(images)
+
+
 def other_pictures(folder: Path) -> tuple[str, ...]:
     """One sentence on the pictures of a folder that are no JPEG or PNG; none if there are none."""
-    if not folder.is_dir():
+    try:
+        names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    except OSError:  # photo_files says so
         return ()
-    found = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _OTHER_PICTURES)
+    found = sorted(name for name in names if Path(name).suffix.lower() in _OTHER_PICTURES)
     if not found:
         return ()
     named = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")

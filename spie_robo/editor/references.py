@@ -1,6 +1,6 @@
 """Reference photos: from files or arrays to the latents that the visual prompt reads.
 
-``folder, file or arrays -> load_references() -> PhotoReferences``
+``folder, file or arrays -> load_references() -> PhotoReferences`` (:mod:`.photo_check`)
 ``references.safetensors -> LatentReferences``; both give ``latents(vae, height, width)``.
 """
 
@@ -24,11 +24,9 @@ from torch import Tensor
 from spie_robo.editor.latents import decode_image, encode_image
 from spie_robo.editor.resolution import shrink
 from spie_robo.errors import FrameError, ReferencePhotoError
-from spie_robo.types import RGB, References, check_image
+from spie_robo.types import RGB, check_image
 
 REFERENCES_FILE = "references.safetensors"
-SUFFIXES = (".jpg", ".jpeg", ".png")
-_MASK_ENDS = (".mask", "_mask")
 _MAX_SIDE = 2048  # longer photos are shrunk while they are decoded: no editor works that large
 _MAX_PIXELS = 64_000_000  # of a PNG, or of a JPEG as it is decoded
 
@@ -132,63 +130,6 @@ class LatentReferences(ReferenceSet):
                 f"{path}: expected finite latents of shape (N, C, h, w), got {tuple(stored.shape)}."
             )
         return cls(stored)
-
-
-def load_references(references: References) -> PhotoReferences:
-    """Load reference photos.
-
-    Args:
-        references: A folder (its JPEG and PNG files, in order of their names), one file, or
-            uint8 images of shape (H, W, 3).
-
-    Raises:
-        ReferencePhotoError: Naming the folder without photos, or the photo that cannot be read.
-    """
-    if isinstance(references, (str, Path)):
-        return PhotoReferences(tuple(read_photo(path) for path in photo_files(Path(references))))
-    images = tuple(references)
-    if not images:
-        raise ReferencePhotoError("References: expected at least one image, got an empty list.")
-    for index, image in enumerate(images):
-        try:
-            check_image(image, f"reference {index}")
-        except FrameError as error:
-            raise ReferencePhotoError(str(error)) from error
-    return PhotoReferences(images)
-
-
-def photo_files(path: Path) -> list[Path]:
-    """The photos of a folder, sorted by name; the file itself if it is one.
-
-    Region masks beside their photos (``desk.mask.png`` or ``desk_mask.png`` for ``desk.jpg``, see
-    :mod:`spie_robo.feedback.regions`) are not photos.
-
-    Raises:
-        ReferencePhotoError: If there is no such folder or file, or no photo in it.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ReferencePhotoError(f"References: there is no folder or file {path}.")
-    found = [
-        file
-        for file in path.iterdir()
-        if file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    ]
-    stems = {file.stem for file in found}
-    files = sorted(file for file in found if not _is_mask(file, stems))
-    if not files:
-        raise ReferencePhotoError(
-            f"References: expected {', '.join(SUFFIXES)} photos in {path}, found none. "
-            "Put one to five photos of your lab there."
-        )
-    return files
-
-
-def _is_mask(file: Path, stems: set[str]) -> bool:
-    return any(
-        file.stem.endswith(end) and file.stem.removesuffix(end) in stems for end in _MASK_ENDS
-    )
 
 
 def read_photo(path: Path) -> RGB:

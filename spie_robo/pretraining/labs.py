@@ -15,8 +15,9 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
+from spie_robo.editor.photo_files import photo_files
 from spie_robo.editor.pipeline import SpiePipeline
-from spie_robo.editor.references import LatentReferences, load_references
+from spie_robo.editor.references import LatentReferences, PhotoReferences, read_photo
 from spie_robo.envs.tabletop_env import tabletop
 from spie_robo.envs.twin import Style, TwinWrapper, sample_style
 
@@ -77,6 +78,7 @@ def encode_labs(pipeline: SpiePipeline, photos: Path, size: int, folder: Path) -
         size: Height and width that the editor works at, in pixels.
         folder: Receives ``references.safetensors``.
     """
-    latents = load_references(photos).latents(pipeline.vae, size, size)
+    images = tuple(read_photo(file) for file in photo_files(photos))  # all, however many
+    latents = PhotoReferences(images).latents(pipeline.vae, size, size)
     folder.mkdir(parents=True, exist_ok=True)
     LatentReferences(latents).save(folder)

@@ -89,11 +89,11 @@ def test_reference_folders_are_encoded_once_until_they_change(editor, tmp_path, 
     monkeypatch.setattr(
         references, "encode_image", lambda vae, x: encoded.append(1) or encode(vae, x)
     )
-    Image.fromarray(noise(seed=1)).save(tmp_path / "a.png")
+    Image.fromarray(noise(64, 64, seed=1)).save(tmp_path / "a.png")
     first = editor.edit(frames(1), tmp_path)[0].rgb
     assert np.array_equal(editor.edit(frames(1), tmp_path)[0].rgb, first)
     assert len(encoded) == 1
-    Image.fromarray(noise(40, 40, seed=2)).save(tmp_path / "a.png")
+    Image.fromarray(noise(80, 80, seed=2)).save(tmp_path / "a.png")
     assert not np.array_equal(editor.edit(frames(1), tmp_path)[0].rgb, first)
 
 

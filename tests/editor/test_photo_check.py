@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spie_robo.editor.photo_check import MOST_PHOTOS, check_photos, near_duplicates
+from spie_robo.editing.description import references_digest
+from spie_robo.editor.photo_check import check_photos, load_references, near_duplicates
+from spie_robo.editor.photo_files import MOST_PHOTOS, used_photos
 from spie_robo.errors import ReferencePhotoError
 
 
@@ -124,3 +127,39 @@ def test_pictures_of_other_formats_are_not_left_out_in_silence(tmp_path):
     )
     first, *_ = check_photos(tmp_path).notes
     assert "left out (a.webp, b.HEIC). Save them as JPEG" in first
+
+
+def test_training_and_editing_use_the_same_photos_of_a_folder(tmp_path: Path) -> None:
+    for index in range(45):
+        save(tmp_path / f"{index:03}.png", scene(index, 64, 64))
+    save(tmp_path / "copy.png", scene(0, 64, 64))
+    trained, edited = check_photos(tmp_path).images, load_references(tmp_path).images
+    assert len(trained) == len(edited) <= MOST_PHOTOS
+    for one, other in zip(trained, edited, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_no_photo_is_neither_read_nor_hashed(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", scene(0))
+    before = references_digest(tmp_path)
+    video = tmp_path / "walk.mp4"
+    video.touch()
+    os.truncate(video, 2**44)  # sparse: reading it would take for ever
+    os.mkfifo(tmp_path / "pipe.png")
+    assert references_digest(tmp_path) == before
+    assert used_photos(tmp_path) == [tmp_path / "a.png"]
+    save(tmp_path / "a.png", scene(1))
+    assert references_digest(tmp_path) != before
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_by_name(tmp_path: Path, monkeypatch) -> None:
+    save(tmp_path / "a.png", scene(0))
+
+    def refused(self: Path):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(ReferencePhotoError, match="cannot be read.*Permission denied"):
+        check_photos(tmp_path)
+    with pytest.raises(ReferencePhotoError, match="cannot be read"):
+        references_digest(tmp_path)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from spie_robo.editor.photo_check import load_references
 from spie_robo.editor.references import (
     LatentReferences,
     PhotoReferences,
     choose_reference,
     cover,
-    load_references,
     read_photo,
 )
 from spie_robo.errors import ReferencePhotoError
@@ -20,18 +20,24 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def scene(seed):
+    """Large areas of colour: what tells two photos apart."""
+    coarse = noise(4, 5, seed)
+    return np.kron(coarse, np.ones((16, 16, 1), np.uint8))
+
+
 def test_a_folder_gives_its_photos_sorted(tmp_path):
     for index, name in enumerate(["b.png", "a.PNG"]):
-        Image.fromarray(noise(20, 30, index)).save(tmp_path / name, format="PNG")
+        Image.fromarray(scene(index)).save(tmp_path / name, format="PNG")
     (tmp_path / "notes.txt").write_text("not a photo")
     (tmp_path / ".hidden.png").write_bytes(b"junk")
     loaded = load_references(tmp_path)
-    np.testing.assert_array_equal(loaded.images[0], noise(20, 30, 1))
-    np.testing.assert_array_equal(loaded.images[1], noise(20, 30, 0))
+    np.testing.assert_array_equal(loaded.images[0], scene(1))
+    np.testing.assert_array_equal(loaded.images[1], scene(0))
 
 
 def test_one_file(tmp_path):
-    Image.fromarray(noise(20, 30)).save(tmp_path / "a.png")
+    Image.fromarray(scene(0)).save(tmp_path / "a.png")
     assert len(load_references(str(tmp_path / "a.png")).images) == 1
 
 
