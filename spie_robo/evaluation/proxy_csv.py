@@ -7,14 +7,17 @@
     bc_edited,0.65,20,0.80,0.70
 
 ``policy``, ``real`` and ``sim`` are needed; every further column is another simulator. Rates lie
-in 0..1. ``<column>_episodes`` says how many episodes are behind the rates of a column.
+in 0..1. ``<column>_episodes`` says how many episodes are behind the rates of a column. Columns may
+be separated by commas, semicolons or tabs; where it is not commas, 0,85 is 0.85 too.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, final
@@ -23,10 +26,14 @@ import numpy as np
 
 from spie_robo.errors import ConfigError
 from spie_robo.evaluation.proxy import FEWEST_POLICIES, SuccessRates, require_different
+from spie_robo.settings.wording import shortened, shown
 
 EPISODES = "_episodes"
 NEEDED = ("policy", "real", "sim")
 _MOST_EPISODES = 10**9
+
+_DECIMAL = re.compile(r"^([+-]?\d+),(\d+)$")
+_FRACTION = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9})")
 
 _Line: TypeAlias = tuple[int, dict[str, str]]
 """Line number in the file, and cells by column."""
@@ -52,7 +59,7 @@ def read_proxy_table(file: Path) -> ProxyTable:
     """Read and check a CSV file.
 
     Args:
-        file: UTF-8, comma-separated, with a header.
+        file: UTF-8, with a header.
 
     Raises:
         ConfigError: If it cannot be read, a column is missing or unknown, a rate is no number in
@@ -79,7 +86,9 @@ def _read(file: Path) -> tuple[list[str], list[_Line]]:
     """The header, checked, and the lines that are not blank."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, strict=True)
+            delimiter = _delimiter(opened.readline())
+            opened.seek(0)
+            reader = csv.reader(opened, delimiter=delimiter, strict=True)
             columns = [cell.strip() for cell in next(reader, [])]
             _check_columns(file, columns)
             lines: list[_Line] = []
@@ -91,7 +100,10 @@ def _read(file: Path) -> tuple[list[str], list[_Line]]:
                         f"{file}, line {reader.line_num}: expected {len(columns)} cells as in the "
                         f"header, got {len(cells)}. Decimals are written with a point."
                     )
-                values = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+                cells = [cell.strip() for cell in cells]
+                if delimiter != ",":
+                    cells = [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]
+                values = dict(zip(columns, cells, strict=True))
                 lines.append((reader.line_num, values))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}.") from error
@@ -102,12 +114,20 @@ def _read(file: Path) -> tuple[list[str], list[_Line]]:
     return columns, lines
 
 
+def _delimiter(header: str) -> str:
+    """What separates the columns of a header; a comma unless another comes without commas."""
+    if "," in header:
+        return ","
+    return max(",;\t", key=header.count)
+
+
 def _check_columns(file: Path, columns: Sequence[str]) -> None:
     found = ", ".join(column or "(empty)" for column in columns) or "nothing"
     missing = [name for name in NEEDED if name not in columns]
     if missing:
         raise ConfigError(
-            f"{file}, line 1: expected the columns {', '.join(NEEDED)}, separated by commas, got "
+            f"{file}, line 1: expected the columns {', '.join(NEEDED)}, separated by commas or "
+            f"semicolons, got "
             f"{found}. Add {' and '.join(missing)}."
         )
     twice = sorted({name for name in columns if columns.count(name) > 1})
@@ -141,8 +161,8 @@ def _policies(file: Path, lines: Sequence[_Line]) -> tuple[str, ...]:
 
 
 def _success(file: Path, name: str, columns: Sequence[str], lines: Sequence[_Line]) -> SuccessRates:
-    rates = [_rate(file, number, name, cells[name]) for number, cells in lines]
     key = name + EPISODES
+    rates = [_rate(file, number, name, cells[name], cells.get(key, "")) for number, cells in lines]
     episodes = (
         np.array([_count(file, number, key, cells[key]) for number, cells in lines], np.int64)
         if key in columns
@@ -151,18 +171,45 @@ def _success(file: Path, name: str, columns: Sequence[str], lines: Sequence[_Lin
     return SuccessRates(name, np.array(rates, np.float64), episodes)
 
 
-def _rate(file: Path, number: int, name: str, cell: str) -> float:
+def _rate(file: Path, number: int, name: str, cell: str, episodes: str) -> float:
     where = f"{file}, line {number}, {name}"
     try:
         value = float(cell)
     except ValueError as error:
-        percent = " Write 0.85 for 85 %." if cell.endswith("%") else ""
-        raise ConfigError(f"{where}: expected a number in 0..1, got {cell!r}.{percent}") from error
+        raise ConfigError(
+            f"{where}: expected a number in 0..1, got {shown(cell)}.{_as_rate(cell)}"
+        ) from error
     if 0 <= value <= 1:
         return value
-    percent = " These look like percent: divide them by 100." if 1 < value <= 100 else ""
-    shown = cell if math.isfinite(value) else f"{cell}, which is not finite"
-    raise ConfigError(f"{where}: expected a success rate in 0..1, got {shown}.{percent}")
+    got = shortened(cell) if math.isfinite(value) else f"{cell}, which is not finite"
+    raise ConfigError(
+        f"{where}: expected a success rate in 0..1, got {got}.{_advice(value, episodes)}"
+    )
+
+
+def _as_rate(cell: str) -> str:
+    """What a cell that is no number probably means."""
+    if cell.endswith("%"):
+        return " Write 0.85 for 85 %."
+    fraction = _FRACTION.fullmatch(cell)
+    if fraction is None or int(fraction[2]) == 0:
+        return ""
+    return f" Write {int(fraction[1]) / int(fraction[2]):g} for {cell}."
+
+
+def _advice(value: float, episodes: str) -> str:
+    """What a number above 1 probably means: solved episodes, or percent."""
+    if not 1 < value <= _MOST_EPISODES:
+        return ""
+    with suppress(ValueError):
+        if value.is_integer() and value <= float(episodes):
+            rate = value / float(episodes)
+            return f" That looks like a count: {value:g} of {episodes} episodes is {rate:g}."
+    if value > 100:
+        return ""
+    return (
+        " Percent are divided by 100 (85 % is 0.85), counts by their episodes (15 of 20 is 0.75)."
+    )
 
 
 def _count(file: Path, number: int, name: str, cell: str) -> int:

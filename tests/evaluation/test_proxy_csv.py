@@ -34,11 +34,16 @@ def test_columns_and_episodes(tmp_path: Path) -> None:
     [
         ("", ["line 1", "got nothing", "policy and real and sim"]),
         ("policy,real\na,0.1\n", ["line 1", "Add sim", "got policy, real"]),
-        ("policy;real;sim\na;0,1;0,2\n", ["line 1", "separated by commas"]),
+        ("policy|real|sim\na|0.1|0.2\n", ["line 1", "separated by commas or semicolons"]),
         (GOOD.replace("0.5", "half"), ["line 3, real", "'half'", "0..1"]),
         (GOOD.replace("0.5", ""), ["line 3, real", "''"]),
         (GOOD.replace("0.5", "50%"), ["line 3, real", "0.85 for 85 %"]),
-        (GOOD.replace("0.7", "70"), ["line 4, sim", "percent", "divide them by 100"]),
+        (GOOD.replace("0.7", "70"), ["line 4, sim", "85 % is 0.85", "15 of 20 is 0.75"]),
+        (GOOD.replace("0.7", "15/20"), ["line 4, sim", "Write 0.75 for 15/20"]),
+        (
+            "policy,real,real_episodes,sim\na,15,20,0.2\nb,5,20,0.4\nc,1,20,1\n",
+            ["line 2, real", "15 of 20 episodes is 0.75"],
+        ),
         (GOOD.replace("0.7", "-0.1"), ["line 4, sim", "got -0.1"]),
         (GOOD.replace("0.7", "700"), ["line 4, sim", "got 700"]),
         (GOOD.replace("0.7", "nan"), ["line 4, sim", "not finite"]),
@@ -79,3 +84,15 @@ def test_unreadable_files(tmp_path: Path) -> None:
     binary.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(ConfigError, match="CSV file in UTF-8"):
         read_proxy_table(binary)
+
+
+@pytest.mark.parametrize(("separator", "point"), [(";", ","), (";", "."), ("\t", ","), (",", ".")])
+def test_tables_as_spreadsheets_of_other_countries_write_them(
+    tmp_path: Path, separator: str, point: str
+) -> None:
+    file = tmp_path / "rates.csv"
+    text = GOOD.replace(",", separator)
+    file.write_text(text.replace(".", point))
+    table = read_proxy_table(file)
+    assert table.real.rates.tolist() == [0.1, 0.5, 0.9]
+    assert table.simulators[0].rates.tolist() == [0.2, 0.4, 0.7]

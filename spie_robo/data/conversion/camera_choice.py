@@ -19,10 +19,17 @@ def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str,
     """
     present = fields.cameras_of(source.keys)
     unknown = sorted(set(wanted) - set(present))
-    if unknown or not present:
+    if not present:
         raise ConfigError(
-            f"cameras: expected some of {list(present)}, got {list(wanted)}. A camera has "
-            "frames under <camera>_rgb."
+            "cameras: expected pictures of uint8 (height, width, 3) with 16 pixels or more a side "
+            f"under <camera>_rgb, found {_pictures(source)}. Convert pictures to RGB, and small "
+            "ones to a larger size, before they go into the data set; with --editor none nothing "
+            "is edited and everything is kept."
+        )
+    if unknown:
+        raise ConfigError(
+            f"cameras: expected some of {list(present)}, got {unknown}. A camera has frames under "
+            "<camera>_rgb."
         )
     chosen = wanted or set(present) - set(depth_pictures(source))
     if not chosen:
@@ -31,6 +38,17 @@ def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str,
             "edit all the same."
         )
     return tuple(c for c in present if c in chosen)
+
+
+def _pictures(source: EpisodeSource) -> str:
+    """What looks like pictures in a data set without cameras."""
+    row = source.read_rows(0, 0, 1) if len(source) else {}
+    shapes = {
+        key: "x".join(map(str, value.shape[1:]))
+        for key, value in row.items()
+        if value.ndim in (3, 4) and value.dtype.kind in "uif" and min(value.shape[1:3]) > 1
+    }
+    return ", ".join(f"{key} ({row[key].dtype} {shape})" for key, shape in shapes.items()) or "none"
 
 
 def depth_pictures(source: EpisodeSource) -> tuple[str, ...]:

@@ -47,8 +47,10 @@ class ForeignSource(ABC):
         self._lengths = tuple(int(length) for length in lengths)
         self._metadata = metadata
         self._seeds = seeds
-        if not self._lengths or min(self._lengths) < 1:
-            raise StoreError(f"{path}: expected episodes of one step or more, got {lengths!r:.80}.")
+        empty = [number for number, length in enumerate(self._lengths) if length < 1]
+        if not self._lengths or empty:
+            found = f"episode {empty[0]} has none" if empty else "there is no episode"
+            raise StoreError(f"{path}: expected episodes of one step or more, {found}.")
         limits.check_size(f"{path}: steps", sum(self._lengths), limits.MAX_STEPS)
 
     @abstractmethod

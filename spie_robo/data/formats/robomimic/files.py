@@ -97,7 +97,14 @@ class RobomimicSource(ForeignSource):
         names.sort(key=_natural)
         if data is None or not names:
             raise StoreError(f"{path}: expected groups data/demo_*, found none.")
-        self._demos = [_require_group(data, name, path) for name in names]
+        groups = {name: _require_group(data, name, path) for name in names}
+        empty = [name for name, demo in groups.items() if _has_no_steps(demo)]
+        names = [name for name in names if name not in empty]
+        if not names:
+            raise StoreError(
+                f"{path}: expected demos of one step or more, all {len(empty)} have none."
+            )
+        self._demos = [groups[name] for name in names]
         layouts = [
             _layout(demo, f"{path}: data/{name}")
             for name, demo in zip(names, self._demos, strict=True)
@@ -121,7 +128,7 @@ class RobomimicSource(ForeignSource):
             with_source(StoreMetadata(), _describe(self._file, self._demos, arrays, tasks)),
             no_seeds(len(names)),
         )
-        super().__init__(path, arrays, lengths, metadata, seeds)
+        super().__init__(path, arrays, lengths, _noting(metadata, empty), seeds)
 
     def _read(self, array: ForeignArray, episode: int, start: int, stop: int) -> NDArray[Any]:
         if array.key == TASK_KEY and self._task_numbers is not None:
@@ -297,6 +304,24 @@ def _describe(
     notes += left_out
     extras = {"attributes": plain(dict(file["data"].attrs)), **about}
     return SourceRecord(NAME, arrays, tasks, notes=tuple(notes), extras=extras)
+
+
+def _has_no_steps(demo: h5py.Group) -> bool:
+    """Whether a demo was begun and left without a step."""
+    actions = demo.get("actions")
+    if actions is None:
+        return len(demo) == 0
+    return tuple(getattr(actions, "shape", ())[:1]) == (0,)
+
+
+def _noting(metadata: StoreMetadata, empty: list[str]) -> StoreMetadata:
+    """Metadata that tells of the demos without steps, which are left out."""
+    record = SourceRecord.of(metadata)
+    if not empty or record is None:
+        return metadata
+    named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+    note = f"{len(empty)} of the demos have no steps and were left out ({named})."
+    return with_source(metadata, replace(record, notes=(*record.notes, note)))
 
 
 def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -16,7 +16,8 @@ from spie_robo.data.formats.source_record import SourceRecord, with_source
 from spie_robo.data.recorded_geometry import geometry_origin
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.writer import EpisodeWriter
-from spie_robo.errors import StoreError
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.errors import ConfigError, StoreError
 
 
 def lift(path: Path, demos: int = 11) -> Path:
@@ -362,3 +363,34 @@ def test_damaged_attributes_of_demos_are_named(tmp_path, harm):
     harmed = EpisodeStore.open(tmp_path / "t.zarr")
     with pytest.raises(StoreError, match=r"attributes of robomimic's demos .* damaged"):
         export_episodes(harmed, tmp_path / "again", "robomimic", progress=False)
+
+
+def test_demos_without_steps_are_left_out_and_noted(tmp_path):
+    path = lift(tmp_path / "lift.hdf5", demos=3)
+    with h5py.File(path, "a") as file:
+        aborted = file.create_group("data/demo_3")
+        aborted.attrs["num_samples"] = 0
+        aborted["actions"] = np.zeros((0, 7))
+        file.create_group("data/demo_4")
+    with open_source(path) as source:
+        assert [len(episode["action"]) for episode in source] == [3, 4, 5]
+        record = SourceRecord.of(source.metadata)
+        assert record is not None and "2 of the demos have no steps" in record.notes[-1]
+        assert record.extras["names"] == ["demo_0", "demo_1", "demo_2"]
+    with h5py.File(path, "a") as file:
+        for name in ("demo_0", "demo_1", "demo_2"):
+            del file[f"data/{name}"]
+    with pytest.raises(StoreError, match="all 2 have none"):
+        open_source(path)
+
+
+def test_pictures_that_are_no_frames_are_named(tmp_path):
+    path = tmp_path / "odd.hdf5"
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo.attrs["num_samples"] = 2
+        demo["actions"] = np.zeros((2, 3))
+        demo["obs/front_image"] = np.zeros((2, 32, 32, 4), np.uint8)
+        demo["obs/tiny_image"] = np.zeros((2, 7, 7, 3), np.uint8)
+    with pytest.raises(ConfigError, match=r"front\S* \(uint8 32x32x4\).*tiny\S* \(uint8 7x7x3\)"):
+        convert_store(path, tmp_path / "out.zarr", GuardedEditor(object()), progress=False)
