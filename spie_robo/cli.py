@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import os
 import select
 import signal
@@ -31,6 +32,12 @@ INTERRUPTED = 130
 CLOSED = 141
 TERMINATED = 143
 
+
+_REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR,
+    errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO,
+}  # fmt: skip
+"""What the operating system answers where a path, and not the program, is at fault."""
 
 DESCRIPTION = (
     "Make a simulator's camera frames look like your lab while every object stays put.\n\n"
@@ -76,10 +83,21 @@ def _run(words: list[str], debug: bool) -> int:
         return _complain(error, debug)
     command = COMMANDS[name]
     try:
+        if not __debug__ and name != "doctor":  # found out now, not after the work
+            from spie_robo.data.store.asserts import require_asserts
+
+            require_asserts()
         with _termination_interrupts():
             return command.run(options)
     except SpieRoboError as error:
         return _complain(error, debug)
+    except OSError as error:
+        if error.errno not in _REFUSALS or error.filename is None:
+            raise
+        place, reason = error.filename, error.strerror
+        refused = ConfigError(f"{place}: {reason}. Check the path, its permissions and the disk.")
+        refused.__cause__ = error
+        return _complain(refused, debug)
     except KeyboardInterrupt as stop:
         print(f"\nspie-robo {name}: interrupted; {command.kept(options)}", file=sys.stderr)
         return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED

@@ -27,9 +27,10 @@ from spie_robo.editor.extras import EXTRAS, load_extras, save_extras
 from spie_robo.editor.folder_check import read_mapping, require_lora_tensors
 from spie_robo.editor.lora_config import largest_rank, read_lora_config
 from spie_robo.editor.pipeline import SpiePipeline
-from spie_robo.editor.references import LatentReferences
+from spie_robo.editor.references import REFERENCES_FILE, LatentReferences
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
+from spie_robo.files.permissions import share_weights
 from spie_robo.settings.wording import shortened
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -83,6 +84,8 @@ def save_adapter(
     settings.save(folder)
     if references is not None:
         references.save(folder)
+    for written in (folder / ADAPTER_WEIGHTS, folder / EXTRAS, folder / REFERENCES_FILE):
+        share_weights(written)
     (folder / "README.md").write_text(card)
 
 

@@ -31,10 +31,12 @@ from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.samplers import build_sampler, draw_noise, sample
 from spie_robo.editor.visual_prompt import VisualPrompt
 from spie_robo.errors import EditorError
+from spie_robo.files.permissions import share_weights
 from spie_robo.files.quiet_loading import quiet_loading
 from spie_robo.settings.wording import shortened
 
 with quiet_loading():  # without torchvision, the import of stock pipelines advises to install it
+    import diffusers
     from diffusers import (
         AutoencoderKL,
         DDIMScheduler,
@@ -275,6 +277,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         save_extras(folder, style_weight, _as_dtype(self.visual_prompt, dtype))
         own_config = json.dumps(self._own_config(), indent=2) + "\n"
         (folder / EXTRAS / EXTRAS_CONFIG).write_text(own_config)
+        share_weights(folder)
 
     @classmethod
     def from_pretrained(  # as above: the style channels live beside the stock UNet

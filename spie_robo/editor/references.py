@@ -24,6 +24,7 @@ from torch import Tensor
 from spie_robo.editor.latents import decode_image, encode_image
 from spie_robo.editor.resolution import shrink
 from spie_robo.errors import FrameError, ReferencePhotoError
+from spie_robo.files.permissions import share_weights
 from spie_robo.types import RGB, check_image
 
 REFERENCES_FILE = "references.safetensors"
@@ -108,6 +109,7 @@ class LatentReferences(ReferenceSet):
         """Write ``references.safetensors`` into a folder, in half precision."""
         stored = self.stored.detach().cpu().half().contiguous()
         save_file({"latents": stored}, folder / REFERENCES_FILE)
+        share_weights(folder / REFERENCES_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> LatentReferences | None:

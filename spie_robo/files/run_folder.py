@@ -24,6 +24,7 @@ from typing import Any, final
 from safetensors import SafetensorError
 
 from spie_robo.errors import ConfigError, TrainingError
+from spie_robo.files.permissions import share_weights
 
 FOLDER = "checkpoints"
 LOGS = "logs"
@@ -102,6 +103,7 @@ class RunFolder:
             shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir(parents=True)
             write(staged)
+            share_weights(staged)
             (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(staged, folder)

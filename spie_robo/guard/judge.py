@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spie_robo.errors import ConfigError
+from spie_robo.files.permissions import share_weights
 from spie_robo.guard.classes import GeometryClass
 from spie_robo.types import RGB, check_image
 from spie_robo.vision.features import encoder, images_to_tensor
@@ -229,6 +230,7 @@ class GeometryJudge(nn.Module):
         metadata = {"config": json.dumps(asdict(self.config))}
         weights = {name: value.contiguous() for name, value in self.head.state_dict().items()}
         save_file(weights, staged, metadata=metadata)
+        share_weights(staged)
         os.replace(staged, path)
 
     @classmethod

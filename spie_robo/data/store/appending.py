@@ -99,6 +99,7 @@ class StoreOnDisk:
             episode: The episode that the rows belong to.
             rows: One array (steps, ...) for each of ``episode.arrays``.
         """
+        self._require_there()
         start, keys = episode.steps, sorted(episode.arrays)
         for key in keys:
             if key not in self._opened:
@@ -116,6 +117,7 @@ class StoreOnDisk:
 
     def commit_episode(self, episode: UncommittedEpisode, metadata: StoreMetadata) -> None:
         """Make the rows of an episode part of the store."""
+        self._require_there()
         commit = self.commit
         checksums = np.array(sorted(episode.full_chunks), np.int64).reshape(-1, 3)
         meta_crc32 = {
@@ -136,10 +138,24 @@ class StoreOnDisk:
 
     def write_commit(self, commit: Commit, metadata: StoreMetadata) -> None:
         """Replace the commit record, once everything that it refers to is on disk."""
+        self._require_there()
         self._durable.sync()
         self._root.update_attributes(attributes_of(commit, metadata))
         self._durable.sync()
         self.commit, self.metadata = commit, metadata
+
+    def _require_there(self) -> None:
+        """Find out before anything is written whether somebody deleted or moved the store.
+
+        Writes make their folders, and would leave a store that has lost its beginning.
+        """
+        header = "zarr.json" if self.zarr_format == 3 else ".zgroup"
+        for place in (self.path, self.path / "data", self.path / "meta"):
+            if not (place / header).is_file():
+                raise StoreError(
+                    f"{self.path}: the store was deleted or moved while it was being written. Put "
+                    "it back and go on, or run the same command again from the start."
+                )
 
     def _write_array(self, key: str, start: int, rows: NDArray[Any]) -> None:
         array = self._opened[key]

@@ -16,6 +16,7 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
+from spie_robo.data.store.asserts import require_asserts
 from spie_robo.data.store.checksums import crc32
 from spie_robo.data.store.headers import InsideStore
 from spie_robo.data.store.layout import RowFormat, ZarrFormat
@@ -174,6 +175,17 @@ def _canonical(record: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
 
 
 def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
+    try:
+        return _read_root(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror or error}). Check the path and its "
+            "permissions."
+        ) from error
+
+
+def _read_root(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
+    require_asserts()
     if not path.exists():
         raise StoreError(f"{path}: expected an episode store, found nothing. Check the path.")
     if not path.is_dir():
@@ -189,6 +201,8 @@ def _root_attributes(path: Path) -> tuple[dict[str, Any], ZarrFormat]:
         store = InsideStore(LocalStore(path, read_only=True))
         root = zarr.open_group(store, mode="r", use_consolidated=False)
         return dict(root.attrs), 2 if root.metadata.zarr_format == 2 else 3
+    except PermissionError:
+        raise
     except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise StoreCorruptError(
             f"{path}: its zarr group cannot be read: {error}. Restore the store from a copy."

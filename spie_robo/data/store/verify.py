@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
     """
     path = Path(path).absolute()
     staging = staging_of(path)
-    if staging.exists() and not path.exists():
+    if os.path.exists(staging) and not os.path.exists(path):  # False where they may not be seen
         raise StoreError(
             f"{path} is an unfinished conversion, whose edits are in {staging}. {_FINISH}"
         )

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.store.appending import StoreOnDisk, UncommittedEpisode
+from spie_robo.data.store.asserts import require_asserts
 from spie_robo.data.store.commit import ArrayCommit, Commit, attributes_of, read_commit
 from spie_robo.data.store.durable import to_the_end
 from spie_robo.data.store.layout import (
@@ -89,6 +90,7 @@ class EpisodeWriter:
             StoreError: If something is there already, or the disk refuses.
             StoreLockedError: If another process writes there.
         """
+        require_asserts()
         if zarr_format not in (2, 3):
             raise StoreError(f"zarr_format: expected 2 or 3, got {zarr_format!r}.")
         path = Path(path).absolute()
@@ -337,6 +339,11 @@ class EpisodeWriter:
             self._dirty = True
             if isinstance(error, OSError):
                 raise write_failure(self._path, error) from error
+            if isinstance(error, KeyError):  # zarr's, for an array that is not there any more
+                raise StoreError(
+                    f"{self._path}: {error} was deleted or moved while the store was being "
+                    "written. Put it back and go on, or run the same command again from the start."
+                ) from error
             raise
 
 
