@@ -82,7 +82,7 @@ def check_pybullet(installed: Mapping[str, str], tags: Iterable[str]) -> CheckRe
     found = ", ".join(f"{name} {version}" for name, version in installed.items())
     if len(installed) > 1:
         way_out = (
-            f"pip uninstall -y {' '.join(installed)} && pip install {next(reversed(installed))} "
+            f"pip uninstall -y {' '.join(installed)} && pip install {list(installed)[-1]} "
             "(they overwrite each other's files)"
         )
         return CheckResult("pybullet", "warn", f"{len(installed)} wheels: {found}", way_out)

@@ -24,18 +24,20 @@ def quiet_loading() -> Iterator[None]:
             model = CLIPTextModel.from_pretrained(folder)
     """
     from diffusers.utils import logging as of_diffusers
-    from huggingface_hub import utils as of_hub
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
     from transformers.utils import logging as of_transformers
 
-    downloads_shown = not of_hub.are_progress_bars_disabled()
+    downloads_shown = not are_progress_bars_disabled()
     libraries = (of_transformers, of_diffusers)
     before = [(library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
     for library in libraries:
         library.disable_progress_bar()
         library.set_verbosity(logging.ERROR)
-    restore_downloads = (
-        of_hub.enable_progress_bars if downloads_shown else of_hub.disable_progress_bars
-    )
+    restore_downloads = enable_progress_bars if downloads_shown else disable_progress_bars
     restore_downloads()  # transformers switches the Hub's bars together with its own
     try:
         yield

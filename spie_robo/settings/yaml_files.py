@@ -113,7 +113,9 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases (*{shortened(event.anchor, 40)}) are not read,{mark}")
+            raise yaml.YAMLError(
+                f"aliases (*{shortened(event.anchor or '', 40)}) are not read,{mark}"
+            )
         if self._depth >= _MOST_DEPTH:
             raise yaml.YAMLError(f"expected nesting of at most {_MOST_DEPTH},{mark}")
         self._depth += 1

@@ -18,7 +18,7 @@ import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.data.store.durable import write_failure
+from spie_robo.files.atomic import write_failure
 from spie_robo.data.store.fields import stack_rows
 from spie_robo.errors import StoreError
 
