@@ -24,7 +24,7 @@ def quiet_loading() -> Iterator[None]:
             model = CLIPTextModel.from_pretrained(folder)
     """
     from diffusers.utils import logging as of_diffusers
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
