@@ -31,45 +31,45 @@ class PolicyTrainConfig:
     """Settings of ``spie-robo policy train``."""
 
     stores: Stores
-    """Stores to learn from: of record, convert, or Diffusion Policy."""
+    """Stores to learn from, written by record, convert or Diffusion Policy."""
     out: Path
-    """Folder of the policy, its checkpoints and logs."""
+    """Folder for the policy, its checkpoints and logs."""
     algorithm: Literal["bc", "diffusion"] = "bc"
     """Behaviour cloning or Diffusion Policy."""
     camera: Names = ()
-    """Keys of cameras, e.g. front_rgb, or names; unset: all."""
+    """Cameras, by key, e.g. front_rgb, or by name; unset: all."""
     state: Names = ("state",)
     """Keys of numbers that the policy sees; "--state" alone: none."""
     weights: Numbers = ()
-    """Share of each store; unset: every window alike."""
+    """Share of each store; unset: every window counts alike."""
     steps: Count = 2000
     """Optimiser steps."""
     batch_size: Count = 64
-    """Windows of a step."""
+    """Windows in one step."""
     learning_rate: Number = 1e-3
-    """Largest of AdamW; warm-up, then a cosine to 0."""
+    """Peak rate of AdamW: warm-up, then a cosine to 0."""
     observation_horizon: Count = 1
     """Observations that the policy sees."""
     horizon: OptionalCount = None
-    """Steps of a window; unset: just what is seen and executed."""
+    """Steps of a window; unset: as many as are seen and executed."""
     action_steps: Count = 4
-    """Actions that it executes before it looks again."""
+    """Actions to execute before the policy looks again."""
     image_size: Count = 64
-    """Side that frames are resized to, pixels."""
+    """Side of the resized frames, pixels."""
     shift: Count = 4
     """Augmentation: shift images by up to this many pixels."""
     color: Annotated[Number, conf.Suppress] = 0.0
-    """Augmentation, from a file: change of gain and offset of colours."""
+    """Augmentation, from a file: largest change of gain and offset of colours."""
     seed: Count = 0
-    """Of weights, order and augmentation."""
+    """Seed of weights, order of windows and augmentation."""
     checkpoint_every: Annotated[Count, conf.Suppress] = 500
     """Steps between checkpoints, from a file."""
     resume: bool = False
-    """Go on from the newest checkpoint in OUT."""
+    """Continue from the newest checkpoint in OUT."""
     threads: OptionalCount = None
     """CPU threads; unset: torch's choice."""
     cache: Annotated[Literal["disk", "memory"], conf.Suppress] = "disk"
-    """Where decoded frames are kept, from a file."""
+    """Place of the decoded frames, from a file."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -98,13 +98,13 @@ class PolicyTrainConfig:
 
     @property
     def chunk_length(self) -> int:
-        """Steps of a window: ``horizon``, or what is needed; diffusion takes even numbers only."""
+        """Steps of a window: ``horizon``, or as many as are needed (even for diffusion)."""
         needed = self.observation_horizon - 1 + self.action_steps
         return self.horizon or needed + (self.algorithm == "diffusion" and needed % 2)
 
 
 FIRST_TEST_SEED = 1_000_000
-"""Seed of the first test episode: demonstrations begin at 0, and a seed is a whole scene."""
+"""Seed of the first test episode: a seed is a whole scene, and demonstrations begin at 0."""
 
 
 def _raw_test() -> EditRequest:
@@ -121,17 +121,17 @@ class PolicyEvaluateConfig:
     env: Text
     """Id of a Gymnasium environment."""
     episodes: Count
-    """Episodes to run."""
+    """Number of episodes to run."""
     json: OptionalPath = None
     """JSON file to write."""
     max_steps: OptionalCount = None
-    """Steps of an episode at most; unset: the environment's limit."""
+    """Most steps of an episode; unset: the environment's limit."""
     image_size: OptionalCount = None
-    """Side of the camera images in pixels; unset: the environment's."""
+    """Side of the camera images, pixels; unset: the environment's."""
     other_env: bool = False
-    """Let it act in another environment than its own."""
+    """Allow another environment than the policy's own."""
     edit: EditRequest = field(default_factory=_raw_test)
-    """How frames are edited before the policy sees them; without an editor they stay raw."""
+    """Edits of the frames that the policy sees; without an editor they stay raw."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

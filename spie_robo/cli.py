@@ -1,7 +1,8 @@
-"""The command line: arguments become a configuration record, and one function is called with it.
+"""The command line: turn arguments into a settings record and run the command with it.
 
-``--config FILE`` gives defaults from YAML, flags win. A user's mistake is one line on stderr and
-exit code 2; ``--debug`` shows its traceback. Nothing heavy is imported before a command is known.
+``--config FILE`` gives defaults from YAML; flags override them. A user's mistake prints one line on
+stderr and returns exit code 2; ``--debug`` shows its traceback. No heavy package is imported before
+the command is known.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C, 141 if
-        whoever reads the output has closed it (``| head``), 143 after SIGTERM.
+            the reader of the output has closed it (``| head``), 143 after SIGTERM.
     """
-    # Its advice about optional packages is for developers, and would bury our one-line messages.
+    # Advice of transformers about optional packages is for developers and would bury our messages.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -104,24 +105,24 @@ def _run(words: list[str], debug: bool) -> int:
 
 
 def _output_is_closed() -> bool:
-    """Whether nobody reads standard output any more; if so, no more is tried."""
+    """Return whether the reader of standard output has closed it, and if so discard the rest."""
     watched = select.poll()
     watched.register(sys.stdout.fileno(), 0)
     if not any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0)):
         return False
-    # What waits in the buffer would fail once more, with a traceback, when Python exits.
+    # The text left in the buffer would fail again, with a traceback, when Python exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which schedulers send: a command cleans up after it as after Ctrl-C."""
+    """Raised on SIGTERM, which schedulers send, so that commands clean up as after Ctrl-C."""
 
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """While a command runs, let SIGTERM end it as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+    """Let SIGTERM end a running command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # others may set no handlers
         yield
         return
 
@@ -143,12 +144,13 @@ def _complain(error: SpieRoboError, debug: bool) -> int:
 
 
 def _parse(words: list[str]) -> tuple[str, Any]:
-    """The command's name and its configuration record.
+    """Return the command's name and its settings record.
 
     Raises:
         ConfigError: If the command, or a setting in a ``--config`` file, is unknown or wrong.
         SystemExit: From tyro, after help (0) or a wrong flag (2).
     """
+    # Find the command.
     words, file = _take_config(words)
     words, group = _join_words(words or ["--help"])
     name = words[0]
@@ -157,12 +159,14 @@ def _parse(words: list[str]) -> tuple[str, Any]:
         close = difflib.get_close_matches(name, [*known, *_groups()], n=1)
         advice = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
         raise ConfigError(f"{name!r} is no command. {advice}")
+    # A --config file gives defaults.
     values: dict[str, Any] = {}
     if file is not None and name in COMMANDS:
         settings = COMMANDS[name].settings
-        # The files of pretrain and train are records of their own, which the commands read.
+        # The files of pretrain and train are records of their own, which these commands read.
         own = any(item.name == "config" for item in dataclasses.fields(settings))
         values = {"config": file} if own else config_files.read_values(settings, file)
+    # Flags override these defaults.
     choices = tuple(
         Annotated[
             command.settings,
@@ -185,12 +189,12 @@ def _parse(words: list[str]) -> tuple[str, Any]:
 
 
 def _groups() -> set[str]:
-    """First words of the commands of two words."""
+    """Return the first words of the commands that have two."""
     return {key.split()[0] for key in COMMANDS if " " in key}
 
 
 def _join_words(words: list[str]) -> tuple[list[str], str]:
-    """``words`` with a command of two words as one, and how the commands to choose from begin."""
+    """Join a command of two words into one; also return the prefix of the commands to offer."""
     if words[0] not in _groups():
         return words, ""
     group, rest = words[0], words[1:] or ["--help"]
@@ -200,7 +204,7 @@ def _join_words(words: list[str]) -> tuple[list[str], str]:
 
 
 def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
-    """``words`` without ``--config FILE`` or ``--config=FILE``, and the file."""
+    """Split ``--config FILE`` or ``--config=FILE`` from ``words``; return the rest and the file."""
     rest: list[str] = []
     file: Path | None = None
     remaining = iter(words)
@@ -218,9 +222,9 @@ def _take_config(words: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _defaults(settings: type[Any], values: dict[str, Any]) -> Any:
-    """A record with ``values`` in place of defaults and tyro's mark where a flag is still needed.
+    """Return a record with ``values`` as defaults and tyro's mark where a flag is required.
 
-    It is not checked: tyro builds the record anew from what this one holds, and that one is.
+    The record is not checked, because tyro builds the final one anew and checks that.
     """
     record = object.__new__(settings)
     for item in dataclasses.fields(settings):

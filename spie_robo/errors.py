@@ -1,4 +1,4 @@
-"""The errors that users see: each names what was expected, what came, and the way out.
+"""Errors that users see: each names what was expected, what was given, and the way out.
 
 The command line prints the message of any :class:`SpieRoboError` without a traceback and exits
 with code 2. Programming errors are not in this family: they are ordinary exceptions.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class SpieRoboError(Exception):
-    """Base of every error that spie_robo raises for a mistake in its input or surroundings."""
+    """Base of every error that spie_robo raises for wrong input or a wrong environment."""
 
 
 class ConfigError(SpieRoboError):
@@ -24,7 +24,7 @@ class ReferencePhotoError(SpieRoboError):
 
 
 class EditorError(SpieRoboError):
-    """An editor is unknown, incomplete, of another base, or failed while editing."""
+    """An editor is unknown or incomplete, needs another base, or failed while editing."""
 
 
 class TrainingError(SpieRoboError):

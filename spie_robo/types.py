@@ -26,15 +26,17 @@ References: TypeAlias = str | Path | Sequence[RGB]
 """Reference photos: a folder, a file, or the images themselves."""
 
 GeometryOrigin = Literal["simulator", "recorded"]
-"""Who says what is where: a simulator, or a file that did not come from this package."""
+"""The origin of a geometry: a simulator, or a file that another package wrote."""
 
 GeometrySource = Literal["simulator", "recorded", "estimate", "none"]
-"""Where the geometry that an edit was judged against came from: ``estimate`` was read off the raw
-frame by the guard's judge."""
+"""The source of the geometry that an edit was judged against.
+
+``estimate`` means that the guard's judge read it off the raw frame.
+"""
 
 
 def _equal_values(one: object, other: object) -> bool:
-    """Whether two values are equal, where NaN equals NaN and arrays compare as a whole."""
+    """Return whether two values are equal, where NaN equals NaN and arrays compare as a whole."""
     if isinstance(one, np.ndarray):
         return (
             isinstance(other, np.ndarray)
@@ -58,16 +60,16 @@ def _equal_values(one: object, other: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What the simulator knows about one camera frame.
+    """The geometry of one camera frame, as far as the simulator reports it.
 
     Attributes:
         depth: float32, (height, width): distance along the optical axis in metres.
         segmentation: int32, (height, width): instance id of each pixel.
-        names: What each id of ``segmentation`` is called, e.g. ``{0: "floor", 3: "cube"}``.
+        names: Name of each id of ``segmentation``, e.g. ``{0: "floor", 3: "cube"}``.
         intrinsics: float64, (3, 3): pinhole matrix in pixels; the centre of the top-left
             pixel is at (0.5, 0.5).
         extrinsics: float64, (4, 4): world to camera; x right, y down, z forward (OpenCV).
-        origin: Who says so.
+        origin: Whether a simulator or a recorded file reports the geometry.
     """
 
     depth: NDArray[np.float32] | None = None
@@ -78,7 +80,7 @@ class Geometry:
     origin: GeometryOrigin = "simulator"
 
     def __eq__(self, other: object) -> bool:
-        """By value: Gymnasium's checker compares the infos that carry this record."""
+        """Compare by value, because Gymnasium's checker compares the infos with this record."""
         return _equal_values(self, other)
 
 
@@ -89,7 +91,7 @@ class Frame:
     Attributes:
         rgb: uint8, (height, width, 3).
         camera: Name of the camera.
-        geometry: The simulator's ground truth for this very image, or None.
+        geometry: Geometry of this very image, or None if it is unknown.
 
     Raises:
         FrameError: If ``rgb`` is not a uint8 image, or the geometry has another size.
@@ -100,7 +102,7 @@ class Frame:
     geometry: Geometry | None = None
 
     def __post_init__(self) -> None:
-        """Check dtype and shapes, so that no stage after this one has to."""
+        """Check dtype and shapes, so that later stages need not."""
         check_image(self.rgb, f"frame of camera {self.camera!r}")
         if self.geometry is None:
             return
@@ -118,10 +120,10 @@ def check_image(image: object, what: str) -> None:
 
     Args:
         image: Anything.
-        what: What the image is, for the message.
+        what: Name of the image, for the message.
 
     Raises:
-        FrameError: Naming the dtype and shape that were expected and that came.
+        FrameError: If dtype, shape or size is wrong.
     """
     expected = "expected a uint8 array of shape (height, width, 3)"
     if not isinstance(image, np.ndarray):
@@ -176,7 +178,7 @@ class Deviation:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the budget is broken; something unmeasured breaks none."""
+        """True if the value breaks its budget; a value that was not measured breaks none."""
         if math.isnan(self.value):
             return False
         return self.value > self.limit if self.at_most else self.value < self.limit
@@ -184,12 +186,12 @@ class Deviation:
 
 @dataclass(frozen=True)
 class GuardVerdict:
-    """Whether an edit kept the geometry of its frame, and how that was decided.
+    """The guard's decision whether an edit kept the geometry of its frame.
 
     Attributes:
         accepted: True if every deviation is within its budget.
         deviations: Everything that was measured, in a fixed order.
-        reason: One sentence for people.
+        reason: The decision in one sentence.
         source: Where the geometry came from.
     """
 
@@ -199,21 +201,21 @@ class GuardVerdict:
     source: GeometrySource
 
     def value(self, name: str) -> float:
-        """The measured value called ``name``; NaN if it was not measured."""
+        """Return the measured value called ``name``; NaN if it was not measured."""
         return next((d.value for d in self.deviations if d.name == name), math.nan)
 
 
 @dataclass(frozen=True, eq=False)
 class GuardedEdit:
-    """What a camera frame became: the edit, or the raw frame if no edit was acceptable.
+    """The image that replaces a camera frame: the edit, or the raw frame if none was accepted.
 
     Attributes:
-        rgb: uint8: the image to use.
+        rgb: uint8, (height, width, 3), the image to use.
         edited: True if ``rgb`` is an edit, False if it is the raw frame.
         verdict: The guard's verdict on the last edit tried; None without a guard.
         seed: Seed of the last edit tried.
         attempts: Number of edits tried.
-        error: Why the editor failed; empty if it did not.
+        error: Error message of the editor; empty if it did not fail.
     """
 
     rgb: RGB
@@ -224,7 +226,7 @@ class GuardedEdit:
     error: str = ""
 
     def __eq__(self, other: object) -> bool:
-        """By value: Gymnasium's checker compares the infos that carry this record."""
+        """Compare by value, because Gymnasium's checker compares the infos with this record."""
         return _equal_values(self, other)
 
 
@@ -259,7 +261,7 @@ class Guard(Protocol):
     def judge_batch(
         self, frames: Sequence[Frame], edits: Sequence[EditResult]
     ) -> list[GuardVerdict]:
-        """The same for several frames at once; equal to judging them one by one."""
+        """Judge several frames at once, with the same verdicts as one by one."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""One request, carried whole: editor, guard, photos, text and retries as one step on frames."""
+"""Edit frames with one request: editor, guard, photos, text and retries together."""

@@ -1,7 +1,7 @@
-"""Editors and guards by name: loaded when the first frame needs them, and once a process.
+"""Load editors and guards by name, at the first frame that needs them and once a process.
 
-Wrapping an env stays cheap, also in the dummy env that a vector env makes only to ask for its
-spaces; envs that name the same editor share one.
+Wrapping an env therefore stays cheap, even where a vector env makes one only to read its spaces.
+Envs that name the same editor share it.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ GuardOption = Guard | Literal["default"] | None
 @final
 @dataclass(frozen=True)
 class EditorByName:
-    """The editor that ``Editor.from_pretrained(name)`` gives, loaded at its first use."""
+    """The editor ``Editor.from_pretrained(name)``, loaded when it is first used."""
 
     name: str
 
     @property
     def id(self) -> str:
-        """Name and weights hash of the editor; loads it."""
+        """Name and weights hash of the editor, which is loaded for it."""
         return editor_by_name(self.name).id
 
     @property
     def instruction(self) -> str:
-        """The editor's own text; loads it."""
+        """The editor's own text; the editor is loaded for it."""
         return str(getattr(editor_by_name(self.name), "instruction", ""))
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What the editor says of itself; loads it."""
+        """The editor's own description; the editor is loaded for it."""
         described: Mapping[str, Any] = getattr(editor_by_name(self.name), "description", {})
         return described
 
@@ -64,10 +64,10 @@ class EditorByName:
 @final
 @dataclass(frozen=True)
 class DefaultGuard:
-    """The :class:`spie_robo.guard.GeometryGuard` with its default budget, loaded at first use.
+    """A :class:`spie_robo.guard.GeometryGuard` with its default budget, loaded at first use.
 
     Attributes:
-        protect: Objects whose colour is measured: those that the editor protects.
+        protect: Objects whose colour the guard measures: those that the editor protects.
     """
 
     protect: tuple[int | str, ...] = ()
@@ -79,7 +79,7 @@ class DefaultGuard:
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """Its limits and protected objects; loads it."""
+        """Limits and protected objects of the guard, which is loaded for it."""
         described: Mapping[str, Any] = getattr(self._guard, "description", {})
         return described
 
@@ -94,15 +94,15 @@ class DefaultGuard:
     def judge_batch(
         self, frames: Sequence[Frame], edits: Sequence[EditResult]
     ) -> list[GuardVerdict]:
-        """The same for several frames at once."""
+        """Judge several frames at once."""
         return self._guard.judge_batch(frames, edits)
 
 
 def resolve_editor(editor: str | ImageEditor) -> ImageEditor:
-    """The editor that a wrapper's ``editor=`` means.
+    """Return the editor for a wrapper's ``editor=``.
 
     Raises:
-        EnvError: If it is no editor, or a spec names a live object that cannot be loaded.
+        EnvError: If it is no editor, or a spec names an object that cannot be loaded.
     """
     if isinstance(editor, str):
         refuse_live(editor, "editor")
@@ -116,10 +116,10 @@ def resolve_editor(editor: str | ImageEditor) -> ImageEditor:
 
 
 def resolve_guard(guard: GuardOption, editor: ImageEditor) -> Guard | None:
-    """The guard that a wrapper's ``guard=`` means, for its editor.
+    """Return the guard for a wrapper's ``guard=`` and its editor.
 
     Raises:
-        EnvError: If it is no guard, or a spec names a live object.
+        EnvError: If it is no guard, or a spec names an object that cannot be loaded.
     """
     if guard is None or isinstance(guard, Guard):
         return guard
@@ -134,34 +134,37 @@ def resolve_guard(guard: GuardOption, editor: ImageEditor) -> Guard | None:
 
 
 def recorded_editor(editor: str | ImageEditor) -> str:
-    """What an env's spec keeps of an editor: a name that loads it, or a note that none does."""
+    """Return the editor's entry in an env's spec: a name that loads it, or a note."""
     if isinstance(editor, str):
         return editor
-    # By module, because importing the class would import torch.
+    # Compare the module's name, because importing the class would import torch.
     if type(editor).__module__.startswith("spie_robo.editor"):
         return editor.id
     return f"{_LIVE}{type(editor).__name__} {editor.id!r}"
 
 
 def recorded_guard(guard: GuardOption) -> str | None:
-    """What an env's spec keeps of a guard."""
+    """Return the guard's entry in an env's spec: a name, None or a note."""
     if guard is None or isinstance(guard, str):
         return guard
     return f"{_LIVE}{type(guard).__name__}"
 
 
 def recorded_geometry(geometry: Any) -> Any:
-    """What an env's spec keeps of ``geometry=``: copying a bound method would copy its env."""
+    """Return the entry of ``geometry=`` in an env's spec.
+
+    A bound method becomes a note, because copying the spec would copy the method's env.
+    """
     if not callable(geometry) or isinstance(geometry, FunctionType):
         return geometry
     return f"{_LIVE}{type(geometry).__name__}"
 
 
 def refuse_live(recorded: str, argument: str) -> None:
-    """Raise if a spec holds a note in place of a live object.
+    """Refuse a spec that holds a note in place of a live object.
 
     Raises:
-        EnvError: With the way to wrap the env again.
+        EnvError: If it does, with the way to wrap the env again.
     """
     if recorded.startswith(_LIVE):
         raise EnvError(
@@ -173,7 +176,7 @@ def refuse_live(recorded: str, argument: str) -> None:
 
 @lru_cache(maxsize=4)
 def editor_by_name(name: str) -> ImageEditor:
-    """``Editor.from_pretrained(name)``, once a process.
+    """Load ``Editor.from_pretrained(name)`` once a process.
 
     Raises:
         EditorError: If there is no such editor.
@@ -186,7 +189,7 @@ def editor_by_name(name: str) -> ImageEditor:
 
 @lru_cache(maxsize=4)
 def load_default_guard(protect: tuple[int | str, ...] = ()) -> Guard:
-    """``GeometryGuard(protect=protect)``, once a process."""
+    """Load ``GeometryGuard(protect=protect)`` once a process."""
     from spie_robo.guard import GeometryGuard
 
     guard: Guard = GeometryGuard(protect=protect)

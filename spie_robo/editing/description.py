@@ -1,4 +1,4 @@
-"""An editor, a guard and how they are used, in the plain words that a store keeps."""
+"""Describe an editor, a guard and their use in the plain values that a store keeps."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from spie_robo.types import Guard, ImageEditor, References
 
 @dataclass(frozen=True)
 class EditorDescription:
-    """A guarded editor in plain JSON values: equal descriptions make equal edits.
+    """A guarded editor in plain JSON values: equal descriptions give equal edits.
 
-    An editor or a guard that has more to it than its ``id`` says so with a property
-    ``description``, a mapping; :class:`spie_robo.editor.Editor` and
-    :class:`spie_robo.guard.GeometryGuard` do.
+    An editor or a guard whose ``id`` does not say everything has a property ``description``, a
+    mapping; :class:`spie_robo.editor.Editor` and :class:`spie_robo.guard.GeometryGuard` have one.
 
     Attributes:
         editor: Id of the editor.
-        guard: Id of the guard; None without one.
+        guard: Id of the guard; None if there is none.
         own_instruction: The editor's own text; empty if it has none.
         editor_description: The editor's settings, references and protected objects.
         guard_description: The guard's limits and protected objects.
-        instruction: The text that it was asked to follow; None leaves it its own.
-        references: SHA-256 of the photos that it was given; None leaves it its own.
+        instruction: The text that the user gave; None if the editor uses its own.
+        references: SHA-256 of the photos that the user gave; None if the editor uses its own.
         retries: Further seeds to try after a rejection.
-        steps: Denoising steps that were asked for; None leaves them to the editor.
+        steps: Denoising steps that the user asked for; None if the editor chooses.
     """
 
     editor: str
@@ -47,7 +46,7 @@ class EditorDescription:
 
     @staticmethod
     def of(editor: ImageEditor, guard: Guard | None) -> EditorDescription:
-        """Ask an editor and its guard what they are."""
+        """Read the description of an editor and its guard."""
         name = None if guard is None else str(getattr(guard, "id", type(guard).__name__))
         return EditorDescription(
             editor.id,
@@ -59,7 +58,7 @@ class EditorDescription:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a store says of its edits beside editor and instruction; nothing that is unset."""
+        """Entries of a store's provenance beside editor and instruction, without unset ones."""
         settings = self.editor_description.get("settings", {})
         found = {
             "denoising_steps": settings.get("steps"),
@@ -73,7 +72,7 @@ class EditorDescription:
 _PIECE = 2**20  # bytes
 
 PROVENANCE_KEYS = ("denoising_steps", "protected", "guard", "guard_limits")
-"""Keys of :attr:`EditorDescription.provenance`, which do not outlive the edits they describe."""
+"""Keys of :attr:`EditorDescription.provenance`; they are removed when the edits are."""
 
 
 def references_digest(references: References | None) -> str | None:
@@ -110,6 +109,6 @@ def references_digest(references: References | None) -> str | None:
 
 
 def _plain(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn tuples into lists, as they come back from JSON."""
+    """Return the description with lists in place of tuples, as JSON returns it."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(description)))
     return plain

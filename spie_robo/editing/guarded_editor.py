@@ -1,10 +1,10 @@
-"""Editor, guard and fallback as one step: what the wrappers and ``convert`` both do to a frame.
+"""Edit, judge and fall back in one step, for the wrappers and for ``convert``.
 
 Steps:
     1. Edit every frame of the batch.
     2. Judge each edit against the geometry of its own frame.
-    3. Try the rejected ones again with the next seed, ``retries`` times.
-    4. What is still rejected becomes the raw frame.
+    3. Try rejected frames again with the next seed, up to ``retries`` times.
+    4. Return the raw frame where every edit was rejected.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ OnError = Literal["raise", "passthrough"]
 
 @dataclass(frozen=True)
 class GuardedEditor:
-    """Edits frames, and returns the raw frame where no edit keeps its geometry.
+    """An editor and its guard; it returns the raw frame where every edit was rejected.
 
     Attributes:
-        editor: Makes the edits.
-        guard: Judges them; None accepts every edit.
-        references: Photos of the look to give; None uses the editor's own.
+        editor: The editor that makes the edits.
+        guard: The guard that judges them; None accepts every edit.
+        references: Photos that the edits should look like; None uses the editor's own.
         instruction: Text for the editor; None uses the editor's own.
         retries: Further seeds to try after a rejection.
-        on_error: What a failing editor means: an error, or the raw frame with
+        on_error: Whether a failing editor raises its error, or the raw frame is returned with
             ``GuardedEdit.error`` set.
-        steps: Denoising steps that the editor was asked for, kept for the record; None if it
-            chose them.
+        steps: Denoising steps that the user asked for, stored with the edits; None if the editor
+            chooses.
 
     Example:
         >>> import numpy as np
@@ -77,7 +77,7 @@ class GuardedEditor:
 
     @property
     def description(self) -> EditorDescription:
-        """What a store keeps of the editor, the guard and how they are used.
+        """Description of editor, guard and their use, as a store keeps it.
 
         Raises:
             ReferencePhotoError: If the reference photos cannot be read.
@@ -101,10 +101,12 @@ class GuardedEditor:
             One result a frame, in order.
 
         Raises:
+            ConfigError: If there is not one seed a frame.
             EditorError: If the editor fails and ``on_error`` is ``"raise"``.
         """
         if len(frames) != len(seeds):
             raise ConfigError(f"Expected one seed a frame: {len(frames)} frames, {len(seeds)}.")
+        # Each attempt edits only the frames that have no accepted edit yet.
         done: dict[int, GuardedEdit] = {}
         pending = list(range(len(frames)))
         for attempt in range(self.retries + 1):
@@ -118,6 +120,7 @@ class GuardedEditor:
                 for i, seed in zip(pending, tried, strict=True):
                     done[i] = GuardedEdit(frames[i].rgb, False, None, seed, attempt + 1, str(error))
                 break
+            # A rejected frame stays raw, for now, and is tried again.
             verdicts = self._judge(batch, edits)
             for i, edit, verdict in zip(pending, edits, verdicts, strict=True):
                 accepted = verdict is None or verdict.accepted
@@ -129,18 +132,19 @@ class GuardedEditor:
         return [done[i] for i in range(len(frames))]
 
     def _edit(self, frames: Sequence[Frame], seeds: Sequence[int]) -> list[EditResult]:
-        # Its own copies: an editor that writes into a frame must not change what it is held to.
+        # Give the editor copies: if it wrote into a frame, the guard would judge another frame.
         given = [replace(frame, rgb=frame.rgb.copy()) for frame in frames]
         try:
             edits = list(self.editor.edit(given, self.references, self.instruction, seeds))
         except SpieRoboError:
             raise
-        except Exception as error:  # an editor is third-party code: anything may come out of it
+        except Exception as error:  # an editor is third-party code and may raise anything
             raise EditorError(f"Editor {_name(self.editor)} failed: {error!r}.") from error
         if len(edits) != len(frames):
             raise EditorError(
                 f"Editor {_name(self.editor)} returned {len(edits)} edits for {len(frames)} frames."
             )
+        # Refuse edits of another type, shape or dtype.
         for frame, edit in zip(frames, edits, strict=True):
             if not isinstance(edit, EditResult) or not isinstance(edit.rgb, np.ndarray):
                 found = edit.rgb if isinstance(edit, EditResult) else edit
@@ -153,7 +157,7 @@ class GuardedEditor:
                     f"Editor {_name(self.editor)} turned a {frame.rgb.dtype} frame of shape "
                     f"{frame.rgb.shape} into {edit.rgb.dtype} {edit.rgb.shape}."
                 )
-        # Copied again: it may use its buffers for the next edits.
+        # Copy the edits, because the editor may reuse its buffers.
         return [replace(edit, rgb=edit.rgb.copy()) for edit in edits]
 
     def _judge(
@@ -165,7 +169,7 @@ class GuardedEditor:
 
 
 def _name(editor: ImageEditor) -> str:
-    """What an error calls an editor, whose id may be what fails: by name, it is loaded for it."""
+    """Return the editor's id for an error message, or its class where the id itself fails."""
     try:
         return repr(editor.id)
     except Exception:

@@ -1,4 +1,4 @@
-"""What a user asks of the editor, as one record that every command carries whole."""
+"""The user's request for edits, as one record that every command passes on whole."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class EditRequest:
-    """Which editor makes the edits, how, and whether a guard judges them."""
+    """The editor to use, its settings, and whether a guard judges the edits."""
 
     editor: OptionalText = "embedded"
     """embedded, embedded-labs, a folder or a Hub id; None leaves the frames raw."""
     base: OptionalText = None
-    """For an adapter: the base to use instead of the one it names."""
+    """For an adapter: base to use instead of the one it names."""
     references: OptionalPath = None
-    """Reference photos: a folder or a file; unset: the editor's own."""
+    """Reference photos, a folder or a file; unset: the editor's own."""
     instruction: OptionalText = None
-    """Text for the editor; unset: its own."""
+    """Text for the editor; unset: the editor's own."""
     seed: Count = 0
     """Seed of the run; each episode has its own (record: N, N + 1, ...)."""
     steps: OptionalCount = None
@@ -33,11 +33,11 @@ class EditRequest:
     frames_per_pass: OptionalCount = None
     """Frames a pass; unset: the editor's."""
     guard: bool = True
-    """Judge the edits, or accept all."""
+    """Judge each edit; otherwise all are accepted."""
     retries: Count = 1
     """Further seeds to try after a rejection."""
     protect: Names = ()
-    """Objects whose colour must stay, by name, e.g. cube."""
+    """Names of objects whose colour must stay, e.g. cube."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -52,14 +52,14 @@ class EditRequest:
 
     @property
     def raw(self) -> bool:
-        """Whether no editor is asked for; ``none`` on a command line means that too."""
+        """True if no editor is asked for; the name ``none`` means that too."""
         return self.editor is None or self.editor.lower() == "none"
 
     def load(self) -> GuardedEditor | None:
         """Load the editor and the guard.
 
         Returns:
-            Both as one step on frames; None if the frames are to stay raw.
+            Editor and guard together; None if the frames are to stay raw.
 
         Raises:
             EditorError: If there is no such editor.
@@ -98,5 +98,5 @@ class EditRequest:
 
 
 def raw_request() -> EditRequest:
-    """Ask for frames as the simulator drew them."""
+    """Return a request that leaves frames as the simulator rendered them."""
     return EditRequest(editor=None)

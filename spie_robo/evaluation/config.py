@@ -1,4 +1,4 @@
-"""Settings of ``spie-robo evaluate``; nothing heavy is imported."""
+"""Settings of ``spie-robo evaluate``; this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class EvaluateConfig:
     """Settings of ``spie-robo evaluate``."""
 
     frames: Annotated[Path, conf.arg(metavar="STORE")]
-    """The store, or folder of pictures, to take raw frames from."""
+    """Store, or folder of pictures, with the raw frames."""
     references: Annotated[Path, conf.arg(metavar="DIR")]
-    """Photos of the lab that edits should look like."""
+    """Folder of photos of the lab that edits should look like."""
     editors: Names
     """Editors to compare: presets, folders, Hub ids, match-histograms, reinhard."""
     base: OptionalText = None
-    """For adapters: the base to use instead of the one they name."""
+    """For adapters: base to use instead of the one they name."""
     held_out: OptionalPath = None
-    """Other photos of the lab: for KID, and the floor of the scores."""
+    """Other photos of the lab, for KID and for the floor of the scores."""
     count: Count = 32
-    """Frames to compare on."""
+    """Number of frames to compare on."""
     seed: Count = 0
     """Seed of the choice of frames and of the edits."""
     instruction: OptionalText = None
     """Text for editors and text metrics; unset: the editors' own."""
     region_names: Names = ()
-    """Objects that are to change, by name; adds L2 outside them."""
+    """Names of objects that are to change; adds L2 outside them."""
     json: OptionalPath = None
     """JSON file to write."""
     page: OptionalPath = None
@@ -55,7 +55,7 @@ class EvaluateConfig:
     image_reward: bool = False
     """Score with the package image-reward."""
     feedback: Annotated[FeedbackConfig, conf.Suppress] = field(default_factory=FeedbackConfig)
-    """Judges and other regions, for a YAML file; both kinds of each score are measured."""
+    """Judges and regions, from a YAML file; both kinds of each score are measured."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

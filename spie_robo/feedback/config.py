@@ -1,4 +1,4 @@
-"""Settings of the feedback: which scores, which judges, which regions. Needs no torch."""
+"""Settings of the feedback: scores, judges and regions. This module needs no torch."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ SemanticKind: TypeAlias = Literal["nearest", "paper"]
 RegionKind: TypeAlias = Literal["frame", "surroundings", "names", "masks", "phrase"]
 
 EMBEDDED = "embedded"
-"""The judges that ship: no download."""
+"""Name of the judges that ship with the package and need no download."""
 
 DREAMSIM = "dreamsim"
-"""The patch judge of the package ``dreamsim``."""
+"""Name of the patch judge from the package ``dreamsim``."""
 
 PATCH_STRIDES = (2, 4, 8, 16, 32)
-"""Strides of the embedded patch judge: ``"embedded:stride8"``, or several,
-``"embedded:stride4+stride16"``; plain ``"embedded"`` is 16."""
+"""Strides of the embedded patch judge.
+
+A name has one, ``"embedded:stride8"``, or several, ``"embedded:stride4+stride16"``; plain
+``"embedded"`` is stride 16.
+"""
 
 COLOR = "color"
-"""The mean colour of a patch, beside strides: ``"embedded:color+stride16"``."""
+"""Name of the mean colour of a patch, given beside strides: ``"embedded:color+stride16"``."""
 
 
 @final
 @dataclass(frozen=True)
 class FeedbackConfig:
-    """How edits are scored; validated on construction."""
+    """Settings of the scores of edits, checked when the record is made."""
 
     structure: StructureKind = "simulator"
-    """monocular: depth read off input and edit, normalised; paper: the
-    same, raw; simulator: the edit against the frame's true depth."""
+    """monocular: estimated depth of input and edit, normalised; paper: the
+    same, not normalised; simulator: depth of the edit against the true depth."""
     semantic: SemanticKind = "nearest"
     """nearest: each edit patch to its nearest photo patch; paper: mean over all pairs."""
     structural_weight: float = 1.0
@@ -50,13 +53,13 @@ class FeedbackConfig:
     """embedded, embedded:stride8, embedded:color+stride16, dreamsim, dreamsim:FOLDER,
     or a folder or Hub id of DINOv2."""
     region: RegionKind = "frame"
-    """What should look like the photos: the whole frame, the surfaces that the simulator
-    names (table, wall, floor; the whole frame if it names none), objects by name, mask
-    PNGs beside the photos, or what a phrase describes."""
+    """Part of the frame that should look like the photos: the whole frame; the surfaces
+    that the simulator names (table, wall, floor; the whole frame if it names none);
+    objects by name; mask PNGs beside the photos; or the part that a phrase describes."""
     region_names: tuple[str, ...] = ()
     """Object names of the simulator's segmentation, for names and masks."""
     region_phrase: str = ""
-    """What to look for, for phrase, e.g. "the wooden table"."""
+    """Description of the region, for phrase, e.g. "the wooden table"."""
     detector: str = ""
     """Folder or Hub id of a Grounding DINO model, for phrase."""
     segmenter: str = ""
@@ -66,7 +69,7 @@ class FeedbackConfig:
         """Check every setting.
 
         Raises:
-            ConfigError: Naming the setting, what was expected and what came.
+            ConfigError: If a setting is out of range, unknown, or does not fit the others.
         """
         _one_of("structure", self.structure, typing.get_args(StructureKind))
         _one_of("semantic", self.semantic, typing.get_args(SemanticKind))
@@ -87,7 +90,7 @@ class FeedbackConfig:
         self._check_region()
 
     def _check_region(self) -> None:
-        """Each kind of region has what it needs, and nothing is given that would be ignored."""
+        """Check that the region has the settings that it needs, and none that it would ignore."""
         if isinstance(self.region_names, str) or not all(self.region_names):
             raise ConfigError(
                 f"region_names: expected a list of object names, got {self.region_names!r}."
@@ -114,13 +117,13 @@ class FeedbackConfig:
 
 
 def embedded_layers(name: str) -> tuple[tuple[int, ...], bool]:
-    """The strides of an embedded patch judge's name, finest first, and whether it has colour.
+    """Return the strides in a patch judge's name, finest first, and whether it has colour.
 
     Plain ``"embedded"`` is stride 16 without colour.
 
     Raises:
-        ConfigError: If the name has another form, there is no such layer, one comes twice, or
-            there is no stride.
+        ConfigError: If the name has another form, a layer is unknown or stands twice, or there
+            is no stride.
     """
     if name == EMBEDDED:
         return (16,), False

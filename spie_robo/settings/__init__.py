@@ -1,1 +1,1 @@
-"""Settings: YAML files and command lines become frozen records that check themselves."""
+"""Read YAML files and command lines into frozen records that check themselves."""

@@ -1,4 +1,4 @@
-"""Types of settings that the command line shows in a form of its own."""
+"""Types of settings with their own form in ``--help``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from tyro import conf
 
-# The metavar is what ``--help`` shows in place of a value.
+# The metavar stands in ``--help`` in place of a value.
 Text: TypeAlias = Annotated[str, conf.arg(metavar="TEXT")]
 OptionalText: TypeAlias = Annotated[str | None, conf.arg(metavar="TEXT")]
 OptionalPath: TypeAlias = Annotated[Path | None, conf.arg(metavar="PATH")]

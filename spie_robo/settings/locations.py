@@ -1,6 +1,6 @@
-"""Where data sets are: ``s3://BUCKET/KEY``, told from a path of this machine, and unfinished ones.
+"""Recognise ``s3://BUCKET/KEY`` addresses among local paths.
 
-Nothing heavy is imported: the settings of every command are looked at with it.
+Nothing heavy is imported, because every command checks its settings with this module.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Location:
 
     Attributes:
         bucket: Name of the bucket.
-        key: Name of the object, or what the names of its objects start with, before a slash.
+        key: Name of the object, or of the folder that its objects are in.
     """
 
     bucket: str
@@ -30,7 +30,7 @@ class Location:
 
     @staticmethod
     def of(path: str | Path) -> Location | None:
-        """The location that ``s3://BUCKET/KEY`` names; None for a path of this machine.
+        """Return the location that ``s3://BUCKET/KEY`` names; None for a local path.
 
         Raises:
             ConfigError: If bucket or key is missing.
@@ -44,30 +44,30 @@ class Location:
         return Location(*match.groups())
 
     def __str__(self) -> str:
-        """As people write it."""
+        """Return the address as ``s3://BUCKET/KEY``."""
         return f"s3://{self.bucket}/{self.key}"
 
     def overlaps(self, other: Location) -> bool:
-        """Whether one lies within the other."""
+        """Return whether one location lies within the other."""
         mine, theirs = PurePosixPath(self.key), PurePosixPath(other.key)
         inside = mine == theirs or mine in theirs.parents or theirs in mine.parents
         return self.bucket == other.bucket and inside
 
 
 def staging_of(out: Path) -> Path:
-    """The store beside an output in a foreign format, which holds its edits until it is written."""
+    """Return the store beside a foreign output that holds the edits until the output is written."""
     return out.absolute().with_name(f".{out.name}.staging")
 
 
 def require_here(record: Any, but: tuple[str, ...] = ()) -> None:
-    """Refuse addresses in object storage where a path of this machine is needed.
+    """Refuse addresses in object storage where a local path is needed.
 
     Args:
-        record: Settings; each of them that is a path, or several, is looked at.
-        but: Settings that may be an address.
+        record: Settings record; every path in it is checked.
+        but: Names of settings that may be an address.
 
     Raises:
-        ConfigError: If one is an address.
+        ConfigError: If a checked setting is an address.
     """
     for item in fields(record):
         value = getattr(record, item.name)

@@ -1,4 +1,4 @@
-"""Checks of single settings, with the same words everywhere."""
+"""Checks of single settings, with the same error texts everywhere."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from spie_robo.errors import ConfigError
 from spie_robo.settings.wording import shown
 
 MAX_SEED = 2**53
-"""Seeds are recorded in JSON, whose readers keep whole numbers exactly up to here."""
+"""Largest seed: seeds are stored in JSON, which keeps whole numbers exactly up to here."""
 
 
 def require_at_least(name: str, value: int, minimum: int) -> None:
     """Refuse a number below ``minimum``.
 
     Raises:
-        ConfigError: Naming it.
+        ConfigError: If the number is too small.
     """
     if value < minimum:
         raise ConfigError(f"{name}: expected {minimum} or more, got {shown(value)}.")
@@ -23,7 +23,7 @@ def require_between(name: str, value: int, minimum: int, maximum: int) -> None:
     """Refuse a number below ``minimum`` or above ``maximum``.
 
     Raises:
-        ConfigError: Naming it.
+        ConfigError: If the number is out of range.
     """
     require_at_least(name, value, minimum)
     if value > maximum:
@@ -31,7 +31,7 @@ def require_between(name: str, value: int, minimum: int, maximum: int) -> None:
 
 
 def require_seed(value: int) -> None:
-    """Refuse a seed that random generators or JSON do not take.
+    """Refuse a seed that random generators or JSON cannot hold.
 
     Raises:
         ConfigError: If it is below 0 or above :data:`MAX_SEED`.
@@ -43,7 +43,7 @@ def require_text(name: str, value: str) -> None:
     """Refuse a text that is empty or blank.
 
     Raises:
-        ConfigError: Naming the setting.
+        ConfigError: If the text is empty or blank.
     """
     if not value.strip():
         raise ConfigError(f"{name}: expected a name, got an empty text.")

@@ -1,6 +1,6 @@
-"""YAML files as configuration records.
+"""Read YAML files as settings records.
 
-A YAML file has the fields of its dataclass as keys; nested records are nested mappings::
+The keys of a YAML file are the fields of its dataclass; nested records are nested mappings::
 
     env: SpieRobo/Push-v0
     episodes: 10
@@ -38,10 +38,10 @@ Config = TypeVar("Config")
 
 
 def load_config(cls: type[Config], path: str | Path) -> Config:
-    """Make a configuration record from a YAML file.
+    """Make a settings record from a YAML file.
 
     Args:
-        cls: A dataclass of this module, or any other frozen dataclass of plain fields.
+        cls: A frozen dataclass of plain fields.
         path: The YAML file.
 
     Raises:
@@ -60,7 +60,7 @@ def load_config(cls: type[Config], path: str | Path) -> Config:
 
 
 def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str, Any]:
-    """The settings in a YAML file, checked against the fields of ``cls``; some may be missing.
+    """Read a YAML file's settings and check them against ``cls``; some may be missing.
 
     Args:
         cls: The dataclass.
@@ -94,11 +94,11 @@ def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str,
 
 
 def from_mapping(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """Make a record from its fields in plain values, as JSON and YAML have them.
+    """Make a record from plain values, as JSON and YAML give them.
 
     Raises:
         ConfigError: If a setting is unknown, of the wrong type or out of range.
-        TypeError: If one is missing.
+        TypeError: If a setting is missing.
     """
     return cls(**_check_mapping(cls, values, None))
 
@@ -126,7 +126,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys differ."""
+        """Return a mapping and raise YAMLError if a key stands twice."""
         keys = [key.value for key, _ in node.value]
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise yaml.YAMLError(f"merge keys (<<) are not read,{node.start_mark}")
@@ -159,7 +159,11 @@ def _check_mapping(cls: type[Any], content: Mapping[Any, Any], base: Any) -> dic
 
 
 def _coerce(value: Any, hint: Any) -> Any:
-    """``value`` as YAML gives it, as the type ``hint``; TypeError if it is none."""
+    """Convert ``value``, as YAML gives it, to the type ``hint``.
+
+    Raises:
+        TypeError: If it has another type.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _coerce_union(value, arguments)

@@ -1,4 +1,4 @@
-"""Settings of ``spie-robo train``: one frozen record for each part of an epoch."""
+"""Settings of ``spie-robo train``: one frozen record for each part of a run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ KeptName = Literal["frame", "relit"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW.
+    """Settings of the AdamW optimiser.
 
     Attributes:
         learning_rate: The paper uses 3e-5, with InstructPix2Pix and 256 edits a step.
-        weight_decay: AdamW's, on the LoRA and the visual prompt.
-        clip: Largest norm of the gradient.
-        updates: Steps over the same rollouts.
+        weight_decay: Weight decay of the LoRA and the visual prompt.
+        clip: Largest norm of the gradient; larger gradients are scaled down to it.
+        updates: Optimiser steps on the same rollouts.
         batch_size: Edits in one forward and backward pass; it changes memory, not the gradient.
-        max_skipped: So many non-finite steps in a row end the run.
+        max_skipped: Number of non-finite steps in a row that ends the run.
     """
 
     learning_rate: float = 3e-3
@@ -65,37 +65,37 @@ def _balanced() -> FeedbackConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """``spie-robo train``: from an editor, photos and frames to an adapter.
+    """Settings of a run that turns an editor, photos and frames into an adapter.
 
     Attributes:
-        editor: The base: a preset, a pipeline folder or a Hub id.
-        instruction: What the edits are told; None: the editor's own.
+        editor: The editor to start from: a preset, a pipeline folder or a Hub id.
+        instruction: Text for the edits; None: the editor's own.
         epochs: The paper's "training steps".
-        seed: Of everything that is random.
-        objective: ``"spie"`` (the paper's) and ``"nft"`` learn from rankings, whatever the judges
-            are; ``"draft"`` follows the scores' gradients, for judges that have some.
-        group_advantages: Compare each edit with the edits of its own frame only: advantages are
-            centred in each group. It changes no ranking, but ``nft`` would else reward easy frames.
+        seed: Seed of all random draws.
+        objective: ``"spie"`` (the paper's) and ``"nft"`` learn from rankings and take any judges;
+            ``"draft"`` follows the gradients of the scores and needs differentiable judges.
+        group_advantages: Compare each edit only with the edits of its own frame: advantages are
+            centred in each group. Rankings stay the same; without it ``nft`` rewards easy frames.
         frames: Frames drawn from the store; each epoch draws its inputs from these.
-        cameras: Cameras of the store; none: all.
-        save_references: Let the photos travel with the adapter, as latents that can be decoded.
+        cameras: Cameras of the store; empty: all.
+        save_references: Store the photos with the adapter, as latents that can be decoded.
         use_references: Show the photos to the editor; False trains without a visual prompt.
-        photo_crops: Random crops of each photo, some mirrored, that epochs show beside the whole
-            photo, so that where something stands in the photos says nothing about the frames. It
-            costs some of the look: use it where the guard rejects edits of a camera.
-        kept: What edits should stay like outside the region: ``"frame"``, the raw frame (the
-            paper's), or ``"relit"``, the raw frame in the light of the base editor's edit of it.
-        preview: Further frames of every camera, never trained on, edited and scored each epoch.
+        photo_crops: Random crops of each photo, some mirrored, shown beside the whole photo, so
+            that positions in the photos say nothing about the frames. Crops weaken the look
+            slightly: use them where the guard rejects edits of a camera.
+        kept: Target of the edits outside the region: ``"frame"`` is the raw frame (as in the
+            paper), ``"relit"`` the raw frame in the light of the base editor's edit of it.
+        preview: Held-out frames of every camera, edited and scored each epoch, never trained on.
         checkpoint_every: Epochs between checkpoints.
         precision: ``"no"`` or ``"bf16"`` (autocast).
-        gradient_checkpointing: Less memory for more time.
-        rollout: How edits are made.
-        feedback: How they are scored.
-        preference: The ``spie`` objective.
-        nft: The ``nft`` objective.
-        draft: The ``draft`` objective.
-        adapter: What trains.
-        optimizer: How.
+        gradient_checkpointing: Use less memory and more time.
+        rollout: Sampling of the edits.
+        feedback: Scores of the edits.
+        preference: Settings of the ``spie`` objective.
+        nft: Settings of the ``nft`` objective.
+        draft: Settings of the ``draft`` objective.
+        adapter: The weights that train.
+        optimizer: Settings of AdamW.
     """
 
     editor: str = "embedded"
@@ -123,7 +123,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        """Check what concerns several parts."""
+        """Check the settings that several parts share."""
         if self.objective not in get_args(ObjectiveName):
             raise ConfigError(
                 f"objective: expected 'spie', 'nft' or 'draft', got {self.objective!r}."
@@ -160,9 +160,9 @@ class TrainConfig:
 
 
 def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
-    """The settings of an objective for the embedded editor.
+    """Return the default settings of an objective for the embedded editor.
 
-    Those that learn from rankings need more edits to choose from, and take one careful step.
+    Objectives that learn from rankings need more edits to choose from and one small step an epoch.
     """
     if objective == "draft":
         return TrainConfig()
@@ -178,12 +178,12 @@ def default_config(objective: ObjectiveName = "draft") -> TrainConfig:
 def read_config(
     file: str | Path, objective: ObjectiveName | None = None, **changes: Any
 ) -> TrainConfig:
-    """The settings in a YAML file, over those of their objective.
+    """Read settings from a YAML file, over the defaults of their objective.
 
     Args:
-        file: The YAML file; of a part such as ``feedback`` it may say some things only.
-        objective: Goes before the file's.
-        changes: Further settings that go before the file's.
+        file: The YAML file; a part such as ``feedback`` may be given in part.
+        objective: Objective that overrides the file's.
+        changes: Further settings that override the file's.
 
     Raises:
         ConfigError: If the file cannot be read, or a setting is unknown, of the wrong type or out

@@ -1,7 +1,7 @@
-"""What every objective of an epoch is: a stream of small losses, one backward pass each.
+"""The interface of objectives: a stream of small losses, one backward pass each.
 
-The losses of all processes add up to the objective, so that gradients are summed, over passes and
-over processes, and neither the batch size nor the number of processes changes them.
+The losses of all processes add up to the objective: gradients are summed over passes and over
+processes, so that neither the batch size nor the number of processes changes them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from spie_robo.training.rollout import Rollout
 from spie_robo.training.trained_editor import TrainedEditor
 
 LossTerm: TypeAlias = tuple[Tensor, dict[str, float], float]
-"""A loss to be added, its metrics, and its share of the whole."""
+"""A loss to add up, its metrics, and its share of the whole."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """What an objective is computed from, in one process.
+    """The data that an objective is computed from, in one process.
 
     Attributes:
-        inputs: n inputs.
-        rollout: Their edits.
+        inputs: The n inputs.
+        rollout: The edits of the inputs.
         feedback: Scores and ranking of these n inputs.
         groups: Number of scorable inputs over all processes.
-        seed: The run's.
-        number: The epoch's, from 0 on.
+        seed: Seed of the run.
+        number: Number of the epoch, from 0 on.
     """
 
     inputs: EpochInputs
@@ -45,22 +45,22 @@ class Epoch:
 
     @property
     def scorable(self) -> list[int]:
-        """The inputs that count."""
+        """Indices of the inputs whose edits could be ranked."""
         return torch.nonzero(self.feedback.scorable)[:, 0].tolist()
 
 
 class Objective(Protocol):
-    """Turns an epoch into losses."""
+    """Turn an epoch into losses."""
 
     @property
     def needs_log_probs(self) -> bool:
-        """Whether rollouts must be recorded."""
+        """True if rollouts must record their steps."""
         ...
 
     def prepare(self, policy: TrainedEditor, epoch: Epoch) -> object:
-        """Compute, before any update, what all updates of the epoch are measured against."""
+        """Compute the values that all updates of the epoch are measured against."""
         ...
 
     def terms(self, policy: TrainedEditor, epoch: Epoch, prepared: object) -> Iterator[LossTerm]:
-        """The losses; each must go through its backward pass before the next is asked for."""
+        """Yield the losses; the caller runs each backward pass before it asks for the next."""
         ...
