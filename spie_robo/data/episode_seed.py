@@ -1,4 +1,4 @@
-"""How one seed becomes one seed an episode."""
+"""Derive one seed for each episode from the seed of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single frames out of recorded episodes: for training and for judging, where order is nothing.
+"""Draw single frames from recorded episodes, for training and for judging.
 
 ``store or folder of pictures -> sample_frames() -> list of Frame``
 """
@@ -28,7 +28,7 @@ _STORE_FILES = ("zarr.json", ".zgroup")
 
 
 class _Place(NamedTuple):
-    """Where a frame is; places sort in the order of the store."""
+    """The place of a frame; places sort in the order of the store."""
 
     episode: int
     step: int
@@ -40,18 +40,18 @@ def sample_frames(
 ) -> list[Frame]:
     """Draw raw frames, evenly over episodes and cameras and at random over time.
 
-    Every pair of an episode and a camera gives as many frames as any other, as far as its length
-    allows; they come one each from equal stretches of the episode.
+    Every pair of an episode and a camera gives equally many frames, as far as its length allows;
+    the frames of a pair come from equal stretches of the episode, one from each.
 
     Args:
         store: An episode store, or a folder of PNG and JPEG pictures, which have no geometry.
-        count: Frames to draw; where there are fewer, all are given.
+        count: Number of frames to draw; all frames if there are fewer.
         cameras: Cameras to draw from; empty: all of the store.
-        seed: Of the draw: equal arguments, equal frames.
+        seed: Seed of the draw: equal arguments give equal frames.
 
     Returns:
-        The simulator's frames in the order of the store, whether or not it holds edits too, with
-        the depth, segmentation, names, intrinsics and extrinsics that it knows.
+        The simulator's frames, in the order of the store, even if it also holds edits. Their
+        geometry has the depth, segmentation, names, intrinsics and extrinsics of the store.
 
     Raises:
         StoreError: If there is no store, or it has no camera, no such camera, or no episode.
@@ -76,17 +76,16 @@ def sample_frames(
 def camera_frames(
     metadata: StoreMetadata, rows: Mapping[str, NDArray[Any]], camera: str
 ) -> list[Frame]:
-    """The raw frames of one camera with all that a store knows about them.
+    """Return the raw frames of one camera, each with its geometry from the store.
 
     Args:
-        metadata: Of the store.
+        metadata: Metadata of the store.
         rows: Arrays of consecutive steps, as :meth:`EpisodeStore.read_rows` gives them.
         camera: Name of the camera.
 
     Returns:
-        One frame a step; its geometry is None where there is neither depth nor segmentation.
-        Depth in whole numbers is taken as millimetres; depth and segmentation of another size are
-        brought to the image's.
+        One frame a step; its geometry is None without depth and segmentation. Whole numbers are
+        read as depth in millimetres; depth and segmentation are resized to the image.
     """
     raw = rows.get(fields.raw_key(camera))
     raw = rows[fields.rgb_key(camera)] if raw is None else raw
@@ -132,7 +131,7 @@ def _draw(
 ) -> list[_Place]:
     """Deal ``count`` frames out to (episode, camera) pairs, then draw the steps of each pair."""
     episodes = generator.permutation(len(lengths))
-    # In the first round of dealing every episode gets one frame, cameras taking turns.
+    # In the first round every episode gives one frame, and cameras take turns.
     pairs = [
         (int(episode), cameras[(position + turn) % len(cameras)])
         for turn in range(len(cameras))
@@ -147,7 +146,7 @@ def _draw(
 
 
 def _deal(room: Sequence[int], count: int) -> list[int]:
-    """How many of ``count`` each pair gets: one each in turn, as long as it has room."""
+    """Return the share of ``count`` that each pair gets: one each in turn while it has room."""
     left = min(count, sum(room))
     shares = [0] * len(room)
     while left:
@@ -160,7 +159,7 @@ def _deal(room: Sequence[int], count: int) -> list[int]:
 
 
 def _spread(length: int, count: int, generator: np.random.Generator) -> list[int]:
-    """One random index out of each of ``count`` equal stretches of ``range(length)``, ascending."""
+    """Return one random index from each of ``count`` equal stretches of a range, ascending."""
     count = min(count, length)
     edges = [length * k // count for k in range(count + 1)] if count else [0]
     return [int(generator.integers(a, b)) for a, b in pairwise(edges)]
@@ -177,7 +176,7 @@ def _read_frame(source: EpisodeStore, place: _Place) -> Frame:
 
 
 def _pictures(path: Path) -> list[Path]:
-    """The pictures of a folder that is no store, sorted by name."""
+    """Return the pictures of a folder that is not a store, sorted by name."""
     if not path.is_dir() or any((path / name).exists() for name in _STORE_FILES):
         return []
     return sorted(

@@ -1,4 +1,4 @@
-"""The seam for other formats: what ``convert`` reads from, and what it writes to."""
+"""Interfaces of other formats: the source that ``convert`` reads and the sink that it writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from spie_robo.data.store.metadata import StoreMetadata
 
 @runtime_checkable
 class EpisodeSource(Protocol):
-    """Episodes that can be read piece by piece. :class:`EpisodeStore` is one."""
+    """Episodes that can be read piece by piece, such as :class:`EpisodeStore`."""
 
     @property
     def path(self) -> Path:
-        """Where the episodes are."""
+        """Folder or file of the episodes."""
         ...
 
     @property
@@ -28,7 +28,7 @@ class EpisodeSource(Protocol):
 
     @property
     def metadata(self) -> StoreMetadata:
-        """Where the episodes come from."""
+        """Origin of the episodes: environment, editor and cameras."""
         ...
 
     @property
@@ -37,35 +37,35 @@ class EpisodeSource(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Return the number of episodes."""
         ...
 
     def episode_length(self, episode: int) -> int:
-        """Number of steps of an episode."""
+        """Return the number of steps of an episode."""
         ...
 
     def read_rows(
         self, episode: int, start: int, stop: int, keys: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Steps ``start`` to ``stop`` of an episode, each array (stop - start, ...)."""
+        """Return the steps ``start`` to ``stop`` of an episode, each array (stop - start, ...)."""
         ...
 
     def fingerprint(self) -> str:
-        """A hash of the content: equal fingerprints, equal episodes."""
+        """Return a hash of the content: equal fingerprints mean equal episodes."""
         ...
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close open files."""
         ...
 
 
 @runtime_checkable
 class EpisodeSink(Protocol):
-    """Something that takes episodes one after another. :class:`EpisodeWriter` is one."""
+    """Writer of episodes, one after another, such as :class:`EpisodeWriter`."""
 
     @property
     def n_episodes(self) -> int:
-        """Episodes that are safely in."""
+        """Number of episodes that are safely stored."""
         ...
 
     def begin_episode(self, seed: int | None = None) -> None:
@@ -73,13 +73,13 @@ class EpisodeSink(Protocol):
         ...
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one step: each value is one row, without a time axis."""
+        """Add one step, as one row a key without a time axis."""
         ...
 
     def extend(self, rows: Mapping[str, NDArray[Any]]) -> None:
-        """Add several steps: each array is (steps, ...)."""
+        """Add several steps, as one array (steps, ...) a key."""
         ...
 
     def end_episode(self) -> None:
-        """Finish the episode; it is durable when this returns."""
+        """Finish the episode, which is durable when this returns."""
         ...

@@ -1,4 +1,4 @@
-"""Which geometry the frames of a data set are judged against, and depth as sensors give it."""
+"""Find the geometry that frames of a data set are judged against, and read sensors' depth."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.types import GeometryOrigin
 
 Origin = Literal["simulator", "recorded", "estimated"]
-"""Of the geometry: this package's own recording, a file from elsewhere, the judge's reading."""
+"""Origin of a geometry: recorded by this package, read from a foreign file, or estimated."""
 
 MILLIMETRES = 1000.0
 
 
 def geometry_origin(metadata: StoreMetadata, keys: Iterable[str], camera: str) -> Origin:
-    """Where the geometry that edits of a camera are judged against comes from.
+    """Return the origin of the geometry that a camera's edits are judged against.
 
     Args:
-        metadata: Of the episodes.
-        keys: Of their arrays, without those that :func:`unused_geometry` names.
+        metadata: Metadata of the episodes.
+        keys: Keys of their arrays, without those that :func:`unusable_geometry` returns.
         camera: Name of the camera.
 
     Returns:
         ``"simulator"`` for depth or segmentation that was recorded with this package,
-        ``"recorded"`` for those that a foreign file brought along, ``"estimated"`` where there is
-        neither and the guard's judge reads the raw frame instead.
+        ``"recorded"`` for those that a foreign file holds, ``"estimated"`` where both are missing
+        and the guard's judge reads the raw frame instead.
     """
     present = set(keys)
     if not present & {fields.depth_key(camera), fields.segmentation_key(camera)}:
@@ -39,12 +39,15 @@ def geometry_origin(metadata: StoreMetadata, keys: Iterable[str], camera: str) -
     return recorder(metadata)
 
 
-def unused_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str, str]:
-    """Depth and segmentation that no edit can be judged against, by key, and why.
+def unusable_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str, str]:
+    """Return the depth and segmentation that edits cannot be judged against, with the reason.
 
     Args:
-        source: Episodes.
-        cameras: The cameras to look at.
+        source: The episodes.
+        cameras: Names of the cameras to check.
+
+    Returns:
+        One reason for each key; empty if all geometry is usable.
     """
     found = {}
     for camera in cameras if len(source) else ():
@@ -61,15 +64,15 @@ def unused_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str, 
 
 
 def recorder(metadata: StoreMetadata) -> GeometryOrigin:
-    """Whether depth and segmentation are this package's own recording, or a foreign file's."""
+    """Return who recorded depth and segmentation: this package or the writer of a foreign file."""
     return "recorded" if "source" in metadata.provenance else "simulator"
 
 
 def metres(depth: NDArray[Any]) -> NDArray[np.float32]:
-    """Depth in metres; whole numbers are millimetres, as depth cameras and PNG files have them.
+    """Return depth in metres; whole numbers are millimetres, as depth cameras give them.
 
     Args:
-        depth: Any shape, float metres or unsigned millimetres.
+        depth: Array of any shape, float metres or unsigned millimetres.
     """
     if depth.dtype.kind in "iu":
         return (depth / MILLIMETRES).astype(np.float32)
@@ -77,15 +80,15 @@ def metres(depth: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def fitted(plane: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[Any] | None:
-    """A depth map or segmentation at the size of its image.
+    """Resize a depth map or segmentation to the size of its image.
 
     Args:
         plane: (height, width), or None.
         size: (height, width) of the image.
 
     Returns:
-        The plane, without interpolation between its values; None where its sides have another
-        ratio than the image's, so that nobody knows which pixel is which.
+        The plane, by nearest neighbour; None where its ratio of sides is not the image's, because
+        its pixels cannot be matched then.
     """
     if plane is None or plane.shape == size:
         return plane
@@ -95,10 +98,10 @@ def fitted(plane: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[Any] | 
 
 
 def _fits(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Whether a plane is of the same ratio of sides as its image."""
+    """Return whether a plane has the ratio of sides of its image."""
     return len(shape) == 2 and shape[0] * size[1] == shape[1] * size[0]
 
 
 def _sides(shape: tuple[int, ...]) -> str:
-    """Width and height, as people write them."""
+    """Return width and height as text, e.g. ``64x48``."""
     return "x".join(str(n) for n in shape[::-1])

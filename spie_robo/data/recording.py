@@ -1,4 +1,4 @@
-"""Run a policy in an environment and write what happens as episodes."""
+"""Run a policy in an environment and record the steps as episodes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from spie_robo.settings.wording import counted
 from spie_robo.types import GuardedEdit, PolicyLike
 
 StepListener = Callable[[int, int, Mapping[str, NDArray[Any]]], None]
-"""Called with (episode, step, row) after each step."""
+"""Function that is called with (episode, step, row) after each step."""
 
 
 @dataclass(frozen=True)
 class RecordSummary:
-    """What :func:`record_episodes` wrote.
+    """Counts of what :func:`record_episodes` wrote.
 
     Attributes:
         episodes: Number of episodes.
         steps: Number of steps.
-        successes: Episodes that were solved at some step; 0 if the environment does not say.
+        successes: Episodes solved at some step; 0 if the environment does not report success.
         frames: Edited camera frames, rejected ones included.
         accepted: Frames whose edit the guard accepted.
     """
@@ -44,7 +44,7 @@ class RecordSummary:
     accepted: int
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return the counts in one line."""
         size = f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}"
         line = f"{size}, {self.successes} solved"
         if self.frames:
@@ -52,7 +52,7 @@ class RecordSummary:
         return line
 
     def plus(self, other: RecordSummary) -> RecordSummary:
-        """The sum of two."""
+        """Return the sum of two summaries."""
         return RecordSummary(
             self.episodes + other.episodes,
             self.steps + other.steps,
@@ -73,21 +73,21 @@ def record_episodes(
     on_step: StepListener | None = None,
     progress: bool = True,
 ) -> RecordSummary:
-    """Record episodes into a store; each is durable as soon as it is over.
+    """Record episodes into a store; each is durable as soon as it ends.
 
-    Episode i resets the environment and the policy with ``seed + i``, and the store keeps that
-    seed. Frames of a wrapped environment are recorded raw and edited, with their verdicts; an
-    environment without an editor gives ``<camera>_rgb`` alone.
+    Episode i resets environment and policy with ``seed + i``, and the store keeps that seed.
+    Frames of a wrapped environment are recorded raw and edited, with their verdicts; an
+    environment without an editor gives only ``<camera>_rgb``.
 
     Args:
         env: An environment with camera images; see
             :func:`spie_robo.data.store.fields.observation_row`.
-        policy: Chooses the actions.
+        policy: Policy that chooses the actions.
         episodes: Number of episodes, 1 or more.
         seed: Seed of the first episode.
-        writer: An open store. Its metadata gets the environment and the cameras.
-        max_steps: Cut episodes at this length; None leaves it to the environment.
-        on_step: Watches the rows as they are written.
+        writer: An open store, whose metadata gets the environment and the cameras.
+        max_steps: Most steps of an episode; None leaves it to the environment.
+        on_step: Function that receives each row after it is written.
         progress: Show a progress bar.
 
     Raises:
@@ -150,10 +150,10 @@ def _record_episode(
 
 
 def metadata_of(guarded: GuardedEditor | None) -> StoreMetadata:
-    """What a new store says about its edits.
+    """Return the metadata of a new store for a guarded editor.
 
     Args:
-        guarded: Makes the edits; None leaves the frames raw.
+        guarded: The guarded editor; None leaves the frames raw.
     """
     if guarded is None:
         return StoreMetadata(provenance={"spie_robo": __version__})
@@ -173,7 +173,7 @@ def metadata_of(guarded: GuardedEditor | None) -> StoreMetadata:
 
 
 def with_env(metadata: StoreMetadata, env: gym.Env[Any, Any]) -> StoreMetadata:
-    """Add what is needed to build the environment again.
+    """Add the settings that rebuild the environment.
 
     Raises:
         EnvError: If the store was recorded in another environment.

@@ -1,4 +1,4 @@
-"""Which cameras of a data set are edited, and what people are told of it."""
+"""Choose the cameras of a data set to edit, and note which are not edited."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Collection, Mapping
 
 from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.protocols import EpisodeSource
-from spie_robo.data.recorded_geometry import unused_geometry
+from spie_robo.data.recorded_geometry import unusable_geometry
 from spie_robo.data.store import fields
 from spie_robo.errors import ConfigError
 
 
 def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The cameras of a data set to edit: those wanted, or if none is named all that show light.
+    """Return the cameras to edit: the wanted ones, or without names all that do not show depth.
 
     Raises:
-        ConfigError: If there is no such camera, or none at all.
+        ConfigError: If a wanted camera does not exist, or no camera is left.
     """
     present = fields.cameras_of(source.keys)
     unknown = sorted(set(wanted) - set(present))
@@ -52,13 +52,14 @@ def _pictures(source: EpisodeSource) -> str:
 
 
 def depth_pictures(source: EpisodeSource) -> tuple[str, ...]:
-    """Cameras whose pictures show depth, as LeRobot's ``video.is_depth_map`` tells."""
+    """Return the cameras whose pictures show depth, by LeRobot's ``video.is_depth_map``."""
     record = SourceRecord.of(source.metadata)
-    told = None if record is None else record.extras.get("features")
-    if record is None or not isinstance(told, Mapping):
+    features = None if record is None else record.extras.get("features")
+    if record is None or not isinstance(features, Mapping):
         return ()
     names = {array.key: array.name for array in record.arrays}
-    described = {c: told.get(names.get(fields.rgb_key(c))) for c in fields.cameras_of(source.keys)}
+    cameras = fields.cameras_of(source.keys)
+    described = {c: features.get(names.get(fields.rgb_key(c))) for c in cameras}
     return tuple(
         camera
         for camera, feature in described.items()
@@ -67,11 +68,11 @@ def depth_pictures(source: EpisodeSource) -> tuple[str, ...]:
 
 
 def editing_notes(source: EpisodeSource, edited: Collection[str]) -> tuple[str, ...]:
-    """What people are told of cameras that are edited, and of those that are not."""
+    """Return notes for the user about cameras and geometry that a conversion leaves out."""
     untouched = (
         f"{camera} shows depth (video.is_depth_map) and is not edited; name it with cameras if it "
         "should be"
         for camera in (depth_pictures(source) if edited else ())
         if camera not in edited
     )
-    return (*unused_geometry(source, sorted(edited)).values(), *untouched)
+    return (*unusable_geometry(source, sorted(edited)).values(), *untouched)

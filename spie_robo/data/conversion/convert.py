@@ -1,14 +1,14 @@
-"""Edit the frames of recorded episodes: streaming, batched, resumable, checked.
+"""Edit the frames of recorded episodes: streamed, batched, resumable and checked.
 
 ``source store -> blocks of rows -> EditEngine -> rows -> WriteBehind -> output store -> read back``
 
-Reading is ahead of editing and writing behind it, each by a few blocks and in its own thread.
+Two further threads read a few blocks ahead of editing and write a few blocks behind it.
 
-The output is committed episode by episode. Whoever is killed runs the same command again: the
-episodes that are committed stay, the next one is made from the start, and the folder ends up with
-the bytes that an undisturbed run would have left: torch's number of threads, on which last bits
-depend, is that of the first run. Until it has been read back and checked, readers
-refuse it as unfinished.
+The output is committed episode by episode. After an interruption run the same command again:
+committed episodes stay, the next one is made from its start, and the folder gets the bytes that an
+uninterrupted run would have written. The last bits depend on torch's number of threads, so the
+number of the first run is used again. Readers refuse the output as unfinished until it has been
+read back and checked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.registry import open_source
 from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
-from spie_robo.data.recorded_geometry import geometry_origin, unused_geometry
+from spie_robo.data.recorded_geometry import geometry_origin, unusable_geometry
 from spie_robo.data.store import fields
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.writer import EpisodeWriter
@@ -44,23 +44,23 @@ from spie_robo.errors import StoreCorruptError, StoreError
 from spie_robo.settings.wording import counted
 
 READ_ROWS = 16
-"""Steps that are read at a time, or a block's if that is more."""
+"""Steps to read at a time, or a block's if that is more."""
 
 CHECK_ROWS = 64
-"""Steps that are read back at a time."""
+"""Steps to read back at a time."""
 
 
 @dataclass(frozen=True)
 class ConvertSummary:
-    """What a conversion left behind.
+    """The result of a conversion into a store.
 
     Attributes:
-        out: The output.
-        episodes: Episodes in it.
-        frames: Camera frames that the editor was given.
-        accepted: Frames that became an edit; the others stayed raw.
-        resumed_at: Episodes that an earlier run had finished.
-        notes: What the source had and the store has not.
+        out: Folder of the output.
+        episodes: Number of episodes in the output.
+        frames: Number of camera frames that the editor was given.
+        accepted: Number of frames that became an edit; the others stayed raw.
+        resumed_at: Number of episodes that an earlier run had finished.
+        notes: Parts of the source that the store does not have.
     """
 
     out: Path
@@ -71,7 +71,7 @@ class ConvertSummary:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line for people, and one for each note."""
+        """Return the result in one line, with a line for each note."""
         rate = self.accepted / self.frames if self.frames else 0.0
         size = f"{counted(self.episodes, 'episode')}, {counted(self.frames, 'frame')}"
         line = f"{self.out}: {size}, {rate:.1%} edits accepted"
@@ -86,21 +86,21 @@ def convert_store(
     *,
     progress: bool = True,
 ) -> ConvertSummary:
-    """Edit the frames of a data set into a new store; everything else is kept byte for byte.
+    """Edit the frames of a data set into a new store; all other data keeps its bytes.
 
-    A camera that was edited before is edited again from its raw frames. The source is only read.
+    A camera that was edited before is edited again from its raw frames. The source is not changed.
 
     Args:
-        source: The store to read, or a data set in a foreign format, which is found by looking;
-            or what :func:`~spie_robo.data.formats.open_source` opened.
-        out: Where to write; a path where nothing is, or where this very conversion was cut short.
-        edits: Makes the edits, here or elsewhere; None copies every frame as it is.
-        config: What is edited; None is the defaults.
+        source: The store to read, or a data set in a foreign format, which is detected; or the
+            source that :func:`~spie_robo.data.formats.open_source` opened.
+        out: Path of the output: it does not exist yet, or holds this conversion, interrupted.
+        edits: Editor and guard, or the engine that runs them; None copies every frame.
+        config: Frames to edit and their batches; None uses the defaults.
         progress: Show a progress bar.
 
     Raises:
         StoreError: If there is no data set at ``source``, ``out`` holds something else, or the
-            disk is full. What was committed by then is resumed by the same call.
+            disk is full. The same call resumes after the episodes that were committed.
         MissingExtraError: If the format of the source needs a package that is not installed.
         StoreCorruptError: If the source is damaged, or the output does not read back as written.
         EditorError: If the editor fails.
@@ -139,15 +139,15 @@ def convert_episodes(
 ) -> None:
     """Edit every episode that the sink does not have yet.
 
-    Memory holds a few times ``batch_size`` steps, or :data:`READ_ROWS`, whatever the length of an
-    episode, beside what the sink buffers.
+    Besides the sink's buffer, memory holds a few times ``batch_size`` steps, or
+    :data:`READ_ROWS` if that is more, whatever the length of an episode.
 
     Args:
         source: Episodes to edit.
-        sink: Takes the edited ones, in order.
-        engine: Makes and judges the edits; None copies the frames.
+        sink: Writer of the edited episodes, in order.
+        engine: Engine that makes and judges the edits; None copies the frames.
         cameras: Cameras to edit.
-        config: ``batch_size`` and ``seed``.
+        config: Settings, of which ``batch_size`` and ``seed`` are used.
         progress: Show a progress bar.
     """
     first = sink.n_episodes
@@ -187,7 +187,7 @@ def _edit(
 
 
 def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:
-    """Blocks of ``size`` steps, cut from several at a time: every read costs milliseconds."""
+    """Yield blocks of ``size`` steps; several are read at once, as each read costs milliseconds."""
     at_once = size * -(-READ_ROWS // size)
     for i in range(first, len(source)):
         length = source.episode_length(i)
@@ -199,7 +199,7 @@ def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:
 
 
 def _edited_rows(rows: Rows, edits: Edits) -> Rows:
-    """The rows with new frames and verdicts; every other array is the very same."""
+    """Return the rows with new frames and verdicts; all other arrays stay the same."""
     result = dict(rows)
     for camera, of_camera in edits.items():
         result[fields.raw_key(camera)] = _raw(rows, camera)
@@ -217,16 +217,16 @@ def _blocks(length: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def source_notes(source: EpisodeSource) -> tuple[str, ...]:
-    """What a reader of a foreign format left out."""
+    """Return notes on the parts of a foreign data set that its reader left out."""
     record = SourceRecord.of(source.metadata) if isinstance(source, ForeignSource) else None
     return () if record is None else record.notes
 
 
 def require_apart(source: Path, out: Path) -> None:
-    """Refuse an output that is the input, in it or around it.
+    """Refuse an output that is the input, inside it or around it.
 
     Raises:
-        StoreError: If it is.
+        StoreError: If they overlap.
     """
     first, second = source.resolve(), out.resolve()
     if first == second or first in second.parents or second in first.parents:
@@ -249,13 +249,13 @@ def _open_output(
             raise
         return writer
     provenance = {**store.metadata.provenance, "conversion": identity}
-    if description is not None:  # what describes an earlier editor is not true of this one
+    if description is not None:  # drop the description of an earlier editor
         kept = {key: value for key, value in provenance.items() if key not in PROVENANCE_KEYS}
         provenance = kept | description.provenance | {KEY: torch_threads()}
     else:
         provenance.pop(KEY, None)
     present = fields.cameras_of(store.keys)
-    usable = set(store.keys) - set(unused_geometry(store, present))
+    usable = set(store.keys) - set(unusable_geometry(store, present))
     provenance["geometry"] = {c: geometry_origin(store.metadata, usable, c) for c in present}
     metadata = replace(store.metadata, provenance=provenance)
     if description is not None:
@@ -269,7 +269,7 @@ def _open_output(
 def _check(
     source: EpisodeSource, path: Path, out: Path, cameras: tuple[str, ...], progress: bool
 ) -> None:
-    """Read the output back: every chunk as written, everything kept equal to the source."""
+    """Read the output back: edited chunks must be intact, all other data equal to the source."""
     result = EpisodeStore.open(out, allow_unfinished=True)
     made = {fields.rgb_key(c) for c in cameras} | {fields.raw_key(c) for c in cameras}
     made |= {key for c in cameras for key in fields.realism_keys(c)}
@@ -294,7 +294,7 @@ def _check(
 
 
 def _count(out: Path, cameras: tuple[str, ...]) -> tuple[int, int]:
-    """Frames edited and edits accepted in the whole output, resumed episodes included."""
+    """Return the frames edited and the edits accepted in the whole output, over all runs."""
     store = EpisodeStore.open(out)
     columns = [store.array(fields.realism_key(c, "edited")) for c in cameras] if len(store) else []
     return store.n_steps * len(cameras), sum(

@@ -1,4 +1,4 @@
-"""What a conversion would do, how long it would take and how large its output would be."""
+"""Plan a conversion: its cameras, its time and the size of its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spie_robo.data.conversion.camera_choice import edited_cameras, editing_note
 from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.protocols import EpisodeSource
-from spie_robo.data.recorded_geometry import Origin, geometry_origin, unused_geometry
+from spie_robo.data.recorded_geometry import Origin, geometry_origin, unusable_geometry
 from spie_robo.data.store import fields
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import StoreError
@@ -31,10 +31,10 @@ class CameraPlan:
     """One camera of a data set.
 
     Attributes:
-        name: Its name.
+        name: Name of the camera.
         size: (height, width) of its frames.
-        geometry: What its edits would be judged against.
-        edited: Whether it would be edited.
+        geometry: Origin of the geometry that its edits would be judged against.
+        edited: Whether its frames would be edited.
     """
 
     name: str
@@ -45,19 +45,19 @@ class CameraPlan:
 
 @dataclass(frozen=True)
 class ConvertPlan:
-    """What a conversion would do.
+    """The plan of a conversion, with estimates.
 
     Attributes:
-        source: What would be read.
-        found: Its format.
-        out: What would be written.
-        to: In which format.
-        cameras: Every camera that was found.
-        episodes: Episodes in the source.
-        steps: Steps in it.
-        seconds: Estimated time of editing, from a few frames that were edited; 0 without an editor.
-        out_bytes: Estimated size of the output, from a few steps that were packed.
-        notes: What a reader could not keep.
+        source: Path of the source.
+        found: Format of the source.
+        out: Path of the output.
+        to: Format of the output.
+        cameras: Every camera in the source.
+        episodes: Number of episodes in the source.
+        steps: Number of steps in the source.
+        seconds: Time of editing, estimated by editing a few frames; 0 without an editor.
+        out_bytes: Size of the output, estimated by packing a few steps.
+        notes: Parts of the source that would be left out.
     """
 
     source: Path
@@ -73,11 +73,11 @@ class ConvertPlan:
 
     @property
     def frames(self) -> int:
-        """Camera frames that would be edited."""
+        """Number of camera frames that would be edited."""
         return self.steps * sum(camera.edited for camera in self.cameras)
 
     def __str__(self) -> str:
-        """A few lines for people."""
+        """Return the plan in a few lines of text."""
         lines = [
             f"{self.source} ({self.found}) -> {self.out} ({self.to})",
             f"  {counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}, "
@@ -103,13 +103,13 @@ def plan_conversion(
     guarded: GuardedEditor | None,
     cameras: tuple[str, ...],
 ) -> ConvertPlan:
-    """Look at a data set and try a few frames; nothing is written.
+    """Plan a conversion by editing a few frames; nothing is written.
 
     Args:
         source: The opened data set.
-        path: Where it is.
-        found: Its format.
-        out: Where the output would be.
+        path: Path of the data set.
+        found: Format of the data set.
+        out: Path of the output.
         to: Format of the output.
         guarded: The editor and guard to time; None edits nothing.
         cameras: Cameras to edit; empty: all.
@@ -124,12 +124,12 @@ def plan_conversion(
     present = fields.cameras_of(source.keys)
     edited = set() if guarded is None else set(edited_cameras(source, cameras))
     first = source.read_rows(0, 0, 1)
-    unused = unused_geometry(source, present)
+    unusable = unusable_geometry(source, present)
     plans = tuple(
         CameraPlan(
             camera,
             first[fields.rgb_key(camera)].shape[1:3],
-            geometry_origin(source.metadata, set(source.keys) - set(unused), camera),
+            geometry_origin(source.metadata, set(source.keys) - set(unusable), camera),
             camera in edited,
         )
         for camera in present
@@ -144,7 +144,7 @@ def plan_conversion(
 
 
 def _edit_seconds(source: EpisodeSource, guarded: GuardedEditor, edited: set[str]) -> float:
-    """Seconds that the cameras of one step take; the first call, which warms up, is not counted."""
+    """Return the seconds of editing one step of all cameras, without the warm-up call."""
     rows = source.read_rows(0, 0, min(_TIMED_FRAMES, source.episode_length(0)))
     frames = [f for camera in sorted(edited) for f in camera_frames(source.metadata, rows, camera)]
     if not frames:

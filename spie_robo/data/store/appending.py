@@ -1,7 +1,6 @@
-"""The writer's side of the disk: rows beyond the commit, then the commit.
+"""Write rows beyond the commit, then the commit record.
 
-Nothing here decides what an episode may hold:
-:class:`spie_robo.data.store.writer.EpisodeWriter` does.
+:class:`spie_robo.data.store.writer.EpisodeWriter` decides what an episode may hold.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from spie_robo.errors import StoreCorruptError, StoreError
 from spie_robo.files.atomic import write_failure
 
 _MOST_UNCOMMITTED = 2**24
-"""Rows of one episode; beyond them zarr would look for every chunk that a header claims."""
+"""Most rows of one episode: without it zarr looks for every chunk that a header claims."""
 
 
 @dataclass
 class UncommittedEpisode:
-    """An episode between begin and end.
+    """An episode that was begun and is not committed yet.
 
     Attributes:
-        seed: Its seed, -1 if it has none.
-        arrays: Every array with the checksum of its tail, uncommitted rows included.
+        seed: Seed of the episode, -1 if it has none.
+        arrays: Every array with the checksum of its last chunk, uncommitted rows included.
         steps: Rows on disk, committed or not.
-        full_chunks: (number of the key, chunk, checksum) of each chunk that this episode filled.
+        full_chunks: (index of the key, chunk, checksum) of each chunk that this episode filled.
     """
 
     seed: int
@@ -51,23 +50,23 @@ class UncommittedEpisode:
 
 @final
 class StoreOnDisk:
-    """A store that is open for writing, exactly as long as its commit record says.
+    """A store that is open for writing, cut to exactly what its commit record covers.
 
-    Constructing one removes whatever lies beyond the commit. After a failed write, construct
-    another: this one no longer knows what the disk holds.
+    The constructor removes everything beyond the commit. After a failed write make a new one,
+    because this one no longer knows the state of the disk.
 
     Raises:
-        StoreError: If there is no store at the path, or the disk refuses.
+        StoreError: If there is no store at the path, or the disk fails.
         StoreCorruptError: If committed arrays are missing or too short.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the store at ``path``, whose lock the caller holds."""
+        """Open the store at ``path``; the caller holds its lock."""
         self.path = path
         remove_partial_files(path)
         self.commit, self.metadata, self.zarr_format = read_commit(path)
         self._durable = DurableStore(LocalStore(path))
-        self._opened: dict[str, ZarrArray] = {}  # of data/; parsing a header takes milliseconds
+        self._opened: dict[str, ZarrArray] = {}  # parsing a header takes milliseconds
         try:
             # A copy of all headers that zarr.consolidate_metadata made is stale from here on. In
             # zarr 3 it is part of the root's header, which the next commit replaces.
@@ -89,11 +88,11 @@ class StoreOnDisk:
             ) from error
 
     def begin_episode(self, seed: int) -> UncommittedEpisode:
-        """An episode that starts where the committed ones end."""
+        """Start an episode after the committed ones."""
         return UncommittedEpisode(seed, dict(self.commit.arrays), self.commit.steps)
 
     def write_rows(self, episode: UncommittedEpisode, rows: Mapping[str, NDArray[Any]]) -> None:
-        """Write rows beyond the commit and bring the checksums up to date.
+        """Write rows beyond the commit and update the checksums.
 
         Args:
             episode: The episode that the rows belong to.
@@ -164,7 +163,7 @@ class StoreOnDisk:
             array[start:] = rows
         except (OSError, StoreError):
             raise
-        except Exception as error:  # it adds to a chunk, which a codec may not understand
+        except Exception as error:  # writing decodes the last chunk, which may be damaged
             raise StoreCorruptError(
                 f"{self.path}/data/{key}, around step {start}: the chunk to add to cannot be "
                 f"decoded ({error}). Run `spie-robo verify`; restore the store from a copy."
@@ -203,6 +202,6 @@ class StoreOnDisk:
                 )
             if array.shape[0] > length:
                 array.resize((length, *array.shape[1:]))
-        if not commit.arrays:  # arrays of a first episode that was never committed
+        if not commit.arrays:  # remove arrays of a first episode that was never committed
             for key in list(self._data.array_keys()):
                 del self._data[key]

@@ -1,7 +1,7 @@
-"""CRC-32 of every chunk's committed rows, kept up to date while rows are appended.
+"""Compute CRC-32 of every chunk's committed rows while rows are appended.
 
-The checksum is over *decoded* rows: a chunk that is still filling up is rewritten by later,
-uncommitted appends, and its committed rows must verify before, during and after that.
+The checksum covers *decoded* rows: later appends rewrite a chunk that is not full yet, and its
+committed rows must match their checksum before, during and after that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def crc32(data: NDArray[Any] | bytes, start: int = 0) -> int:
-    """CRC-32 of the bytes of ``data``, continuing from the checksum ``start``."""
+    """Return the CRC-32 of the bytes of ``data``, continuing from the checksum ``start``."""
     if isinstance(data, bytes):
         return zlib.crc32(data, start)
     if data.size == 0:
@@ -25,18 +25,17 @@ def crc32(data: NDArray[Any] | bytes, start: int = 0) -> int:
 def extend_checksums(
     tail: int, row: int, rows: NDArray[Any], chunk_rows: int
 ) -> tuple[list[tuple[int, int]], int]:
-    """Account for rows appended at position ``row``.
+    """Update the checksums for rows appended at position ``row``.
 
     Args:
-        tail: Checksum of the rows already in the chunk that ``row`` falls into; 0 if there are
-            none.
+        tail: Checksum of the rows already in the chunk of ``row``; 0 if there are none.
         row: Index of the first new row in the array.
         rows: The new rows, (n, ...).
         chunk_rows: Rows in a chunk.
 
     Returns:
         ``(chunk, checksum)`` of every chunk that is now full, and the checksum of the rows in
-        the chunk that is not.
+        the last chunk.
     """
     full: list[tuple[int, int]] = []
     done = 0

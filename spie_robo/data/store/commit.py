@@ -1,7 +1,7 @@
-"""The commit record: the one small document that says what of a store is valid.
+"""Read and write the commit record: the small document that says which data are valid.
 
-It is an attribute of the root group, so it is replaced by one atomic rename. What it does not
-cover does not exist for a reader, and is removed by the next writer.
+It is an attribute of the root group, so one atomic rename replaces it. Readers ignore data that it
+does not cover, and the next writer removes them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OTHERS = "Check the path; `spie-robo convert IN OUT` makes stores of other form
 
 @dataclass(frozen=True)
 class ArrayCommit:
-    """What is committed of one array of ``data/``.
+    """The committed part of one array of ``data/``.
 
     Attributes:
         row: Type and shape of one row.
@@ -46,17 +46,17 @@ class ArrayCommit:
 
 @dataclass(frozen=True)
 class Commit:
-    """What is committed of a store.
+    """The committed part of a store.
 
     Attributes:
         episodes: Number of episodes.
         steps: Number of rows of every array of ``data/``.
-        complete: False while a conversion is under way.
+        complete: False while a conversion is running.
         arrays: Every array of ``data/`` by key; empty before the first episode.
         checksums: Number of rows of ``meta/chunk_crc32``.
         meta_crc32: CRC-32 of the committed rows of each array of ``meta/``.
         headers: CRC-32 of every header by folder
-            (:mod:`spie_robo.data.store.header_checksums`); empty before the first episode, and in
+            (:mod:`spie_robo.data.store.header_checksums`); empty before the first episode and in
             stores of earlier releases.
     """
 
@@ -71,7 +71,7 @@ class Commit:
     headers: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
+        """Return the record as plain JSON values."""
         record = {
             "episodes": self.episodes,
             "steps": self.steps,
@@ -88,15 +88,15 @@ class Commit:
             "checksums": self.checksums,
             "meta_crc32": dict(self.meta_crc32),
         }
-        # Without headers it is the record, and the fingerprint, of earlier releases.
+        # Without headers, record and fingerprint equal those of earlier releases.
         return {**record, "headers": dict(self.headers)} if self.headers else record
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Commit:
-        """Read back what :meth:`to_json` gave.
+        """Read a record from the values that :meth:`to_json` gave.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is something else.
+            KeyError, TypeError, ValueError: If the values have another form.
         """
         arrays = {
             key: ArrayCommit(
@@ -117,12 +117,12 @@ class Commit:
         )
 
     def fingerprint(self, metadata: StoreMetadata) -> str:
-        """SHA-256 of the record and the metadata: equal for stores with equal content."""
+        """Return SHA-256 of the record and the metadata: equal stores have equal fingerprints."""
         return hashlib.sha256(_canonical(self.to_json(), metadata.to_json())).hexdigest()
 
 
 def attributes_of(commit: Commit, metadata: StoreMetadata) -> dict[str, Any]:
-    """The root attributes that make a commit."""
+    """Return the root attributes that hold a commit and its checksum."""
     record, about = commit.to_json(), metadata.to_json()
     return {
         "schema": SCHEMA,

@@ -1,7 +1,7 @@
-"""The one way bytes reach a store: whole files, synced, renamed into place.
+"""Write the files of a store whole: under another name, synced, then renamed into place.
 
-A file under a store is replaced, never written in place. Whoever is killed leaves the old file or
-the new one, and at most a stray ``.*.partial`` that the next writer removes.
+A file of a store is replaced, never written in place. A killed writer leaves the old file or the
+new one, and at most a stray ``.*.partial`` that the next writer removes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from spie_robo.data.store.headers import is_readable, require_inside
 from spie_robo.files.atomic import PARTIAL_SUFFIX, atomic_write, sync_directory
 
 DISK_THREADS = 4
-"""Writes that wait for the disk together; each waits several milliseconds and needs no core."""
+"""Writes that wait for the disk at the same time; each takes milliseconds and hardly any CPU."""
 
 Result = TypeVar("Result")
 
 
 def to_the_end(work: Callable[[], Result]) -> Result:
-    """Do ``work`` to its end even if Ctrl-C comes meanwhile, which is raised afterwards.
+    """Finish ``work`` even if Ctrl-C comes meanwhile, and raise the interrupt afterwards.
 
-    Zarr writes in threads of its own, and an exception here does not stop them: a clean-up that
-    begins while they are still writing would remove rows that are about to be committed. A second
-    Ctrl-C does not wait.
+    Zarr writes in threads of its own, which an exception here does not stop: a clean-up that began
+    before they end would remove rows that are about to be committed. A second Ctrl-C does not
+    wait.
     """
     future: Future[Result] = Future()
 
@@ -42,10 +42,10 @@ def to_the_end(work: Callable[[], Result]) -> Result:
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(work())
-            except BaseException as error:  # it belongs to the caller
+            except BaseException as error:  # raised in the caller's thread
                 future.set_exception(error)
 
-    # No executor: one that is interrupted while it starts or joins a thread forgets that thread.
+    # Use no executor: if starting or joining a thread is interrupted, it forgets that thread.
     try:
         Thread(target=run, name="store").start()
         return future.result()
@@ -56,9 +56,9 @@ def to_the_end(work: Callable[[], Result]) -> Result:
 
 
 def at_once(works: Iterable[Callable[[], object]]) -> None:
-    """Do all of ``works``, a few at a time, in threads; raise the first error once all are over.
+    """Run ``works`` in a few threads and raise the first error after all have ended.
 
-    For code that runs inside :func:`to_the_end`, where no Ctrl-C comes.
+    Call it inside :func:`to_the_end`, where Ctrl-C does not interrupt it.
     """
     with ThreadPoolExecutor(DISK_THREADS, "disk") as pool:
         futures = [pool.submit(work) for work in works]
@@ -67,10 +67,10 @@ def at_once(works: Iterable[Callable[[], object]]) -> None:
 
 
 def remove_partial_files(root: Path) -> None:
-    """Delete what writes that were cut short left under ``root``, before it is written again.
+    """Delete the files that interrupted writes left under ``root``.
 
     Raises:
-        StoreCorruptError: If a link leads out of ``root``: a writer would change what is there.
+        StoreCorruptError: If a link leads out of ``root``, where a writer would change files.
     """
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
@@ -84,10 +84,10 @@ def remove_partial_files(root: Path) -> None:
 
 @final
 class DurableStore(WrapperStore[LocalStore]):
-    """A zarr store in a local folder whose every write goes through :func:`atomic_write`.
+    """A zarr store in a local folder that writes every file with :func:`atomic_write`.
 
-    Directories are synced by :meth:`sync`, which the writer calls before each commit record: what
-    a commit refers to is on disk before the commit is.
+    :meth:`sync` syncs the folders; the writer calls it before each commit record, so that
+    everything in a commit is on disk before the commit is.
     """
 
     def __init__(self, store: LocalStore, touched: set[Path] | None = None) -> None:
@@ -101,7 +101,7 @@ class DurableStore(WrapperStore[LocalStore]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """The bytes of one file inside the folder, or None if there is none."""
+        """Return the bytes of one file inside the folder, or None if there is none."""
         if not is_readable(str(self._store.root), key, set()):
             return None
         return await self._store.get(key, prototype, byte_range)
@@ -115,7 +115,7 @@ class DurableStore(WrapperStore[LocalStore]):
         self._touched.update([path.parent] if replaced else self._directories(path))
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Write the file of ``key`` unless there is one."""
+        """Write the file of ``key`` unless it exists."""
         if not (self._store.root / key).exists():
             await self.set(key, value)
 
@@ -124,7 +124,7 @@ class DurableStore(WrapperStore[LocalStore]):
             await self.set(key, value)
 
     def sync(self) -> None:
-        """Wait until every file written so far can be found again after a power cut."""
+        """Sync folders, so that a power cut loses no file written so far."""
         directories = [path for path in sorted(self._touched) if path.is_dir()]
         at_once(partial(sync_directory, directory) for directory in directories)
         self._touched.clear()

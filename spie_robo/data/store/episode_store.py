@@ -1,4 +1,4 @@
-"""Read episode stores. The file format is described in :class:`EpisodeStore`."""
+"""Read episode stores; :class:`EpisodeStore` describes the file format."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class EpisodeStore:
         meta/chunk_crc32                int64   (M, 3)         number of the key in sorted order,
                                                                chunk, CRC-32 of its decoded rows
 
-    Any further key of any number type may be there. Episode ``i`` is rows
-    ``episode_ends[i - 1]`` to ``episode_ends[i]``; row t holds the observation o_t, the action
-    a_t that was taken in it and the reward r_t that it earned. So an episode of n actions has n
-    rows, and the last observation, in which nothing was done, is not stored.
+    A store may hold further keys of any number type. Episode ``i`` is rows ``episode_ends[i - 1]``
+    to ``episode_ends[i]``; row t holds the observation o_t, the action a_t that was taken in it and
+    the reward r_t that it earned. An episode of n actions has n rows; the last observation, after
+    the last action, is not stored.
 
     Root attributes::
 
@@ -65,15 +65,15 @@ class EpisodeStore:
                                  root's (lengths left out), and of the record itself
 
     Chunks cut the time axis only. ``zarr_format`` 3 packs about 256 KB a chunk into shards of
-    about 8 MB; 2 has one chunk a file, Blosc, and no other codec. Rows beyond the commit record
-    are an append under way or cut short: they are not part of the store.
+    about 8 MB; 2 has one chunk a file with Blosc and no other codec. Rows beyond the commit record
+    belong to an append that is running or was interrupted: they are not part of the store.
 
-    Reading checks every chunk it touches: damaged or missing frames raise, they are never
-    returned. A store is a sequence of episodes, each a dict of arrays of shape (steps, ...).
+    Reading checks every chunk: damaged or missing frames raise an error and are never returned. A
+    store is a sequence of episodes, each a dict of arrays of shape (steps, ...).
     """
 
     def __init__(self, path: Path, keys: Sequence[str] | None, allow_unfinished: bool) -> None:
-        """Not for users: see :meth:`open`."""
+        """Open the store; use :meth:`open` instead."""
         self._path = path
         self._commit, self._metadata, self._zarr_format = read_commit(path)
         if not self._commit.complete and not allow_unfinished:
@@ -104,17 +104,17 @@ class EpisodeStore:
         Args:
             path: Folder of the store.
             keys: Arrays to read; None reads all.
-            allow_unfinished: Also open a conversion that is still under way.
+            allow_unfinished: Open also a conversion that is not finished.
 
         Raises:
-            StoreError: If there is no store at ``path``, it is unfinished, or lacks a key.
+            StoreError: If there is no store at ``path``, or it is unfinished or lacks a key.
             StoreCorruptError: If it is damaged.
         """
         return cls(Path(path).absolute(), keys, allow_unfinished)
 
     @property
     def path(self) -> Path:
-        """Where the store is."""
+        """Folder of the store."""
         return self._path
 
     def close(self) -> None:
@@ -132,17 +132,17 @@ class EpisodeStore:
 
     @property
     def episode_ends(self) -> NDArray[np.int64]:
-        """(episodes,): cumulative, exclusive."""
+        """End of each episode, int64, (episodes,), cumulative and exclusive."""
         return self._ends.copy()
 
     @property
     def seeds(self) -> NDArray[np.int64]:
-        """(episodes,): the seed of each episode, -1 where none was given."""
+        """Seed of each episode, int64, (episodes,); -1 where none was given."""
         return self._seeds.copy()
 
     @property
     def metadata(self) -> StoreMetadata:
-        """Where the episodes come from, and the cameras."""
+        """Origin of the episodes, and the cameras."""
         return self._metadata
 
     @property
@@ -152,28 +152,28 @@ class EpisodeStore:
 
     @property
     def commit(self) -> Commit:
-        """The commit record that this view of the store shows."""
+        """Commit record that this store shows."""
         return self._commit
 
     @property
     def zarr_format(self) -> ZarrFormat:
-        """2 or 3."""
+        """Version of the zarr format: 2 or 3."""
         return self._zarr_format
 
     def fingerprint(self) -> str:
-        """A hash of the content: equal fingerprints, equal episodes (up to CRC-32 collisions)."""
+        """Return a hash of the content; it differs for other episodes, up to CRC-32 collisions."""
         return self._commit.fingerprint(self._metadata)
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Return the number of episodes."""
         return self._commit.episodes
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Each episode as a dict of arrays of shape (steps, ...)."""
+        """Yield each episode as a dict of arrays of shape (steps, ...)."""
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, episode: int) -> dict[str, NDArray[Any]]:
-        """One episode as a dict of arrays of shape (steps, ...); -1 is the last.
+        """Return one episode as a dict of arrays of shape (steps, ...); -1 is the last.
 
         Raises:
             IndexError: If there is no such episode.
@@ -182,7 +182,7 @@ class EpisodeStore:
         return self.read_rows(episode, 0, self.episode_length(episode))
 
     def episode_length(self, episode: int) -> int:
-        """Number of steps of an episode.
+        """Return the number of steps of an episode.
 
         Raises:
             IndexError: If there is no such episode.
@@ -193,12 +193,12 @@ class EpisodeStore:
     def read_rows(
         self, episode: int, start: int, stop: int, keys: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Some steps of one episode.
+        """Return some steps of one episode.
 
         Args:
             episode: Index of the episode.
             start: First step.
-            stop: One after the last step.
+            stop: End of the steps, exclusive.
             keys: Arrays to read; None reads all of :attr:`keys`.
 
         Raises:
@@ -213,7 +213,7 @@ class EpisodeStore:
         return {key: self.array(key).read(first + start, first + stop) for key in chosen}
 
     def array(self, key: str) -> CheckedArray:
-        """One array over all episodes.
+        """Return one array over all episodes.
 
         Raises:
             StoreError: If there is no such key.

@@ -1,6 +1,6 @@
-"""What goes under which key: the one mapping between time steps and the arrays of a store.
+"""Map time steps to the keys of a store, in this one place.
 
-``record``, the wrappers' ``record=`` and ``convert`` all use it. Nothing here touches a disk.
+``record``, the wrappers' ``record=`` and ``convert`` all use this mapping. It does no I/O.
 """
 
 from __future__ import annotations
@@ -23,58 +23,58 @@ DEVIATIONS = (
     "edge_support",
     "inserted_px",
 )
-"""Names of the guard's measurements that have a column; what a guard does not measure is NaN."""
+"""Guard measurements that have a column; NaN where a guard does not measure one."""
 
 SOLE_CAMERA = "camera"
-"""Name of the camera of an environment whose observation is an image."""
+"""Camera name for an environment whose observation is one image."""
 
 _RESERVED = frozenset({"action", "reward", "success"})
 
 
 def rgb_key(camera: str) -> str:
-    """Key of the frames that the policy saw."""
+    """Return the key of the frames that the policy saw."""
     return f"{camera}_rgb"
 
 
 def raw_key(camera: str) -> str:
-    """Key of the simulator's frames, where an editor was used."""
+    """Return the key of the simulator's frames, where an editor was used."""
     return f"{camera}_raw"
 
 
 def depth_key(camera: str) -> str:
-    """Key of the depth maps."""
+    """Return the key of the depth maps."""
     return f"{camera}_depth"
 
 
 def segmentation_key(camera: str) -> str:
-    """Key of the instance ids."""
+    """Return the key of the instance ids."""
     return f"{camera}_segmentation"
 
 
 def extrinsics_key(camera: str) -> str:
-    """Key of the world-to-camera matrices."""
+    """Return the key of the world-to-camera matrices."""
     return f"{camera}_extrinsics"
 
 
 def realism_key(camera: str, name: str) -> str:
-    """Key of one verdict field."""
+    """Return the key of one verdict field."""
     return f"realism_{camera}_{name}"
 
 
 def realism_keys(camera: str) -> tuple[str, ...]:
-    """Every key that :func:`realism_columns` gives."""
+    """Return all keys of :func:`realism_columns`."""
     names = ("accepted", "edited", "attempts", "seed", *DEVIATIONS)
     return tuple(realism_key(camera, name) for name in names)
 
 
 def cameras_of(keys: Iterable[str]) -> tuple[str, ...]:
-    """Names of the cameras that have frames among the keys of a store, sorted."""
+    """Return the names of the cameras that have frames among the keys of a store, sorted."""
     suffix = rgb_key("")
     return tuple(sorted(key.removesuffix(suffix) for key in keys if key.endswith(suffix)))
 
 
 def is_image(value: object) -> bool:
-    """Whether a value is a camera image: uint8, (height, width, 3), 16 pixels or more a side."""
+    """Return whether a value is a uint8 image (height, width, 3) of at least 16x16 pixels."""
     return (
         isinstance(value, np.ndarray)
         and value.dtype == np.uint8
@@ -91,14 +91,14 @@ def step_row(
     info: Mapping[str, Any],
     next_info: Mapping[str, Any],
 ) -> dict[str, NDArray[Any]]:
-    """The row of one time step: :func:`observation_row` and :func:`outcome_row` together."""
+    """Return the row of one time step: :func:`observation_row` and :func:`outcome_row` together."""
     return observation_row(observation, info) | outcome_row(action, reward, next_info)
 
 
 def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """What is known at time t before anything is done.
+    """Return the arrays that are known at time t before the action.
 
-    Call it before ``step``: environments may reuse their arrays, and the row copies them.
+    Call it before ``step``: environments may reuse their arrays, and this copies them.
 
     Args:
         observation: o_t, a Dict or a Box.
@@ -141,11 +141,11 @@ def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDAr
 def outcome_row(
     action: Any, reward: float, next_info: Mapping[str, Any]
 ) -> dict[str, NDArray[Any]]:
-    """What was done at time t and what came of it.
+    """Return the arrays of the action at time t and its result.
 
     Args:
         action: a_t.
-        reward: r_t, what ``step(a_t)`` returned.
+        reward: r_t, returned by ``step(a_t)``.
         next_info: The info that ``step(a_t)`` returned, for ``is_success`` or ``success``.
     """
     row = {"action": np.array(action), "reward": np.array(reward, np.float32)}
@@ -181,7 +181,7 @@ def split_observation(observation: Any) -> tuple[dict[str, NDArray[Any]], dict[s
 
 
 def geometry_row(camera: str, geometry: Geometry | None) -> dict[str, NDArray[Any]]:
-    """What a store keeps of the geometry of one frame, as far as it is known."""
+    """Return the arrays that a store keeps of the geometry of one frame, where it is known."""
     row: dict[str, NDArray[Any]] = {}
     if geometry is None:
         return row
@@ -195,9 +195,9 @@ def geometry_row(camera: str, geometry: Geometry | None) -> dict[str, NDArray[An
 
 
 def realism_columns(camera: str, edits: Sequence[GuardedEdit]) -> dict[str, NDArray[Any]]:
-    """The verdict fields of several frames of one camera.
+    """Return the verdict fields of several frames of one camera.
 
-    Without a guard, ``accepted`` means that there is an edit.
+    Without a guard, ``accepted`` is true where there is an edit.
 
     Returns:
         One array (frames,) for each of :func:`realism_keys`.

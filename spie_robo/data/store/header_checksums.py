@@ -1,9 +1,9 @@
-"""CRC-32 of the headers of a store: what a decoder may not look at, and another reader may.
+"""Compute CRC-32 of the headers of a store, to find damage that decoding may not notice.
 
-A flipped bit in a header can leave every row readable here (a compression level, the name of an
-attribute) and mislead another program, or the next writer. The checksum is over the parsed JSON,
-without the length of an array, which grows with every episode; the root's own attributes hold the
-commit record, which has a checksum of its own.
+A flipped bit in a header (a compression level, the name of an attribute) can leave every row
+readable here and mislead another program or the next writer. The checksum covers the parsed JSON
+without the length of an array, which grows with every episode; the root's attributes hold the
+commit record, which has its own checksum.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _META = ("episode_ends", "seeds", "chunk_crc32")
 
 
 def header_checksums(path: Path, keys: Iterable[str], zarr_format: ZarrFormat) -> dict[str, int]:
-    """Checksums of the headers of both groups and of all their arrays, by folder.
+    """Return the checksums of the headers of both groups and of all their arrays, by folder.
 
     Args:
         path: Folder of the store.
@@ -34,11 +34,11 @@ def header_checksums(path: Path, keys: Iterable[str], zarr_format: ZarrFormat) -
 def changed_headers(
     path: Path, committed: Mapping[str, int], zarr_format: ZarrFormat
 ) -> Iterable[Path]:
-    """Folders whose headers are not the committed ones.
+    """Return the folders whose headers differ from the committed ones.
 
     Args:
         path: Folder of the store.
-        committed: What :func:`header_checksums` gave.
+        committed: Checksums that :func:`header_checksums` gave.
         zarr_format: 2 or 3.
     """
     return [
@@ -53,7 +53,7 @@ def _checksum(path: Path, folder: str, zarr_format: ZarrFormat) -> int:
 
 
 def _document(path: Path, name: str) -> object:
-    """The parsed header without an array's length; None if it cannot be read."""
+    """Read a header without its array length; return None if it cannot be read."""
     document = read_header(path, name)
     if isinstance(document, dict) and isinstance(document.get("shape"), list):
         document["shape"] = document["shape"][1:]

@@ -1,8 +1,8 @@
-"""What a store from elsewhere may ask of its reader: looked at before anything is decoded.
+"""Check the headers of a store from elsewhere before anything is decoded.
 
 A header can name a codec that runs code (numcodecs has one for pickles), or chunks of petabytes; a
-compressed chunk can claim to be larger than its array says; a link can lead to any file. Only what
-:func:`spie_robo.data.store.layout.create_array` writes is read.
+compressed chunk can claim to be larger than its array says; a link can lead to any file. Only
+arrays that :func:`spie_robo.data.store.layout.create_array` writes are read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spie_robo.errors import StoreCorruptError
 ZarrArray: TypeAlias = "zarr.Array[Any]"
 
 MAX_CHUNK_BYTES = 64 * 2**20
-"""Decoded size of a chunk; a 4K frame in float32 still fits. Zarr unpacks about ten at a time."""
+"""Largest decoded chunk: a 4K frame in float32 fits. Zarr decodes about ten chunks at a time."""
 
 MAX_CHUNKS_PER_SHARD = 4096
 MAX_HEADER_BYTES = 64 * 2**20
@@ -37,17 +37,17 @@ MAX_FILE_BYTES = 512 * 2**20
 
 _HEADERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 _BLOSC_SIZE = slice(4, 8)
-"""Bytes of the decoded data, in the 16 bytes that every Blosc buffer begins with."""
+"""Place of the decoded size in the 16-byte header of a Blosc buffer."""
 
 _BLOSC_PACKED = slice(12, 16)
-"""Bytes of the buffer itself, header included."""
+"""Place of the buffer's own size, header included."""
 
 _BLOSC_ZSTD = (2, 1, 0x90)
-"""Version of Blosc's format, of zstd's, and the flags "zstd, not split"."""
+"""Versions of Blosc's and zstd's formats, and the flags "zstd, not split"."""
 
 _BLOSC_SHUFFLES = {0: 0, 1: 0x01, 2: 0x04}
 _BLOSC_COPIED = 0x02
-"""Flag of data that did not become smaller."""
+"""Flag of data that compression did not make smaller."""
 
 
 @final
@@ -55,12 +55,12 @@ class InsideStore(WrapperStore[LocalStore]):
     """A read-only zarr store in a local folder that reads nothing outside it.
 
     Raises:
-        StoreCorruptError: When a file is asked for that a link leads out of, or that is larger
-            than any that a store holds.
+        StoreCorruptError: If a link leads to a file outside, or a file is larger than any in a
+            store.
     """
 
     def __init__(self, store: LocalStore, seen: set[str] | None = None) -> None:
-        """Wrap ``store``; ``seen`` holds the folders that were found inside it."""
+        """Wrap ``store``; ``seen`` holds folders that are known to be inside it."""
         super().__init__(store)
         self._root = str(store.root)
         self._seen: set[str] = set() if seen is None else seen
@@ -71,25 +71,25 @@ class InsideStore(WrapperStore[LocalStore]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """The bytes of one file, or None if there is none."""
+        """Return the bytes of one file, or None if there is none."""
         if not is_readable(self._root, key, self._seen):
             return None
         return await self._store.get(key, prototype, byte_range)
 
 
 def is_readable(root: str, key: str, seen: set[str]) -> bool:
-    """Whether there is a file of that key in a store, looked at before it is read.
+    """Return whether a store has a file of that key, and refuse a link or size that is wrong.
 
     Args:
         root: Folder of the store.
         key: Path of the file below it.
-        seen: Folders that were found inside the store; grows.
+        seen: Folders that are known to be inside the store; this function adds to them.
 
     Raises:
-        StoreCorruptError: If a link leads out of the store, or the file is larger than any that a
-            store holds.
+        StoreCorruptError: If a link leads out of the store, or the file is larger than any in a
+            store.
     """
-    # Strings and one look at the file: this is on the way of every single frame.
+    # Strings and one system call keep this fast: it runs for every single frame.
     path = f"{root}/{key}"
     folder, _, name = path.rpartition("/")
     if folder not in seen:
@@ -112,14 +112,14 @@ def is_readable(root: str, key: str, seen: set[str]) -> bool:
 
 
 def read_header(root: Path, name: str) -> object:
-    """The parsed JSON of a header of a store.
+    """Read the JSON of a header of a store.
 
     Args:
         root: Folder of the store.
         name: Path of the header below it.
 
     Returns:
-        None if the file is missing, too large, elsewhere, or no JSON.
+        The parsed JSON; None if the file is missing, too large, outside the store, or not JSON.
     """
     try:
         if not is_readable(str(root), name, set()):
@@ -130,10 +130,10 @@ def read_header(root: Path, name: str) -> object:
 
 
 def require_inside(root: Path, path: Path) -> None:
-    """Refuse a path that a symbolic link leads out of a store.
+    """Refuse a path that leads out of a store by a symbolic link.
 
     Raises:
-        StoreCorruptError: If it is elsewhere.
+        StoreCorruptError: If it leads out.
     """
     real, inside = os.path.realpath(path), os.path.realpath(root)
     if real != inside and not real.startswith(inside + os.sep):
@@ -144,17 +144,17 @@ def require_inside(root: Path, path: Path) -> None:
 
 
 def require_ours(array: ZarrArray, where: Path) -> ZarrArray:
-    """Refuse an array whose header is not of the kind that this package writes.
+    """Refuse an array whose header this package would not write.
 
     Args:
-        array: Opened, but not read.
-        where: Its folder, for the message.
+        array: The opened array, which was not read yet.
+        where: Folder of the array, for the message.
 
     Returns:
-        The same array, which refuses chunks that claim to unpack to more than they should.
+        The same array with codecs that refuse chunks which claim to unpack to more than they may.
 
     Raises:
-        StoreCorruptError: Naming the codec, type or size.
+        StoreCorruptError: If codec, type or size is another.
     """
     _require_sizes(array, where)
     metadata, limit = array.metadata, _chunk_bytes(array)
@@ -228,7 +228,7 @@ def _require_size(data: Any, limit: int) -> None:
 
 
 class _CheckedBlosc(BloscCodec):
-    """Zarr 3's Blosc, which trusts the size in the data; here it may not exceed the chunk's."""
+    """Zarr 3's Blosc codec with a limit on the decoded size, which the data itself claims."""
 
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
         limit = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
@@ -237,9 +237,10 @@ class _CheckedBlosc(BloscCodec):
 
 
 class _CheckedBloscV2(numcodecs.Blosc):  # type: ignore[misc]
-    """The same for zarr 2, which has no checksum of a chunk's bytes: its header is looked at too.
+    """Zarr 2's Blosc codec with a limit on the decoded size and a check of its header.
 
-    Blosc ignores much of that header. What differs from it was changed after it was written.
+    Zarr 2 has no checksum of a chunk's bytes, and Blosc ignores much of the header; a header that
+    differs from the expected one was changed after it was written.
     """
 
     _limit = 0  # private: numcodecs writes public attributes into headers

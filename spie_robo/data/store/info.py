@@ -19,10 +19,10 @@ class ArraySummary:
     """One array of a store.
 
     Attributes:
-        key: Its name.
-        dtype: Its number type.
+        key: Name of the array.
+        dtype: Number type of the array.
         shape: (steps, ...).
-        disk_bytes: Size of its files.
+        disk_bytes: Size of its files, bytes.
     """
 
     key: str
@@ -33,19 +33,19 @@ class ArraySummary:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """What is in a store.
+    """The contents of a store in numbers.
 
     Attributes:
         path: The store.
         zarr_format: 2 or 3.
         episodes: Committed episodes.
         steps: Committed steps.
-        complete: False for an unfinished conversion.
+        complete: False if a conversion is unfinished.
         shortest: Steps of the shortest episode.
         longest: Steps of the longest episode.
-        env_id: Environment that it was recorded in; empty if unknown.
-        editor_id: Editor of its frames; empty for raw frames.
-        instruction: What the editor was told.
+        env_id: Environment of the episodes; empty if unknown.
+        editor_id: Editor of the frames; empty for raw frames.
+        instruction: Text that the editor followed.
         cameras: Names of the cameras.
         success_rate: Share of episodes that were solved at some step; None if not recorded.
         acceptance_rates: Share of frames whose edit was accepted, of each edited camera.
@@ -69,11 +69,11 @@ class StoreSummary:
 
     @property
     def disk_bytes(self) -> int:
-        """Size of all arrays of ``data/``."""
+        """Size of all arrays of ``data/``, bytes."""
         return sum(array.disk_bytes for array in self.arrays)
 
     def __str__(self) -> str:
-        """The summary for people."""
+        """Return the summary as text."""
         state = "" if self.complete else " (unfinished conversion)"
         lines = [
             f"{self.path}{state}",
@@ -99,12 +99,12 @@ def describe_store(path: str | Path, sizes: Mapping[str, int] | None = None) -> 
     """Summarise a store.
 
     Args:
-        path: The store, or a copy of those of its files that :func:`is_described` names.
-        sizes: Bytes of each of its files by name; None looks at the files.
+        path: The store, or a copy of the files that :func:`is_described` selects.
+        sizes: Size of each file by name, bytes; None reads them from the disk.
 
     Raises:
         StoreError: If there is no store at ``path``.
-        StoreCorruptError: If what has to be read of it is damaged.
+        StoreCorruptError: If a part that has to be read is damaged.
     """
     store = EpisodeStore.open(path, allow_unfinished=True)
     on_disk = _bytes_of_arrays(_sizes(store.path) if sizes is None else sizes)
@@ -131,7 +131,7 @@ def describe_store(path: str | Path, sizes: Mapping[str, int] | None = None) -> 
 
 
 def is_described(name: str) -> bool:
-    """Whether :func:`describe_store` reads a file of a store, by its name below it: few are."""
+    """Return whether :func:`describe_store` reads the file of this name below the store."""
     parts = PurePosixPath(name).parts
     if len(parts) < 2 or parts[0] == "meta":
         return bool(parts)
@@ -148,7 +148,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _bytes_of_arrays(sizes: Mapping[str, int]) -> Counter[str]:
-    """Bytes of the files of each array of ``data/``."""
+    """Return the bytes of the files of each array of ``data/``."""
     total: Counter[str] = Counter()
     for name, size in sizes.items():
         folder, _, rest = name.partition("/")

@@ -1,6 +1,6 @@
-"""Where things lie in a store, and how its arrays are cut into chunks.
+"""Define the layout of a store and the chunks of its arrays.
 
-The layout is written down once, in :class:`spie_robo.data.store.episode_store.EpisodeStore`.
+The layout is described once, in :class:`spie_robo.data.store.episode_store.EpisodeStore`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ ZarrFormat = Literal[2, 3]
 ZarrArray: TypeAlias = "zarr.Array[Any]"
 
 CHUNK_BYTES = 256 * 1024
-"""Decoded size of a chunk with sharding: what reading one random row costs."""
+"""Decoded size of a chunk with sharding: reading one random row decodes this much."""
 
 FILE_BYTES = 8 * 1024 * 1024
-"""Decoded size of a shard: what appending to one that is not full rewrites."""
+"""Decoded size of a shard: appending to one that is not full rewrites it."""
 
 FILE_BYTES_V2 = 1024 * 1024
-"""Decoded size of a chunk, which is a file, without sharding."""
+"""Decoded size of a chunk without sharding, where a chunk is a file."""
 
 MAX_CHUNK_ROWS = 1024
 CHECKSUM_COLUMNS = 3
@@ -42,7 +42,7 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
 
 @dataclass(frozen=True)
 class RowFormat:
-    """What one time step of an array looks like.
+    """Type and shape of one time step of an array.
 
     Attributes:
         dtype: Numpy name of a number type, little endian, e.g. ``"float32"``.
@@ -54,7 +54,7 @@ class RowFormat:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """Size of one row, bytes."""
         return max(1, np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=np.int64)))
 
 
@@ -79,7 +79,7 @@ def row_format(key: str, rows: NDArray[Any]) -> RowFormat:
 
 
 def chunk_rows(row: RowFormat, zarr_format: ZarrFormat) -> tuple[int, int | None]:
-    """Rows in a chunk and, with sharding, rows in a shard (a multiple of it)."""
+    """Return the rows in a chunk and, with sharding, in a shard (a multiple of it)."""
     if zarr_format == 2:
         return max(1, min(FILE_BYTES_V2 // row.row_bytes, MAX_CHUNK_ROWS)), None
     rows = max(1, min(CHUNK_BYTES // row.row_bytes, MAX_CHUNK_ROWS))
@@ -90,8 +90,8 @@ def create_array(group: zarr.Group, key: str, row: RowFormat, zarr_format: ZarrF
     """Add an empty array to a group.
 
     Returns:
-        The array, with no rows yet. All-zero chunks are written like any other, so that
-        a file that is missing is always an error.
+        The array without rows. All-zero chunks are written like any other, so that a missing file
+        is always an error.
     """
     rows, shard = chunk_rows(row, zarr_format)
     shuffle = np.dtype(row.dtype).itemsize > 1
@@ -126,17 +126,17 @@ def open_array(group: zarr.Group, key: str) -> ZarrArray:
 
 
 def create_skeleton(path: Path, zarr_format: ZarrFormat, attributes: dict[str, Any]) -> None:
-    """Create a store without episodes at ``path``, all at once.
+    """Create a store without episodes at ``path`` in one step.
 
-    It is built under another name and renamed, so that nobody ever sees half of it.
+    It is built under another name and renamed, so that no reader sees half of it.
 
     Args:
-        path: A path where nothing is, or an empty folder.
+        path: A path that does not exist, or an empty folder.
         zarr_format: 2 or 3.
-        attributes: Root attributes, the first commit record among them.
+        attributes: Root attributes, with the first commit record.
 
     Raises:
-        StoreError: If something is there already, or the disk refuses.
+        StoreError: If the path is in use, or the disk fails.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StoreError(

@@ -1,4 +1,4 @@
-"""What a store says about itself: where its episodes come from and what its cameras are."""
+"""Describe the origin of a store's episodes and its cameras."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from spie_robo.types import Geometry
 
 @dataclass(frozen=True)
 class CameraMetadata:
-    """What stays the same in every frame of a camera.
+    """The properties of a camera that are the same in every frame.
 
     Attributes:
         intrinsics: Pinhole matrix in pixels, three rows of three; None if unknown.
-        names: What each segmentation id is called.
+        names: Name of each segmentation id.
     """
 
     intrinsics: tuple[tuple[float, ...], ...] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
 
     def intrinsics_array(self) -> NDArray[np.float64] | None:
-        """The pinhole matrix, float64, (3, 3)."""
+        """Return the pinhole matrix, float64, (3, 3)."""
         return None if self.intrinsics is None else np.array(self.intrinsics, np.float64)
 
     def including(self, camera: str, geometry: Geometry) -> CameraMetadata:
-        """Add what ``geometry`` knows.
+        """Add the intrinsics and names of ``geometry``.
 
         Raises:
-            StoreError: If it contradicts what is known: a store holds one lens a camera and one
-                name an id.
+            StoreError: If they contradict earlier ones: in a store a camera has one lens and an
+                id one name.
         """
         intrinsics = self.intrinsics
         if geometry.intrinsics is not None:
@@ -59,15 +59,15 @@ class CameraMetadata:
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """Where the episodes of a store come from.
+    """The origin of the episodes of a store.
 
     Attributes:
         env_id: Gymnasium id of the environment; empty if unknown.
-        env_spec: JSON-like keyword arguments and wrappers that rebuild it.
+        env_spec: JSON-like keyword arguments and wrappers that rebuild the environment.
         editor_id: Name and weights hash of the editor; empty for raw frames.
-        instruction: The text that the editor followed.
-        cameras: What is known about each camera.
-        provenance: Anything else that tells where the data comes from, JSON-like.
+        instruction: Text that the editor followed.
+        cameras: Metadata of each camera by name.
+        provenance: Any further origin of the data, JSON-like.
     """
 
     env_id: str = ""
@@ -78,7 +78,7 @@ class StoreMetadata:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def including(self, geometry: Mapping[str, Geometry]) -> StoreMetadata:
-        """Add what the geometry of each camera says.
+        """Add the geometry of each camera.
 
         Raises:
             StoreError: If it contradicts earlier frames.
@@ -89,10 +89,10 @@ class StoreMetadata:
         return self if cameras == self.cameras else replace(self, cameras=cameras)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values.
+        """Return the record as plain JSON values.
 
         Raises:
-            StoreError: If ``env_spec`` or ``provenance`` hold something that JSON cannot.
+            StoreError: If ``env_spec`` or ``provenance`` hold a value that JSON cannot.
         """
         record = {
             "env_id": self.env_id,
@@ -118,10 +118,10 @@ class StoreMetadata:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> StoreMetadata:
-        """Read back what :meth:`to_json` gave.
+        """Read metadata from the values that :meth:`to_json` gave.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is something else.
+            KeyError, TypeError, ValueError: If the values have another form.
         """
         cameras = {}
         for name, camera in record["cameras"].items():

@@ -1,4 +1,4 @@
-"""Read rows of one array, and never hand out rows that are not the committed ones."""
+"""Read rows of one array and check that they are the committed ones."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _MAX_META_RATIO = 256  # checksums hardly compress, cumulative ends less than hu
 
 @final
 class CheckedArray:
-    """One array of ``data/``, cut to its committed rows; every chunk read is checked.
+    """One array of ``data/``, cut to its committed rows; each chunk is checked when it is read.
 
     Raises:
-        StoreCorruptError: If the array is missing or is not what the commit record says.
+        StoreCorruptError: If the array is missing or differs from the commit record.
     """
 
     def __init__(
         self, root: zarr.Group, path: Path, key: str, commit: Commit, checksums: NDArray[np.int64]
     ) -> None:
-        """Open ``data/<key>``; ``checksums`` are those of its full chunks, in order."""
+        """Open ``data/<key>``; ``checksums`` are those of its full chunks in order."""
         self.key = key
         self._folder = path / "data" / key
         self._committed: ArrayCommit = commit.arrays[key]
@@ -46,19 +46,19 @@ class CheckedArray:
         return -(-self._steps // self._committed.chunk_rows)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop``, as an array of the caller's own.
+        """Return the rows ``start`` to ``stop`` as a new array.
 
-        A chunk that is read up to its middle is kept for whoever reads on from there, so that
-        reading in small steps decodes and checks each chunk once.
+        A chunk that is read in part is kept for the next call, so that reading in small steps
+        decodes and checks each chunk once.
 
         Raises:
-            StoreCorruptError: If a chunk that holds them is missing or fails its checksum.
+            StoreCorruptError: If a chunk of these rows is missing or fails its checksum.
         """
         if stop <= start:
             return np.empty((0, *self._committed.row.shape), self._committed.row.dtype)
         size = self._committed.chunk_rows
         first, last = start // size, (stop - 1) // size
-        begun = self._begun  # one look: another thread may replace it
+        begun = self._begun  # read it once, because another thread may replace it
         if begun is None or begun[0] != first:
             rows = self._read_chunks(first, last)
         elif first == last:
@@ -70,7 +70,7 @@ class CheckedArray:
         return rows[start - first * size : stop - first * size]
 
     def problem(self, chunk: int) -> str | None:
-        """What is wrong with a chunk, or None."""
+        """Return the damage of a chunk in one sentence, or None."""
         try:
             self._read_chunks(chunk, chunk)
         except StoreCorruptError as error:
@@ -86,7 +86,7 @@ class CheckedArray:
                 raise self._corrupt(start, stop, f"{file} is missing")
         try:
             rows = np.asarray(self._array[start:stop])
-        except Exception as error:  # codecs raise whatever they like on damaged bytes
+        except Exception as error:  # codecs raise any exception on damaged bytes
             raise self._corrupt(start, stop, f"it cannot be decoded ({error})") from error
         for chunk in range(first, last + 1):
             begin = chunk * size - start
@@ -139,7 +139,7 @@ def open_checked(root: zarr.Group, path: Path, name: str) -> ZarrArray:
     """Open an array of a store for reading.
 
     Raises:
-        StoreCorruptError: If it is missing or its metadata is damaged.
+        StoreCorruptError: If the array is missing or its metadata is damaged.
     """
     try:
         array = root[name]
@@ -154,17 +154,17 @@ def open_checked(root: zarr.Group, path: Path, name: str) -> ZarrArray:
 
 
 def read_meta(root: zarr.Group, path: Path, name: str, commit: Commit) -> NDArray[np.int64]:
-    """The committed rows of an array of ``meta/``.
+    """Return the committed rows of an array of ``meta/``.
 
     Raises:
-        StoreCorruptError: If it is missing or fails its checksum.
+        StoreCorruptError: If the array is missing or fails its checksum.
     """
     length = commit.checksums if name == "chunk_crc32" else commit.episodes
     array = open_checked(root, path, f"meta/{name}")
     _require_backed(array, path / "meta" / name, length)
     try:
         rows = np.asarray(array[:length], np.int64)
-    except Exception as error:  # codecs raise whatever they like on damaged bytes
+    except Exception as error:  # codecs raise any exception on damaged bytes
         raise StoreCorruptError(f"{path}/meta/{name}: it cannot be decoded ({error}).") from error
     if len(rows) != length or crc32(rows) != commit.meta_crc32.get(name):
         raise StoreCorruptError(
@@ -174,7 +174,7 @@ def read_meta(root: zarr.Group, path: Path, name: str, commit: Commit) -> NDArra
 
 
 def _require_backed(array: ZarrArray, folder: Path, length: int) -> None:
-    """Refuse a length that the files cannot hold: rows of no file would be filled with zeros."""
+    """Refuse a length that the files cannot hold; zarr would fill the missing rows with zeros."""
     claimed = min(length, array.shape[0]) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
     if claimed <= _FREE_META_BYTES:
         return

@@ -21,15 +21,15 @@ _FINISH = "Run the same convert command again to finish it, or delete it."
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What :func:`verify_store` found.
+    """The result of :func:`verify_store`.
 
     Attributes:
         path: The store.
         episodes: Committed episodes.
         steps: Committed steps.
         chunks: Chunks that were read.
-        problems: One sentence for each damaged thing; empty if there is none.
-        complete: False while a conversion is under way, or was cut off.
+        problems: One sentence for each damaged part; empty if there is none.
+        complete: False if a conversion is running or was interrupted.
     """
 
     path: Path
@@ -41,11 +41,11 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was committed is there and intact."""
+        """True if all committed data is present and intact."""
         return not self.problems
 
     def __str__(self) -> str:
-        """The report for people."""
+        """Return the report as text."""
         size = f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')}"
         size += f", {counted(self.chunks, 'chunk')} read"
         found = "intact" if self.ok else counted(len(self.problems), "problem")
@@ -63,7 +63,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         progress: Show a progress bar.
 
     Raises:
-        StoreError: If there is no store at ``path``. Damage does not raise: it is reported.
+        StoreError: If there is no store at ``path``. Damage is reported, not raised.
     """
     path = Path(path).absolute()
     staging = staging_of(path)
@@ -76,7 +76,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
     except StoreCorruptError as error:
         return VerifyReport(path, 0, 0, 0, (str(error),))
     problems = [*_header_problems(path, store.zarr_format)]
-    if not problems:  # else they are named already, and in more words
+    if not problems:  # else these headers are already reported in more detail
         problems += [
             f"{folder}: its header is not the one that was committed."
             for folder in changed_headers(path, store.commit.headers, store.zarr_format)
@@ -98,7 +98,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
 
 
 def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
-    """Headers that no read of rows needs, and that a writer or another reader does."""
+    """Yield the damage of headers that reading rows does not need and other programs do."""
     group = ".zgroup" if zarr_format == 2 else "zarr.json"
     for name in ("data", "meta"):
         folder = path / name
@@ -115,9 +115,9 @@ def _header_problems(path: Path, zarr_format: int) -> Iterator[str]:
 
 
 def _missing_attributes(store: EpisodeStore) -> Iterator[str]:
-    """In zarr 2, a group and each of its arrays have a file of attributes, be it an empty one.
+    """Yield the files of attributes that are missing in zarr 2, where even an empty one exists.
 
-    An array that no commit names may have been cut off while it was made: that is no damage.
+    An array outside the commit may have been interrupted while it was made; that is no damage.
     """
     arrays = [f"data/{key}" for key in store.commit.arrays]
     if arrays:

@@ -1,9 +1,9 @@
-"""Append episodes to a store so that none is lost and none is half there.
+"""Append episodes to a store, whole or not at all.
 
 Steps of :meth:`EpisodeWriter.end_episode`, each on disk before the next begins:
-    1. the rows of every ``data/`` array, beyond what is committed;
-    2. ``meta/episode_ends``, ``meta/seeds`` and the checksums of chunks that are now full;
-    3. the commit record, one atomic rename.
+    1. the rows of every ``data/`` array, beyond the commit;
+    2. ``meta/episode_ends``, ``meta/seeds`` and the checksums of chunks that became full;
+    3. the commit record, by one atomic rename.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from spie_robo.files.atomic import write_failure
 from spie_robo.files.lock import StoreLock
 
 FLUSH_BYTES = 64 * 1024 * 1024
-"""Rows of an open episode are written out when they take this much memory."""
+"""Size of an open episode's rows in memory at which they are written to the disk, bytes."""
 
 
 @final
 class EpisodeWriter:
-    """The one writer of an episode store; make one with :meth:`create` or :meth:`open`.
+    """The only writer of an episode store; make one with :meth:`create` or :meth:`open`.
 
-    An episode is durable when :meth:`end_episode` returns; there is nothing to finalise. Closing
+    An episode is durable when :meth:`end_episode` returns; nothing needs to be finalised. Closing
     in the middle of an episode discards that episode. The first episode fixes the keys, types and
-    shapes of all.
+    shapes of all others.
 
     Example:
         >>> import tempfile, numpy as np
@@ -59,7 +59,7 @@ class EpisodeWriter:
     """
 
     def __init__(self, path: Path, lock: StoreLock) -> None:
-        """Not for users: :meth:`create` and :meth:`open` take the lock first."""
+        """Open the store; use :meth:`create` or :meth:`open`, which take the lock first."""
         self._path = path
         self._lock: StoreLock | None = lock
         self._disk = StoreOnDisk(path)
@@ -81,13 +81,13 @@ class EpisodeWriter:
         """Create a store without episodes and open it for writing.
 
         Args:
-            path: A path where nothing is yet; parent folders are made.
-            metadata: What the store says about itself.
+            path: A path that does not exist yet; parent folders are made.
+            metadata: Origin of the episodes, and the cameras.
             zarr_format: 3, with sharding, or 2, which the original ``ReplayBuffer`` reads.
             complete: False for a store that readers refuse until :meth:`mark_complete`.
 
         Raises:
-            StoreError: If something is there already, or the disk refuses.
+            StoreError: If the path is in use, or the disk fails.
             StoreLockedError: If another process writes there.
         """
         require_asserts()
@@ -105,11 +105,11 @@ class EpisodeWriter:
 
     @classmethod
     def open(cls, path: str | Path) -> EpisodeWriter:
-        """Open a store to append to it; what was not committed is removed.
+        """Open a store to append to it, and remove uncommitted rows.
 
         Raises:
             StoreError: If there is no store at ``path``.
-            StoreLockedError: If another process writes it.
+            StoreLockedError: If another process is writing the store.
         """
         path = Path(path).absolute()
         read_commit(path)
@@ -122,7 +122,7 @@ class EpisodeWriter:
 
     @property
     def path(self) -> Path:
-        """Where the store is."""
+        """Folder of the store."""
         return self._path
 
     @property
@@ -137,12 +137,12 @@ class EpisodeWriter:
 
     @property
     def complete(self) -> bool:
-        """False for an unfinished conversion."""
+        """True unless a conversion is unfinished."""
         return self._disk.commit.complete
 
     @property
     def metadata(self) -> StoreMetadata:
-        """What the store says about itself, from the next commit on."""
+        """Origin of the episodes and the cameras, stored with the next commit."""
         return self._metadata
 
     @metadata.setter
@@ -154,7 +154,7 @@ class EpisodeWriter:
         """Start an episode.
 
         Args:
-            seed: The seed that made it, in [0, 2**63); None if there is none.
+            seed: Seed of the episode, in [0, 2**63); None if it has none.
 
         Raises:
             StoreError: If an episode is open already, or the writer is closed.
@@ -198,8 +198,8 @@ class EpisodeWriter:
         """Commit the open episode.
 
         Raises:
-            StoreError: If it has no steps, or the disk is full; it is discarded then, and earlier
-                episodes are intact. Where the disk fails after the commit record was replaced, the
+            StoreError: If it has no steps, or the disk is full; the episode is discarded then, and
+                earlier ones are intact. If the disk fails after the commit record was replaced, the
                 episode stays, and :attr:`n_episodes` counts it.
         """
         episode = self._require_episode()
@@ -211,7 +211,7 @@ class EpisodeWriter:
         self._episode = None
 
     def discard_episode(self) -> None:
-        """Forget the open episode; nothing of it stays in the store."""
+        """Discard the open episode; nothing of it stays in the store."""
         self._dirty = self._dirty or self._episode is not None
         self._episode = None
         self._buffer, self._buffered = {}, 0
@@ -234,10 +234,10 @@ class EpisodeWriter:
 
         Args:
             arrays: Arrays of shape (steps, ...).
-            seed: The seed that made it.
+            seed: Seed of the episode; None if it has none.
 
         Raises:
-            StoreError: As :meth:`extend` and :meth:`end_episode`.
+            StoreError: As in :meth:`extend` and :meth:`end_episode`.
         """
         self.begin_episode(seed)
         try:
@@ -248,7 +248,7 @@ class EpisodeWriter:
             raise
 
     def mark_complete(self) -> None:
-        """Commit that nothing is missing any more, and let readers in."""
+        """Commit that the store is complete, so that readers may open it."""
         self._require_open()
         if self._episode is not None:
             raise StoreError("mark_complete: an episode is open. End or discard it first.")
@@ -259,18 +259,18 @@ class EpisodeWriter:
             to_the_end(lambda: self._disk.write_commit(commit, self._metadata))
 
     def close(self) -> None:
-        """Release the store; an open episode is discarded. Closing twice is fine."""
+        """Discard an open episode and release the store; closing twice is allowed."""
         if self._lock is None:
             return
         self.discard_episode()
         if self._dirty:
-            with suppress(StoreError):  # the next writer does it, once the disk has room again
+            with suppress(StoreError):  # the next writer repeats it, once the disk has room
                 self._reload()
         self._lock.release()
         self._lock = None
 
     def __enter__(self) -> EpisodeWriter:
-        """The writer itself."""
+        """Return the writer itself."""
         return self
 
     def __exit__(
@@ -279,7 +279,7 @@ class EpisodeWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close, discarding an open episode."""
+        """Close the store and discard an open episode."""
         self.close()
 
     def _require_open(self) -> None:
@@ -322,11 +322,11 @@ class EpisodeWriter:
             to_the_end(lambda: self._disk.write_rows(episode, rows))
 
     def _on_disk(self) -> Commit:
-        """What is committed; after a failure only the disk knows whether the record is there."""
+        """Return the commit record, from the disk after a failure."""
         return read_commit(self._path)[0] if self._dirty else self._disk.commit
 
     def _reload(self) -> None:
-        """Go back to what the disk says is committed, and remove everything beyond it."""
+        """Read the commit record again and remove everything beyond it."""
         self._disk = to_the_end(lambda: StoreOnDisk(self._path))
         self._dirty = False
 
