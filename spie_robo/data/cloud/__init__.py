@@ -1,1 +1,1 @@
-"""Data sets in object storage: ``s3://BUCKET/KEY`` as input and output, by way of local copies."""
+"""Read and write data sets in object storage, ``s3://BUCKET/KEY``, through local copies."""

@@ -1,6 +1,6 @@
-"""Look at a store that may be in object storage: a copy on this machine, for as long as it takes.
+"""Read a store that may be in object storage, through a temporary local copy.
 
-``s3://BUCKET/KEY -> staging folder -> info, verify or report -> nothing is left here``
+``s3://BUCKET/KEY -> staging folder -> info, verify or report -> the copy is deleted``
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class LocalCopy:
     """A store on this machine.
 
     Attributes:
-        path: Its folder.
-        source: Where it was copied from; None if it was here all along.
-        sizes: Bytes of each of its files by name, if it was copied: not all of them need be here.
+        path: Local folder of the store.
+        source: Address that it was copied from; None if it is not a copy.
+        sizes: Size of each of its files by name, bytes, if it was copied; some may be missing here.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class LocalCopy:
     sizes: Mapping[str, int] | None = None
 
     def named(self, text: str) -> str:
-        """A text about the folder, with the address that the user gave in its place."""
+        """Replace the folder's path in a text by the address that the user gave."""
         return text if self.source is None else text.replace(str(self.path), str(self.source))
 
 
@@ -47,20 +47,20 @@ def local_copy(
     *,
     progress: bool = True,
 ) -> Iterator[LocalCopy]:
-    """A store to read; one in object storage is copied here, and goes when it has been read.
+    """Provide a store to read; one in object storage is copied here and deleted afterwards.
 
-    Whoever is cut off finds what was copied by then the next time. It goes too if the store turns
-    out to be no store, or damaged: copying it again would not help.
+    After an interruption the next call continues the copy. The copy is also deleted if it turns out
+    to be no store, or damaged, because copying it again would not help.
 
     Args:
-        store: A path of this machine, or ``s3://BUCKET/KEY``.
-        purpose: Who reads it; every reader has a copy of its own.
-        wanted: Which files are read, by their names below the store; None copies all.
+        store: A local path, or ``s3://BUCKET/KEY``.
+        purpose: Name of the reader; every reader has its own copy.
+        wanted: Whether a file is read, by its name below the store; None copies all.
         progress: Show a progress bar.
 
     Raises:
-        StoreError: If there is no store, it cannot be copied, or reading it raises one: the
-            message names the address and not the copy.
+        StoreError: If there is no store, it cannot be copied, or reading it raises one; the
+            message names the address instead of the copy.
         MissingExtraError: If obstore is not installed.
     """
     source = Location.of(store)

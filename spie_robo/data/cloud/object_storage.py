@@ -1,12 +1,12 @@
-"""Data sets in object storage: ``s3://BUCKET/KEY`` as input and output.
+"""Copy data sets from and to object storage, ``s3://BUCKET/KEY``.
 
 ``objects -> staging folder -> conversion on the local disk -> staging folder -> objects``
 
-A store is made durable by ``fsync`` and ``rename``, which object storage does not have. So a data
-set is copied to this machine, converted there, and its objects are sent when it is complete, the
-one that makes it readable last: a reader finds all of it or none. Whoever is cut off runs the same
-command again, and only what is missing is copied. The price is disk: the input once and the
-output once.
+A store is made durable by ``fsync`` and ``rename``, which object storage lacks. A data set is
+therefore copied here, converted on the local disk, and sent when it is complete; the object that
+makes it readable is sent last, so that a reader finds all of it or none. After an interruption the
+same command copies only what is missing. This needs disk space for the input and the output, once
+each.
 
 The staging folder is ``SPIE_ROBO_STAGING``, or ``~/.cache/spie_robo/staging``. Credentials,
 region and endpoint come from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...).
@@ -36,7 +36,7 @@ PART_BYTES = 16 * 1024 * 1024
 """Larger files are sent in parts of this size."""
 
 LAST = (".zattrs", ".zgroup", "zarr.json", "meta/info.json", "data/metadata.json", "metadata.json")
-"""What makes a data set readable, by format: these are sent last, in this order."""
+"""Objects that make a data set readable, by format: they are sent last, in this order."""
 
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 _MANIFEST = "fetched.json"
@@ -45,11 +45,11 @@ _RETRIES = 5
 
 @contextmanager
 def staging(*identity: object) -> Iterator[Path]:
-    """A folder of this machine for what ``identity`` names, and the right to use it.
+    """Provide the local folder for ``identity`` and lock it.
 
     Raises:
-        StoreLockedError: If another process uses it.
-        StoreError: If it cannot be made.
+        StoreLockedError: If another process uses the folder.
+        StoreError: If the folder cannot be made.
     """
     home = Path(os.environ.get("SPIE_ROBO_STAGING", Path.home() / ".cache/spie_robo/staging"))
     folder = home / hashlib.sha256(repr(identity).encode()).hexdigest()[:20]
@@ -70,13 +70,15 @@ def staging(*identity: object) -> Iterator[Path]:
 
 
 def sizes(source: Location) -> dict[str, int]:
-    """Bytes of each object of a data set by its name below the key; of a single object it is empty.
+    """Return the size of each object by its name below the key, bytes.
+
+    The name of a data set that is a single object is empty.
 
     Raises:
-        StoreError: If there is none, or it cannot be listed.
+        StoreError: If there is no such object, or the objects cannot be listed.
         MissingExtraError: If obstore is not installed.
     """
-    with _told(source, "read"):
+    with _reporting_errors(source, "read"):
         return {name: int(entry["size"]) for name, entry in _found(_Bucket(source)).items()}
 
 
@@ -87,22 +89,22 @@ def fetch(
     *,
     progress: bool = True,
 ) -> Path:
-    """Copy a data set here; files that are here already, unchanged, are not copied again.
+    """Copy a data set here, without the files that are already here and unchanged.
 
     Args:
-        source: What to copy.
+        source: Address of the data set.
         folder: A staging folder.
-        wanted: Which objects, by their names below the key; None copies all.
+        wanted: Whether to copy an object, by its name below the key; None copies all.
         progress: Show a progress bar.
 
     Returns:
-        Its path: in ``folder``, under its own name.
+        Path of the copy in ``folder``, under its own name.
 
     Raises:
-        StoreError: If there is none, it cannot be read, or a file arrives damaged.
+        StoreError: If there is no data set, it cannot be read, or a file arrives damaged.
         MissingExtraError: If obstore is not installed.
     """
-    with _told(source, "read"):
+    with _reporting_errors(source, "read"):
         bucket = _Bucket(source)
         found = _found(bucket)
         objects = {name: found[name] for name in found if wanted is None or wanted(name)}
@@ -129,35 +131,35 @@ def fetch(
 
 
 def require_absent(target: Location) -> None:
-    """Raise if there is a whole data set at ``target``, or no bucket.
+    """Refuse a target that holds a whole data set or whose bucket does not exist.
 
     Raises:
-        StoreError: Then.
+        StoreError: If the target cannot be used.
         MissingExtraError: If obstore is not installed.
     """
-    with _told(target, "write"):
+    with _reporting_errors(target, "write"):
         there = _Bucket(target).objects()
     if any(name in there for name in ("", *LAST)):
         raise StoreError(f"{target} already exists. Choose another key, or delete it.")
 
 
 def send(root: Path, target: Location, *, progress: bool = True) -> tuple[int, int]:
-    """Send a data set, and check every object; those that are there already are left.
+    """Send a data set and check every object; objects that are already there are not sent again.
 
     Args:
-        root: Its folder or file.
-        target: Where to.
+        root: Folder or file of the data set.
+        target: Address to send to.
         progress: Show a progress bar.
 
     Returns:
-        Number of objects and of bytes.
+        Number of objects, and their size in bytes.
 
     Raises:
-        StoreError: If something else is there, the storage refuses, or an object does not read
-            back as it was sent.
+        StoreError: If other data is there, the storage fails, or an object does not read back as
+            it was sent.
     """
     files = _files(root)
-    with _told(target, "write"):
+    with _reporting_errors(target, "write"):
         bucket = _Bucket(target)
         there = bucket.objects()
         foreign = sorted(set(there) - set(files))
@@ -194,7 +196,7 @@ class _Bucket:
         )
 
     def objects(self) -> dict[str, Mapping[str, Any]]:
-        """Each object by its name below the key; of a single object it is empty."""
+        """Return each object by its name below the key; a single object has an empty name."""
         prefix = self.at.key + "/"
         found: dict[str, Mapping[str, Any]] = {}
         for batch in self._obstore.list(self._store, prefix=self.at.key):
@@ -214,14 +216,14 @@ class _Bucket:
             size = partial.stat().st_size
             plain = re.fullmatch(r'"?[0-9a-f]{32}"?', entry["e_tag"] or "")
             if size != entry["size"] or (plain and not self._tagged(entry, partial)):
-                # An MD5 that differs may also be a key of the server's encryption: compare again.
+                # With the server's encryption the tag is no MD5 of the content: compare the bytes.
                 if size != entry["size"] or not self._reads_back(entry["path"], partial):
                     raise StoreError(
                         f"s3://{self.at.bucket}/{entry['path']}: it did not arrive whole "
                         f"({size} of {entry['size']} bytes). Run the same command again."
                     )
             os.replace(partial, target)
-        except self._obstore.exceptions.BaseError:  # some are OSErrors too
+        except self._obstore.exceptions.BaseError:  # some of these are OSErrors too
             raise
         except OSError as error:
             raise write_failure(target, error) from error
@@ -239,7 +241,7 @@ class _Bucket:
             )
 
     def same(self, entry: Mapping[str, Any], file: Path) -> bool:
-        """Whether an object holds the bytes of a file: by its ETag, else by reading it."""
+        """Return whether an object holds the bytes of a file, by its ETag or else by reading it."""
         if entry["size"] != file.stat().st_size:
             return False
         return self._tagged(entry, file) or self._reads_back(entry["path"], file)
@@ -254,7 +256,7 @@ class _Bucket:
 
 
 def _found(bucket: _Bucket) -> dict[str, Mapping[str, Any]]:
-    """Its objects, of which there must be some."""
+    """Return the objects of a location, and refuse a location without any."""
     objects = bucket.objects()
     if not objects:
         raise StoreError(
@@ -265,7 +267,7 @@ def _found(bucket: _Bucket) -> dict[str, Mapping[str, Any]]:
 
 
 def _etag(file: Path) -> str:
-    """The ETag that S3 gives: MD5 of the bytes, or MD5 of the parts' MD5s and their number."""
+    """Return the ETag that S3 gives: MD5 of the bytes, or of the parts' MD5s with their number."""
     parts = []
     with file.open("rb") as stream:
         while part := stream.read(PART_BYTES):
@@ -277,7 +279,7 @@ def _etag(file: Path) -> str:
 
 
 def _files(root: Path) -> dict[str, Path]:
-    """Files to send by name, in the order of sending."""
+    """Return the files to send by name, in the order of sending."""
     if root.is_file():
         return {"": root}
     found = {str(f.relative_to(root)): f for f in sorted(root.rglob("*")) if f.is_file()}
@@ -293,7 +295,7 @@ def _inside(root: Path, name: str) -> Path:
 
 
 def _remove_others(root: Path, objects: Iterable[str]) -> None:
-    """Delete what is no longer in the bucket."""
+    """Delete local files that are no longer in the bucket."""
     wanted = {_inside(root, name) for name in objects}
     if root.is_file() and root not in wanted:
         root.unlink()
@@ -325,8 +327,8 @@ def _import_obstore() -> Any:
 
 
 @contextmanager
-def _told(at: Location, verb: str) -> Iterator[None]:
-    """Turn the storage's errors into ours, which name bucket and key and no secret."""
+def _reporting_errors(at: Location, verb: str) -> Iterator[None]:
+    """Raise the storage's errors as StoreError with bucket and key and without secrets."""
     exceptions = _import_obstore().exceptions
     try:
         yield

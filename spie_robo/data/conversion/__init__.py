@@ -1,4 +1,4 @@
-"""Conversion edits recorded episodes: streaming, batched, resumable and checked.
+"""Edit recorded episodes: streamed, batched, resumable and checked.
 
 ``source -> blocks of rows -> EditEngine -> rows -> output store -> read back``
 """

@@ -1,10 +1,10 @@
-"""What editing a recorded block needs, and what makes the edits: here or on many workers.
+"""Define the block of steps that engines edit, and the interface of the engines.
 
 ``Block (rows of a few steps) -> EditEngine -> (Block, Edits) in the same order``
 
-A block is the unit of work of every engine, cut by the episode's length and the batch size alone,
-and :meth:`EditTask.edit` turns it into edits by itself: where and when that happens cannot show in
-the result.
+A block is the unit of work of every engine. The episode's length and the batch size alone decide
+its bounds, and :meth:`EditTask.edit` depends on nothing but the block: the result is the same
+wherever and whenever it runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spie_robo.types import GuardedEdit
 
 Rows: TypeAlias = dict[str, NDArray[Any]]
 Edits: TypeAlias = dict[str, list[GuardedEdit]]
-"""Of each camera: one result a step."""
+"""Results of each camera, one a step."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Block:
     """A few steps of one episode.
 
     Attributes:
-        episode: Its index.
+        episode: Index of the episode.
         start: First step.
         rows: Arrays of shape (steps, ...).
-        last: Whether the episode ends with it.
+        last: Whether the block ends the episode.
     """
 
     episode: int
@@ -50,20 +50,20 @@ class Block:
         return len(next(iter(self.rows.values())))
 
     def __str__(self) -> str:
-        """Where it is, for people."""
+        """Return episode and steps, for messages."""
         return f"episode {self.episode}, steps {self.start} to {self.start + self.steps - 1}"
 
 
 @dataclass(frozen=True)
 class EditTask:
-    """What is the same for every block of a conversion.
+    """The settings that all blocks of a conversion share.
 
     Attributes:
-        metadata: What is known about the source's cameras.
+        metadata: Metadata of the source, with its cameras.
         cameras: Cameras to edit.
         batch_size: Frames in one call of the editor.
         seed: Seed of the run.
-        threads: torch's threads, wherever the edits are made; None: as many as are used there.
+        threads: Number of torch's threads in the engine; None keeps the number there.
     """
 
     metadata: StoreMetadata
@@ -73,7 +73,7 @@ class EditTask:
     threads: int | None = None
 
     def inputs(self, block: Block) -> Block:
-        """The block with only those arrays that its edits depend on."""
+        """Return the block with only the arrays that its edits depend on."""
         keys = {
             key(camera)
             for camera in self.cameras
@@ -89,7 +89,7 @@ class EditTask:
         return replace(block, rows={k: rows for k, rows in block.rows.items() if k in keys})
 
     def calls(self, block: Block, retries: int) -> int:
-        """How often the editor is called for a block at most, ``retries`` included."""
+        """Return the most calls of the editor for a block, with ``retries``."""
         batches = -(-block.steps * len(self.cameras) // self.batch_size)
         return batches * (1 + retries)
 
@@ -111,17 +111,17 @@ class EditTask:
 
 
 class EditEngine(Protocol):
-    """Edits blocks, in this process or on Ray's workers."""
+    """Edit blocks, in this process or on Ray's workers."""
 
     @property
     def description(self) -> EditorDescription:
-        """Its editor and guard, and how they are used."""
+        """Description of editor, guard and their use."""
         ...
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:
-        """Every block with its edits, in order; few blocks are held at a time.
+        """Yield every block with its edits, in order, holding only a few blocks in memory.
 
         Raises:
-            EditorError: If the editor fails, once the blocks before have been given.
+            EditorError: If the editor fails; earlier blocks are yielded first.
         """
         ...

@@ -1,4 +1,4 @@
-"""Which conversion an unfinished output belongs to: resuming another one would mix two looks."""
+"""Check that an unfinished output belongs to the same conversion, so that looks do not mix."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _UNEDITED = EditorDescription(editor="", guard=None)
 
 @dataclass(frozen=True)
 class ConversionConfig:
-    """How frames are cut into calls and which of them are edited.
+    """Settings of a conversion: the frames to edit and their batches.
 
     Attributes:
         cameras: Cameras to edit; empty edits all.
-        batch_size: Frames in one call of the editor. It does not change the result, so a
-            conversion may be resumed with another.
+        batch_size: Frames in one call of the editor. It does not change the result: a conversion
+            may be resumed with another value.
         seed: Seed of the run; every episode derives its own from it.
-        zarr_format: Format of the output; None is that of the input.
+        zarr_format: Format of the output; None keeps that of the input.
     """
 
     cameras: tuple[str, ...] = ()
@@ -48,13 +48,13 @@ def identify(
     description: EditorDescription | None,
     config: ConversionConfig,
 ) -> dict[str, Any]:
-    """Everything that the bytes of the output depend on, as plain JSON values.
+    """Return all settings that the bytes of the output depend on, as plain JSON values.
 
     Args:
         source_name: Last part of the source's path.
         source_fingerprint: Hash of the source's content.
-        description: Editor and guard; None copies the frames.
-        config: What is edited.
+        description: Description of editor and guard; None copies the frames.
+        config: Settings of the conversion.
     """
     copied, used = description is None, description or _UNEDITED
     return {
@@ -75,10 +75,10 @@ def identify(
 
 
 def require_same(out: Path, found: object, expected: Mapping[str, Any]) -> None:
-    """Raise unless the store at ``out`` was begun by the very conversion that is asked for.
+    """Refuse the store at ``out`` if another conversion began it.
 
     Raises:
-        StoreError: Naming each setting that differs.
+        StoreError: If a setting differs, with the name of each that does.
     """
     way_out = "Choose another output path, or delete it."
     if not isinstance(found, Mapping):

@@ -1,9 +1,9 @@
-"""Edit blocks in this process, while earlier blocks are judged.
+"""Edit blocks in this process while earlier blocks are judged.
 
-The editor runs in the caller's thread and nowhere else: it need not know of threads, and Ctrl-C
-stops it as ever. Two helper threads each carry one block through its attempts; they judge, one at
-a time, and ask the caller's thread for edits. So one block is edited while the one before it is
-judged, and each block gets the very calls that it would get alone.
+The editor runs only in the caller's thread: it need not be thread-safe, and Ctrl-C stops it as
+usual. Two helper threads each carry one block through its attempts; they judge, one at a time, and
+ask the caller's thread for edits. So one block is edited while the block before it is judged, and
+each block gets exactly the calls that it would get alone.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.types import EditResult, Frame, Guard, GuardVerdict, ImageEditor, References
 
 BLOCKS_AHEAD = 3
-"""Blocks that are read and not yet written: one edited, one judged, one to go on with."""
+"""Blocks that are read and not yet written: one edited, one judged, one waiting."""
 
 
 @final
 class LocalEngine:
-    """Edits with an editor and a guard of this process.
+    """Edit with an editor and a guard in this process.
 
     Args:
-        guarded: Makes and judges the edits.
-        timeout: Seconds that a call of the editor may take; None for no limit
-            (:mod:`spie_robo.data.conversion.time_limit` says how it is kept).
+        guarded: The editor and its guard.
+        timeout: Seconds that a call of the editor may take
+            (:mod:`spie_robo.data.conversion.time_limit`); None for no limit.
     """
 
     def __init__(self, guarded: GuardedEditor, timeout: float | None = None) -> None:
-        """Use ``guarded``, a call of whose editor takes ``timeout`` seconds at most."""
+        """Use ``guarded`` and limit each call of its editor to ``timeout`` seconds."""
         self._described = guarded
         self._guarded = replace(guarded, editor=_Limited(guarded.editor, timeout))
 
     @property
     def description(self) -> EditorDescription:
-        """Its editor and guard, and how they are used."""
+        """Description of editor, guard and their use."""
         return self._described.description
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:
-        """Every block with its edits, in order.
+        """Yield every block with its edits, in order.
 
         Raises:
             EditorError: If the editor fails.
@@ -96,39 +96,39 @@ def _in_order(
 
 @final
 class _Desk:
-    """Where helper threads leave calls for the thread that serves them."""
+    """A queue of calls that helper threads leave for the thread that runs the editor."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._closed = Event()
 
     def ask(self, call: Callable[[], Any]) -> Any:
-        """Have ``call`` made, and wait for what it gives or raises."""
+        """Queue ``call``, wait for it, and return or raise its result."""
         answer: Future[Any] = Future()
         self._calls.put((call, answer))
-        if self._closed.is_set():  # nobody may ever look again
+        if self._closed.is_set():  # the queue may not be served again
             answer.cancel()
         return answer.result()
 
     def wake(self, _: object = None) -> None:
-        """Make :meth:`serve` return: there is news."""
+        """Make :meth:`serve` return."""
         self._calls.put(None)
 
     def serve(self) -> None:
-        """Make the next call, or return at news."""
+        """Run the next queued call, or return when woken."""
         asked = self._calls.get()
         if asked is None:
             return
         call, answer = asked
         try:
             answer.set_result(call())
-        except BaseException as error:  # it belongs to the thread that asked
+        except BaseException as error:  # raised in the thread that asked
             answer.set_exception(error)
-            if not isinstance(error, Exception):  # Ctrl-C belongs to this one
+            if not isinstance(error, Exception):  # Ctrl-C is also raised here
                 raise
 
     def close(self) -> None:
-        """Turn away all who wait."""
+        """Cancel all waiting calls."""
         self._closed.set()
         with suppress(Empty):
             while True:
@@ -140,7 +140,7 @@ class _Desk:
 @final
 @dataclass(frozen=True)
 class _Limited:
-    """An editor whose calls may take so long and no longer."""
+    """An editor with a limit on the time of each call."""
 
     editor: ImageEditor
     timeout: float | None
@@ -163,7 +163,7 @@ class _Limited:
 @final
 @dataclass(frozen=True)
 class _Asking:
-    """An editor whose calls are made at the desk."""
+    """An editor whose calls run in the caller's thread."""
 
     editor: ImageEditor
     desk: _Desk

@@ -1,18 +1,17 @@
-"""Edit blocks on many workers with Ray: one actor per GPU or core, each with its own editor.
+"""Edit blocks on many workers with Ray: one actor a GPU or core, each with its own editor.
 
 ``blocks, read here -> actors, one block at a time -> edits, back in order -> one writer, here``
 
-Why the bytes are those of one process: a block is cut by episode length and batch size alone, its
-edits are a pure function of the block and the options (:meth:`EditTask.edit`, the code that the
-local engine runs too), and one writer in the driver commits the edits in the order of the source,
-through the same durable path. Which worker made a block, when, and how often it died over it
-cannot show; nor can a kill of the whole run, after which the same command goes on. Shards are
-aligned because the writer that fills them is the only one. On a CPU the last bit of a sum
-depends on torch's number of threads: every actor is given that of the driver, which is the one
+The output has the bytes that one process would write. A block is cut by episode length and batch
+size alone, its edits are a pure function of the block and the settings (:meth:`EditTask.edit`, the
+code that the local engine also runs), and one writer in the driver commits the edits in the order
+of the source. The result therefore does not depend on which worker made a block, when, or how often
+a worker died; after a kill of the whole run the same command resumes it. On a CPU the last bit of a
+sum depends on torch's number of threads: every actor uses the driver's number, which is the one
 that the conversion was begun with.
 
-Workers get their frames from the driver and need no access to the data set. They load the editor,
-photos included, from its name: a folder has to be there, under the same path, on every machine.
+Workers get their frames from the driver and need no access to the data set. They load the editor
+and its photos by name: a folder must exist under the same path on every machine.
 """
 
 from __future__ import annotations
@@ -38,28 +37,29 @@ from spie_robo.errors import ConfigError, EditorError, MissingExtraError, SpieRo
 Load: TypeAlias = Callable[[], GuardedEditor]
 
 BLOCKS_PER_WORKER = 2
-"""Blocks that a worker holds: one in work, one to go on with."""
+"""Blocks that a worker holds: one in work and one waiting."""
 BLOCKS_IN_FLIGHT = 4
-"""Blocks for each worker that are read and not yet written: the back-pressure."""
+"""Blocks that are read and not yet written, for each worker."""
 ATTEMPTS = 3
-"""Workers that may die over a block before it is given up."""
+"""Number of workers that may die on a block before the conversion fails."""
 START_SECONDS = 600.0
-"""Time for a worker to start and load its editor."""
+"""Time that a worker may take to start and load its editor, seconds."""
 
 
 @final
 class RayEngine:
-    """Edits on the workers of a Ray cluster, or of this machine; use it in a ``with`` block.
+    """Edit on the workers of a Ray cluster, or of this machine; use it in a ``with`` block.
 
-    The cluster is the one that is connected already, else that of ``RAY_ADDRESS``, else one on
-    this machine that ends with the block.
+    It uses the cluster that is already connected, else that of ``RAY_ADDRESS``, else one on this
+    machine that ends with the block.
 
     Args:
-        load: Loads the guarded editor on a worker; it is sent there, so it must be importable.
-        workers: Number of actors; None: the GPUs, or as many as the cores allow with the threads
+        load: Function that loads the guarded editor; it is sent to the workers, so it must be
+            importable there.
+        workers: Number of actors; None: one a GPU, or as many as the cores allow with the threads
             that torch uses here.
         timeout: Seconds that a call of the editor may take, on average over a block; None for no
-            limit. A worker that takes longer counts as dead.
+            limit. A worker that takes longer is replaced.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -70,7 +70,7 @@ class RayEngine:
     def __init__(
         self, load: Load, workers: int | None = None, timeout: float | None = None
     ) -> None:
-        """Remember what to start; nothing is started yet."""
+        """Store the settings; nothing is started yet."""
         if workers is not None and workers < 1:
             raise ConfigError(f"workers: expected 1 or more, got {workers}.")
         self._ray = _import_ray()
@@ -83,7 +83,7 @@ class RayEngine:
 
     @property
     def description(self) -> EditorDescription:
-        """The workers' editor and guard, and how they are used."""
+        """Description of the workers' editor, guard and their use."""
         if self._description is None:
             raise ConfigError("RayEngine: expected to be used in a with block.")
         return self._description
@@ -109,14 +109,14 @@ class RayEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the workers, whatever they do; after Ctrl-C too."""
+        """Stop the workers, also after Ctrl-C."""
         self._stop()
 
     def edit(self, task: EditTask, blocks: Iterable[Block]) -> Iterator[tuple[Block, Edits]]:
-        """Every block with its edits, in order.
+        """Yield every block with its edits, in order.
 
         Raises:
-            EditorError: If the editor fails, or three workers die over one block.
+            EditorError: If the editor fails, or three workers die on one block.
         """
         shared = self._ray.put(task)
         source = iter(blocks)
@@ -132,12 +132,12 @@ class RayEngine:
                 self._wait([job for job in window if job.result is not None])
                 continue
             job = window.popleft()
-            if job.error is not None:  # only now: what comes before it is kept
+            if job.error is not None:  # raised only now, so that earlier blocks are kept
                 raise job.error
             yield job.block, job.edits or {}
 
     def _hand_out(self, window: Iterable[_Job], task: EditTask, shared: Any) -> None:
-        """Give jobs, oldest first, to the workers with the fewest."""
+        """Give waiting jobs, oldest first, to the workers with the fewest jobs."""
         for job in window:
             if job.over or job.result is not None:
                 continue
@@ -151,16 +151,16 @@ class RayEngine:
             worker.jobs.append(job)
 
     def _limit(self, task: EditTask, block: Block) -> float:
-        """Seconds that a block may take: those of its calls, should all its frames be retried."""
+        """Return the seconds that a block may take if all its frames are retried."""
         if self._timeout is None:
             return math.inf
         return self._timeout * task.calls(block, self.description.retries)
 
     def _wait(self, jobs: list[_Job]) -> None:
-        """Wait for a job or for a worker that starts, and take in what came.
+        """Wait for a job to end or a worker to start, and store the results.
 
         Raises:
-            EditorError: If an editor failed, a block was given up, or no worker starts.
+            EditorError: If an editor failed, a block failed too often, or no worker starts.
         """
         starting = [w.started for w in self._workers if not w.ready]
         working = any(worker.ready for worker in self._workers)
@@ -202,7 +202,7 @@ class RayEngine:
         errors = self._ray.exceptions
         try:
             return self._ray.get(result)
-        except errors.RayTaskError as error:  # the editor's own error, with the worker's traceback
+        except errors.RayTaskError as error:  # the editor's error and the worker's traceback
             cause = getattr(error, "cause", None)
             if isinstance(cause, SpieRoboError):
                 raise cause from None
@@ -211,16 +211,16 @@ class RayEngine:
             raise _WorkerLostError(" ".join(str(error).split())[:300]) from error
 
     def _replace(self, worker: _Worker, cause: str) -> None:
-        """Start another worker, and give back what the lost one had."""
-        with suppress(Exception):  # it may be gone altogether
+        """Start another worker and return the jobs of the lost one to the queue."""
+        with suppress(Exception):  # the worker may be gone
             self._ray.kill(worker.actor)
         self._workers.remove(worker)
-        for job in list(worker.jobs):  # some may have been done before it died
+        for job in list(worker.jobs):  # some may have finished before it died
             if self._ray.wait([job.result], timeout=0)[0]:
                 with suppress(_WorkerLostError):
                     self._finish(worker, job)
         if worker.jobs:
-            suspect = worker.jobs[0]  # they are done in order: the others did not begin
+            suspect = worker.jobs[0]  # jobs run in order, so the others had not begun
             suspect.deaths += 1
             if suspect.deaths >= ATTEMPTS:
                 suspect.error = EditorError(
@@ -243,7 +243,7 @@ class RayEngine:
 
     def _stop(self) -> None:
         for worker in self._workers:
-            with suppress(Exception):  # it may be gone already
+            with suppress(Exception):  # the worker may be gone
                 self._ray.kill(worker.actor)
         self._workers = []
         if self._owner:
@@ -252,12 +252,12 @@ class RayEngine:
 
 
 class _WorkerLostError(Exception):
-    """A worker, or what it made, is gone."""
+    """A worker, or its result, is lost."""
 
 
 @dataclass(eq=False)
 class _Job:
-    """A block on its way: it has no result while it waits for a worker."""
+    """A block to edit; it has no result while it waits for a worker."""
 
     block: Block
     limit: float = math.inf
@@ -268,7 +268,7 @@ class _Job:
 
     @property
     def over(self) -> bool:
-        """Whether it has edits, or never will."""
+        """True if the job has edits or an error."""
         return self.edits is not None or self.error is not None
 
 
@@ -283,7 +283,7 @@ class _Worker:
     since: float = 0.0
 
     def seconds_left(self) -> float:
-        """Until the block that it is at, the first, must be done."""
+        """Return the seconds until the first job of the worker must be done."""
         if not self.jobs:
             return math.inf
         return max(0.0, self.since + self.jobs[0].limit - time.monotonic())
@@ -291,7 +291,7 @@ class _Worker:
 
 @final
 class _EditActor:
-    """Runs in a process of Ray's."""
+    """The actor that edits blocks in a Ray process."""
 
     def __init__(self, load: Load, threads: int) -> None:
         self._load, self._threads = load, threads
@@ -301,7 +301,7 @@ class _EditActor:
         return self._setup().description
 
     def edit(self, task: EditTask, block: Block) -> Edits:
-        # What Ray hands over is read-only, which an editor need not expect.
+        # Ray hands over read-only arrays, which an editor may not expect.
         rows = {key: array.copy() for key, array in block.rows.items()}
         guarded = self._setup()
         self._use_threads(task.threads)
@@ -315,13 +315,13 @@ class _EditActor:
         return self._guarded
 
     def _use_threads(self, count: int | None) -> None:
-        torch = sys.modules.get("torch")  # an editor need not use it
+        torch = sys.modules.get("torch")  # some editors do not use it
         if torch is not None and count is not None:
             set_threads(torch, count)
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics
     try:
         import ray
         import ray.exceptions
@@ -334,7 +334,7 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any) -> bool:
-    """Join a cluster, or start one on this machine; whether it is to be left again."""
+    """Join a cluster or start one on this machine; return whether it must be shut down."""
     if ray.is_initialized():
         return False
     address = os.environ.get("RAY_ADDRESS")
@@ -358,7 +358,7 @@ def _connect(ray: Any) -> bool:
 def _divide(
     resources: dict[str, float], workers: int | None, threads: int
 ) -> tuple[int, dict[str, Any]]:
-    """Number of actors, and what each of them reserves."""
+    """Return the number of actors, and the resources that each reserves."""
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     room, what = (gpus, "GPU") if gpus else (cores, "core")
     count = workers or gpus or max(1, cores // threads)

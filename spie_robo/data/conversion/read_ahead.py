@@ -1,4 +1,4 @@
-"""Read in a thread of its own, so that editing need not wait for the disk."""
+"""Read in another thread, so that editing does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 AHEAD = 2
-"""Items that are read before anyone asks for them."""
+"""Number of items to read ahead."""
 
 
 def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """The same items in the same order, made in one other thread.
+    """Yield the same items in the same order, read in another thread.
 
-    What ``items`` raises comes after the items before it. Closing the generator waits for the read
-    that has begun and makes no more.
+    An error of ``items`` is raised after the items before it. Closing the generator waits for the
+    read that has begun and starts no other.
 
     Args:
-        items: Reads one item at each ``next``; it is the other thread's until this one is closed.
+        items: Iterator that reads one item at each ``next``; only the other thread may use it.
 
     Example:
         >>> list(read_ahead(iter("abc")))

@@ -1,4 +1,4 @@
-"""What a conversion leaves behind, beside a store: a foreign data set, or objects in a bucket."""
+"""Summarise conversions into a foreign data set, or into objects in a bucket."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spie_robo.settings.wording import counted
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What a conversion into a foreign format left behind.
+    """The result of a conversion into a foreign format.
 
     Attributes:
-        report: What was written, and what was lost.
-        edits: What was edited; None without an editor.
-        notes: What the source had and no output has.
+        report: Report of the written data and its losses.
+        edits: Result of the editing; None without an editor.
+        notes: Parts of the source that no output has.
     """
 
     report: ExportReport
@@ -25,7 +25,7 @@ class ExportSummary:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """A line for people, and one for each loss."""
+        """Return the result in one line, with a line for each loss."""
         report = self.report
         size = f"{counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}"
         line = f"{report.path} ({report.format}): {size}"
@@ -40,13 +40,13 @@ class ExportSummary:
 
 @dataclass(frozen=True)
 class UploadSummary:
-    """What a conversion into object storage left behind.
+    """The result of a conversion into object storage.
 
     Attributes:
-        out: The output.
-        objects: Its objects.
-        size: Bytes of them.
-        made: What was sent; None if an earlier run had made it.
+        out: Address of the output.
+        objects: Number of its objects.
+        size: Size of its objects, bytes.
+        made: Result of the conversion that was sent; None if an earlier run had made it.
     """
 
     out: Location
@@ -55,6 +55,6 @@ class UploadSummary:
     made: ConvertSummary | ExportSummary | None
 
     def __str__(self) -> str:
-        """A line for people, and what was made."""
+        """Return the result in one line, followed by the conversion's."""
         line = f"{self.out}: {self.objects} objects, {self.size / 1e6:.1f} MB sent and checked"
         return line if self.made is None else f"{line}\n  made as {self.made}"

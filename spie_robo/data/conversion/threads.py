@@ -1,7 +1,7 @@
-"""torch's number of threads, on which last bits of sums depend: one for all of a conversion.
+"""Use one number of torch's threads in all of a conversion: the last bits of sums depend on it.
 
-A store says under :data:`KEY` which it was. Nothing is said where no editor was used, and torch is
-not imported then.
+A store keeps the number under :data:`KEY`. Without an editor it is not stored, and torch is not
+imported.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from spie_robo.data.store.commit import read_commit
 from spie_robo.errors import StoreError
 
 KEY = "torch_threads"
-"""In ``metadata.provenance``, beside ``conversion``."""
+"""Key in ``metadata.provenance``, beside ``conversion``."""
 
 
 def torch_threads() -> int:
-    """Threads that torch uses in this process."""
+    """Return the number of threads that torch uses in this process."""
     import torch
 
     return torch.get_num_threads()
 
 
 def recorded_threads(provenance: Mapping[str, Any]) -> int | None:
-    """Threads that a store was begun with; None if it does not say."""
+    """Return the number of threads that a store was begun with; None if it is not stored."""
     count = provenance.get(KEY)
     return count if type(count) is int and count >= 1 else None
 
 
 def threads_of(out: Path) -> int | None:
-    """:func:`recorded_threads` of the store at ``out``; None if there is none that can be read."""
+    """Return the recorded threads of the store at ``out``; None if it cannot be read."""
     try:
         return recorded_threads(read_commit(out)[1].provenance)
     except StoreError:
@@ -41,7 +41,7 @@ def threads_of(out: Path) -> int | None:
 
 @contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
-    """Have torch use so many threads, and as many as before afterwards; None leaves it alone."""
+    """Let torch use ``count`` threads in the body; None changes nothing."""
     if count is None:
         yield
         return
@@ -56,6 +56,6 @@ def using_threads(count: int | None) -> Iterator[None]:
 
 
 def set_threads(torch: Any, count: int) -> None:
-    """Have torch use so many threads; it is not touched if it does already."""
+    """Set torch's number of threads, unless it is already that."""
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)

@@ -1,9 +1,9 @@
-"""A limit on the time that one call of an editor may take in this process.
+"""Limit the time that one call of an editor may take in this process.
 
-Two clocks run. At the limit a signal interrupts whatever Python code the main thread is in, and
-the call fails like any other. An editor that is stuck in native code never comes back to see that
-signal: ``GRACE_SECONDS`` later a watchdog prints where every thread is and ends the process, which
-loses nothing that was committed (a kill at any moment is survived).
+Two clocks run. At the limit a signal interrupts the Python code of the main thread, and the call
+fails like any other. An editor that hangs in native code does not see that signal:
+``GRACE_SECONDS`` later a watchdog prints the stack of every thread and ends the process, which
+loses no committed data (a store survives a kill at any moment).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from types import FrameType
 from spie_robo.errors import EditorError
 
 GRACE_SECONDS = 30.0
-"""Time between the signal and the end of the process."""
+"""Time between the signal and the end of the process, seconds."""
 
 
 @contextmanager
 def time_limit(seconds: float | None, editor: str) -> Iterator[None]:
-    """Limit the time that the body of a ``with`` statement takes.
+    """Limit the time that the body of a ``with`` statement may take.
 
     Args:
-        seconds: The limit; None for no limit. There is none either outside the main thread, which
-            is the only one that a signal can interrupt.
-        editor: Id of the editor that is called, for the message.
+        seconds: The limit; None for no limit. Outside the main thread there is no limit, because
+            signals interrupt only the main thread.
+        editor: Id of the editor, for the message.
 
     Raises:
         EditorError: In the body, when its time is up.
@@ -55,7 +55,7 @@ def time_limit(seconds: float | None, editor: str) -> Iterator[None]:
         )
 
     before = signal.signal(signal.SIGALRM, expire)
-    # Notebooks and tests put objects without a file descriptor in the place of sys.stderr.
+    # Notebooks and tests replace sys.stderr by objects without a file descriptor.
     stderr = sys.__stderr__
     if stderr is not None:
         faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=stderr)

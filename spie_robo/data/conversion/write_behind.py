@@ -1,4 +1,4 @@
-"""Write episodes in a thread of its own, so that editing need not wait for the disk."""
+"""Write episodes in another thread, so that editing does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from spie_robo.data.conversion.engine import Rows
 from spie_robo.data.protocols import EpisodeSink
 
 AHEAD = 4
-"""Writes that may wait; whoever adds another waits for the oldest."""
+"""Number of writes that may wait; adding another waits for the oldest."""
 
 
 @final
 class WriteBehind:
-    """Passes episodes on to a sink, in order, in one other thread.
+    """Pass episodes on to a sink, in order, in another thread.
 
-    Leaving the ``with`` block waits for the last write, whatever ended the block: an episode that
-    was edited is kept. After a failed write nothing more is written.
+    Leaving the ``with`` block waits for the last write, even after an error: edited episodes are
+    kept. After a failed write nothing more is written.
 
     Args:
-        sink: Takes the episodes; it is the other thread's until the block is left.
+        sink: Writer of the episodes; only the other thread may use it until the block is left.
     """
 
     def __init__(self, sink: EpisodeSink) -> None:
@@ -38,15 +38,15 @@ class WriteBehind:
         self._add(self._sink.begin_episode, seed)
 
     def extend(self, rows: Rows) -> None:
-        """Add steps to it."""
+        """Add steps to the episode."""
         self._add(self._sink.extend, rows)
 
     def end_episode(self) -> None:
-        """Finish it."""
+        """Finish the episode."""
         self._add(self._sink.end_episode)
 
     def __enter__(self) -> WriteBehind:
-        """Itself."""
+        """Return the writer itself."""
         return self
 
     def __exit__(
@@ -58,13 +58,13 @@ class WriteBehind:
         """Wait for the last write."""
         try:
             wait(self._waiting)
-        except BaseException:  # Ctrl-C: the sink is closed next, and must not be written meanwhile
+        except BaseException:  # after Ctrl-C the sink is closed next, so stop the writes
             for write in self._waiting:
                 write.cancel()
             wait(self._waiting)
             raise
         finally:
-            self._thread.shutdown(wait=False)  # a join that is interrupted does not join again
+            self._thread.shutdown(wait=False)  # an interrupted join cannot be repeated
         while error is None and self._waiting:
             self._waiting.popleft().result()
 
@@ -75,7 +75,7 @@ class WriteBehind:
         self._waiting.append(self._thread.submit(self._write, write, *arguments))
 
     def _write(self, write: Callable[..., None], *arguments: Any) -> None:
-        if self._failed:  # an episode after the lost one would be taken for it
+        if self._failed:  # a later episode would take the place of the lost one
             return
         try:
             write(*arguments)
