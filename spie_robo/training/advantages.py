@@ -1,4 +1,4 @@
-"""Advantages within a group: an edit against the other edits of its own frame."""
+"""Compute advantages within a group: an edit against the other edits of its own frame."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _FLOOR = 1e-6
 
 
 def within_groups(feedback: Feedback) -> Feedback:
-    """Take each group's mean from its advantages, and scale them to deviation 1 over the batch.
+    """Centre each group's advantages, and scale them to deviation 1 over the batch.
 
-    How good a frame can be made to look differs more from frame to frame than from edit to edit;
-    left in, it would reward the edits of easy frames, whatever they are like. Rankings stay.
+    Frames differ more in how well they can be edited than the edits of one frame differ. Without
+    this, edits of easy frames would be rewarded whatever they are like. Rankings do not change.
 
     Args:
-        feedback: Of the whole (gathered) batch.
+        feedback: Feedback of the whole batch, gathered over all processes.
     """
     advantages = torch.zeros_like(feedback.advantages)
     counted = feedback.advantages[feedback.scorable]

@@ -1,4 +1,4 @@
-"""The model card of an adapter: data, seeds, scores, before/after pictures."""
+"""Write the model card of an adapter: data, seeds, scores and pictures before and after."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model_card(
     history: Sequence[Row],
     references: bool,
 ) -> str:
-    """The text of ``README.md``.
+    """Return the text of ``README.md``.
 
     Args:
         config: The run's settings.
@@ -39,7 +39,7 @@ def model_card(
         frames: Number of frames that epochs drew from.
         before: Scores of the base on the preview frames.
         history: One row an epoch.
-        references: Whether the photos travel along.
+        references: Whether the adapter folder holds the photos.
     """
     photos_note = _WITH_PHOTOS if references else _WITHOUT_PHOTOS
     if not config.use_references:
@@ -77,7 +77,7 @@ acceptance shows what the scores miss, as the pictures do.{_floor_line(before)}
 
 
 def _base_line(editor: str) -> str:
-    """The Hub takes nothing but its own names here, and no one else has this machine's folders."""
+    """Return the card's line for the base, which may only be a name on the Hub."""
     hub_id = HUB_PRESETS.get(editor, editor)
     named = _HUB_ID.fullmatch(hub_id) and not Path(hub_id).is_dir()
     return f"base_model: {hub_id}\n" if named else ""

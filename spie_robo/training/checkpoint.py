@@ -1,17 +1,17 @@
-"""Checkpoints: what the next epoch needs, so that a resumed run equals an uninterrupted one.
+"""Write and read checkpoints, so that a resumed run equals an uninterrupted one.
 
-On a CPU to the last bit; on a GPU as far as its kernels add up in the same order.
+On a CPU they are equal to the last bit; on a GPU as far as its kernels sum in the same order.
 
 ::
 
-    checkpoints/epoch_00003/       after 3 epochs; the two newest are kept
+    checkpoints/epoch_00003/       after 3 epochs; the two newest checkpoints are kept
         adapter/                   an adapter folder, as ``Editor.from_pretrained`` loads it
         state.safetensors          "parameter.NAME", "exp_avg.NAME", "exp_avg_sq.NAME"
         history.json               one record an epoch
         complete.json              epoch, optimiser steps, skipped steps, settings; written last
 
-A folder is staged under another name and renamed when it is whole. Random numbers are functions of
-the seed and the epoch, so that there is no random state to keep.
+A folder is written under another name and renamed when it is complete. Random numbers are functions
+of the seed and the epoch, so no random state is stored.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ Row = dict[str, float]
 @final
 @dataclass(frozen=True, eq=False)
 class Position:
-    """Where a run stands.
+    """The position of a run: its epochs and their metrics.
 
     Attributes:
-        epoch: Epochs done.
-        skipped: Non-finite steps in a row, at the end.
+        epoch: Number of finished epochs.
+        skipped: Number of non-finite steps in a row at the end.
         history: One row of metrics an epoch.
     """
 
@@ -57,7 +57,7 @@ class Position:
 
 
 def epochs_folder(out: Path) -> RunFolder:
-    """The folder of a post-training run, whose checkpoints count epochs."""
+    """Return the folder of a post-training run, whose checkpoints count epochs."""
     return RunFolder(out, "epoch", 5)
 
 
@@ -69,18 +69,18 @@ def save_training_state(
     config: TrainConfig,
     write_adapter: Callable[[Path], None],
 ) -> Path:
-    """Write a checkpoint, whole or not at all, and drop old ones.
+    """Write a checkpoint, whole or not at all, and delete old ones.
 
     Args:
         out: Folder of the run.
-        position: Where the run stands.
-        parameters: What trains, by name.
-        optimizer: Over these parameters, in this order.
-        config: The run's settings.
-        write_adapter: Writes the adapter into the folder that it is given.
+        position: Position of the run.
+        parameters: Trained parameters by name.
+        optimizer: Optimiser of these parameters, in this order.
+        config: Settings of the run.
+        write_adapter: Function that writes the adapter into a folder.
 
     Raises:
-        TrainingError: If the disk refuses; earlier checkpoints are kept.
+        TrainingError: If the disk fails; earlier checkpoints are kept.
     """
     marker = {
         "epoch": position.epoch,
@@ -103,12 +103,13 @@ def load_training_state(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
 ) -> Position:
-    """Put a checkpoint into parameters and optimiser.
+    """Load a checkpoint into parameters and optimiser.
 
     Raises:
-        TrainingError: If a file is missing, cut short, or of another adapter.
+        TrainingError: If a file is missing, cut short, or belongs to another adapter.
         ConfigError: If the run had other settings.
     """
+    # Read all files, and compare the settings.
     try:
         marker = json.loads((folder / MARKER).read_text())
         history = tuple(json.loads((folder / _HISTORY).read_text()))
@@ -121,12 +122,14 @@ def load_training_state(
         raise TrainingError(
             f"Checkpoint {folder} is broken ({error}). Delete it to go on from the one before."
         ) from error
+    # Check every shape before anything is changed.
     wanted = {f"parameter.{name}": p for name, p in parameters.items()}
     misfits = [
         key for key, p in wanted.items() if key not in tensors or tensors[key].shape != p.shape
     ]
     if misfits:
         raise TrainingError(f"Checkpoint {folder} belongs to another adapter: {misfits[:3]}.")
+    # Set parameters and the optimiser's state.
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(tensors[key])
@@ -148,7 +151,7 @@ def _tensors(
 def _moments(
     tensors: dict[str, Tensor], parameters: dict[str, nn.Parameter]
 ) -> dict[str, dict[str, Tensor]]:
-    """AdamW's state of each parameter; KeyError if one is missing."""
+    """Return AdamW's state of each parameter; raise KeyError if one is missing."""
     return {
         name: {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
         for name, parameter in parameters.items()

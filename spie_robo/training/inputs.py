@@ -1,7 +1,7 @@
-"""What an epoch works on: frames, each with a photo, an instruction and a region.
+"""Draw the inputs of an epoch: frames, each with a photo, an instruction and a region.
 
-``store, photos -> TrainingData -> epoch_inputs() -> EpochInputs``, a pure function of the seed, the
-epoch and the process, so that a resumed run draws what an uninterrupted one would have drawn.
+``store, photos -> TrainingData -> epoch_inputs() -> EpochInputs`` is a pure function of seed, epoch
+and process, so that a resumed run draws what an uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from spie_robo.types import RGB, Frame
 logger = logging.getLogger(__name__)
 
 _CROPS = 2**32 - 1
-"""Keeps the random numbers of crops apart from those of epochs: none has this number."""
+"""Number that keeps the random draws of crops apart from those of epochs, which never use it."""
 _LEAST_SIDE = 0.4
-"""Of a photo's, for a crop."""
+"""Smallest side of a crop, as a share of the photo's."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Everything that epochs draw from; all frames have one working size.
+    """The data that epochs draw from; all frames have one working size.
 
     Attributes:
         frames: F frames at working size.
@@ -47,9 +47,9 @@ class TrainingData:
         photos: P reference photos.
         photo_regions: P regions.
         input_latents: (F, C, h, w), unscaled latents of the frames.
-        style_latents: (P, C, h, w), of the photos; None to train without a visual prompt.
-        instruction: What the edits are told.
-        crop_latents: (P, V, C, h, w), of V random crops of each photo; None if there are none.
+        style_latents: (P, C, h, w), latents of the photos; None without a visual prompt.
+        instruction: Text for the edits.
+        crop_latents: (P, V, C, h, w), latents of V random crops of each photo; None without crops.
     """
 
     frames: tuple[Frame, ...]
@@ -62,7 +62,7 @@ class TrainingData:
     crop_latents: Tensor | None = None
 
     def subset(self, frames: slice) -> TrainingData:
-        """The same photos with some of the frames."""
+        """Return the data with some of the frames and all photos."""
         return replace(
             self,
             frames=self.frames[frames],
@@ -74,14 +74,14 @@ class TrainingData:
 @final
 @dataclass(frozen=True, eq=False)
 class EpochInputs:
-    """The inputs of one process in one epoch, n of them.
+    """The n inputs of one process in one epoch.
 
     Attributes:
-        numbers: Their numbers among the inputs of all processes; seeds come from these.
+        numbers: Indices of the inputs among those of all processes; seeds derive from them.
         input_latents: (n, C, h, w).
         style_latents: (n, C, h, w), or None.
         instructions: n texts.
-        judged: n, what the feedback needs to know.
+        judged: n inputs of the feedback.
     """
 
     numbers: tuple[int, ...]
@@ -91,7 +91,7 @@ class EpochInputs:
     judged: tuple[FeedbackInput, ...]
 
     def __len__(self) -> int:
-        """Number n."""
+        """Return the number of inputs, n."""
         return len(self.numbers)
 
 
@@ -110,13 +110,14 @@ def gather_data(
     photo_crops: int = 0,
     seed: int = 0,
 ) -> TrainingData:
-    """Bring frames and photos to the working size, find regions, and encode everything once.
+    """Resize frames and photos, find their regions and encode everything once.
 
-    Frames in which the region is not visible are left out, with a warning.
+    Frames that do not show the region are left out with a warning.
 
     Raises:
-        FrameError: If the frames differ in shape, or the region is visible in none of them.
+        FrameError: If the frames differ in shape, or none shows the region.
     """
+    # All frames must have one working size.
     shapes = [frame.rgb.shape[:2] for frame in frames]
     sizes = {
         working_size(height, width, resolution, pipeline.size_multiple) for height, width in shapes
@@ -127,11 +128,13 @@ def gather_data(
             "cameras that agree with `cameras`."
         )
     size = sizes.pop()
+    # Keep the frames that show the region.
     usable, regions, left_out = visible_regions(
         [_at_size(f, size) for f in frames], feedback, segmenter
     )
     if left_out:
         logger.warning(left_out)
+    # Encode frames, photos and crops of the photos.
     vae = pipeline.vae
     latents = [
         encode_image(vae, to_tensor(frame.rgb)[None].to(vae.device, vae.dtype)) for frame in usable
@@ -161,25 +164,27 @@ def epoch_inputs(
     """Draw the inputs of an epoch.
 
     Args:
-        data: What to draw from.
-        count: Inputs over all processes.
-        seed: The run's.
-        epoch: From 0 on.
-        process: This process's number; it gets every ``processes``-th input.
+        data: Data to draw from.
+        count: Number of inputs over all processes.
+        seed: Seed of the run.
+        epoch: Index of the epoch, from 0 on.
+        process: Index of this process, which gets every ``processes``-th input.
         processes: Number of processes.
 
     Raises:
-        ConfigError: If the inputs cannot be shared out evenly.
+        ConfigError: If the inputs cannot be divided evenly.
     """
     if count % processes:
         raise ConfigError(
             f"rollout.inputs: expected a multiple of the {processes} processes, got {count}."
         )
+    # Draw for all processes, so that their number changes nothing.
     rng = np.random.default_rng([seed, epoch])
     frames = _draw_evenly(len(data.frames), count, rng)
     photos = rng.integers(len(data.photos), size=count)
     crops = data.crop_latents
     views = rng.integers(-1, 0 if crops is None else crops.shape[1], size=count)
+    # Keep the inputs of this process.
     mine = range(process, count, processes)
     chosen = torch.from_numpy(frames)[mine]
     return EpochInputs(
@@ -200,7 +205,7 @@ def epoch_inputs(
 
 
 def frame_cameras(frames: Sequence[Frame]) -> list[str]:
-    """The camera of each frame; ``"pictures"`` for a folder's, which have their files' names."""
+    """Return the camera of each frame; pictures of a folder share the name ``"pictures"``."""
     cameras = [frame.camera for frame in frames]
     if len(set(cameras)) == len(cameras) and not any(frame.geometry for frame in frames):
         return ["pictures"] * len(cameras)
@@ -208,14 +213,16 @@ def frame_cameras(frames: Sequence[Frame]) -> list[str]:
 
 
 def held_out_first(frames: Sequence[Frame], count: int) -> list[Frame]:
-    """The frames with ``count`` in front to hold out: of every camera, and from far apart.
+    """Return all frames, with ``count`` to hold out first: of every camera and far apart.
 
-    Frames in the order of a store begin with those of one episode, often of one camera.
+    In the order of a store the first frames would show one episode and often one camera.
     """
     cameras = frame_cameras(frames)
+    # Deal the held-out frames over the cameras in turn.
     own = [[i for i, of in enumerate(cameras) if of == name] for name in sorted(set(cameras))]
     turns = [(turn, camera) for turn in range(len(frames)) for camera in range(len(own))]
     dealt = [camera for turn, camera in turns if turn < len(own[camera])][:count]
+    # Of each camera take frames at equal distances.
     chosen = []
     for camera, places in enumerate(own):
         share = dealt.count(camera)
@@ -225,11 +232,11 @@ def held_out_first(frames: Sequence[Frame], count: int) -> list[Frame]:
 
 
 def random_crop(photo: RGB, rng: np.random.Generator) -> RGB:
-    """A random part of a photo, mirrored half of the time; see ``TrainConfig.photo_crops``.
+    """Return a random crop of a photo, mirrored half of the time; see ``TrainConfig.photo_crops``.
 
     Args:
         photo: uint8, (H, W, 3).
-        rng: Decides on size (``_LEAST_SIDE`` of each side or more), place and mirroring.
+        rng: Source of size (each side ``_LEAST_SIDE`` or more), place and mirroring.
     """
     height, width = (round(side * rng.uniform(_LEAST_SIDE, 1)) for side in photo.shape[:2])
     top = rng.integers(photo.shape[0] - height + 1)
@@ -241,7 +248,7 @@ def random_crop(photo: RGB, rng: np.random.Generator) -> RGB:
 def _shown(
     data: TrainingData, photos: NDArray[np.int64], views: NDArray[np.int64]
 ) -> Tensor | None:
-    """The style latents of some photos: of crop ``views``, or of the whole photo where that is -1.
+    """Return the style latents of some photos, each of a crop or of the whole photo (view -1).
 
     Returns:
         (n, C, h, w), or None without a visual prompt.
@@ -256,13 +263,13 @@ def _shown(
 
 
 def _draw_evenly(population: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw without repetition until all were drawn, then again."""
+    """Draw every element once in random order, then again until there are ``count``."""
     rounds = -(-count // population)
     return np.concatenate([rng.permutation(population) for _ in range(rounds)])[:count]
 
 
 def _at_size(frame: Frame, size: tuple[int, int]) -> Frame:
-    """A frame at another size; depth and segmentation keep their values."""
+    """Resize a frame; depth and segmentation keep their values."""
     if frame.rgb.shape[:2] == size:
         return frame
     geometry = frame.geometry

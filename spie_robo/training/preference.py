@@ -1,3 +1,3 @@
-"""The public home of :func:`preference_loss`; the objective around it is in ``objectives.spie``."""
+"""Offer :func:`preference_loss` under its public name; ``objectives.spie`` holds the objective."""
 
 from spie_robo.training.objectives.spie import preference_loss as preference_loss

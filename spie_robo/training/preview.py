@@ -1,4 +1,4 @@
-"""Edits as the finished editor will make them, on frames that training never sees."""
+"""Edit frames that training never sees, as the finished editor will, and score the edits."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from spie_robo.types import RGB, EditResult, Frame, Guard
 ACCEPTED = "preview_accepted"
 SEMANTIC = "preview_semantic"
 FLOOR = "photos_apart"
-"""The base's row has this: :func:`photo_floor`."""
+"""Key of :func:`photo_floor` in the base's row."""
 MOST_LOST = 0.1
-"""Share of a camera's edits that the guard may reject beyond those of the base, untold."""
+"""Share of a camera's edits that the guard may reject beyond those of the base without a note."""
 
 
 @torch.no_grad()
@@ -54,13 +54,13 @@ def mean_scores(
     edits: Sequence[RGB],
     kept: Sequence[RGB] | None = None,
 ) -> dict[str, float]:
-    """Mean structural and semantic score of :func:`deployed_edits`; lower is better.
+    """Return the mean structural and semantic score of edits; lower is better.
 
     Args:
-        feedback: The scores.
-        data: What was edited.
-        edits: One a frame.
-        kept: What they should stay like outside their regions; None: the frames.
+        feedback: Model that scores the edits.
+        data: The data that was edited.
+        edits: One edit a frame.
+        kept: Targets of the edits outside their regions; None: the frames.
     """
     photos = len(data.photos)
     judged = [
@@ -81,11 +81,11 @@ def mean_scores(
 
 
 def photo_floor(feedback: FeedbackModel, data: TrainingData) -> float | None:
-    """What one of the photos scores against the others: no edit need come nearer.
+    """Return the mean score of each photo against the others, below which no edit need go.
 
     Returns:
-        The mean semantic score over all ordered pairs; None if there is one photo only, if photos
-        have masks (which the other photo of a pair would have to have too), or no finite score.
+        The mean semantic score over all ordered pairs; None if there is only one photo, a photo
+        has a mask (which the other photo of a pair would need too), or a score is not finite.
     """
     height, width = data.frames[0].rgb.shape[:2]
     photos = [cover(photo, height, width) for photo in data.photos]
@@ -94,20 +94,20 @@ def photo_floor(feedback: FeedbackModel, data: TrainingData) -> float | None:
     ]
     if len(photos) < 2 or any(region is not None for region in data.photo_regions):
         return None
-    stand_in = Frame(photos[0], "photo")  # without a region its look is not used
+    stand_in = Frame(photos[0], "photo")  # its look is not used, because there is no region
     inputs = [FeedbackInput(stand_in, photo) for photo in data.photos]
     floor = float(feedback.semantic.score(inputs, groups).nanmean())
     return floor if math.isfinite(floor) else None
 
 
 def closed_share(before: Mapping[str, float], row: Mapping[str, float]) -> float | None:
-    """Share of the way from the base's semantic score to the floor; None if there is no floor."""
+    """Return the closed share of the gap from the base to the floor; None without a floor."""
     gap = before[SEMANTIC] - before.get(FLOOR, math.nan)
     return (before[SEMANTIC] - row[SEMANTIC]) / gap if gap > 0 else None
 
 
-def told_gap(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """:func:`closed_share` for people; empty if there is no floor."""
+def gap_note(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Return :func:`closed_share` as text; empty if there is no floor."""
     share = closed_share(before, after)
     if share is None:
         return ""
@@ -117,9 +117,9 @@ def told_gap(before: Mapping[str, float], after: Mapping[str, float]) -> str:
 def accepted_shares(
     guard: Guard, frames: Sequence[Frame], edits: Sequence[RGB]
 ) -> dict[str, float]:
-    """Share of edits that the guard accepts: ``preview_accepted``, and one a camera.
+    """Return the share of edits that the guard accepts: ``preview_accepted``, and one a camera.
 
-    No reward knows the guard: edits that win scores by inserting things show here.
+    No reward uses the guard, so its verdicts reveal edits that win scores by inserting things.
     """
     results = [EditResult(edit, 0, "", "preview", 0) for edit in edits]
     accepted = [verdict.accepted for verdict in guard.judge_batch(frames, results)]
@@ -131,8 +131,8 @@ def accepted_shares(
     return shares
 
 
-def told_acceptance(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """What :func:`accepted_shares` of base and policy say to people, with a way out if it fell."""
+def acceptance_note(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Return the accepted shares of base and policy as text, with a way out if one fell."""
     line = f"the guard accepts {after[ACCEPTED]:.0%} of the edits (base: {before[ACCEPTED]:.0%})"
     fallen = [
         f"{key.removeprefix(ACCEPTED + '/')} {share:.0%}"
@@ -149,5 +149,5 @@ def told_acceptance(before: Mapping[str, float], after: Mapping[str, float]) -> 
 
 
 def grid(columns: Sequence[Sequence[RGB]]) -> RGB:
-    """Images side by side: one row a frame, one column a method."""
+    """Arrange images side by side: one row a frame, one column a method."""
     return np.hstack([np.vstack(list(column)) for column in columns])

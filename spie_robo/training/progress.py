@@ -1,13 +1,13 @@
-"""What a run shows while it trains: scores and pictures of frames that training never sees.
+"""Show a run while it trains: scores and pictures of frames that training never sees.
 
 ::
 
-    OUT/logs/history.json      a list of rows: the base's (epoch 0), then one an epoch, up to date
-                               after each; a score that is not finite is null
+    OUT/logs/history.json      rows of metrics: the base's (epoch 0), then one after each epoch; a
+                               score that is not finite is null
     OUT/logs/epoch_00001.png   raw frame | base | policy | photo, one row a preview frame
-    OUT/logs/preview.png       the newest, without your photos
+    OUT/logs/preview.png       the newest picture, without your photos
 
-A file is written whole or not at all, so that a run can be looked at while it goes on.
+A file is written whole or not at all, so that it can be read while the run goes on.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ HISTORY = "history.json"
 
 @final
 class RunProgress:
-    """Edits, scores and shows the preview frames of a run.
+    """The previews of a run: it edits, scores and shows the held-out frames.
 
     Attributes:
-        before: The base's row.
+        before: Scores of the base.
     """
 
     def __init__(self, run: TrainingRun, out: Path) -> None:
-        """Edit the preview frames with the base, and score that."""
+        """Edit the preview frames with the base and score the edits."""
         self._run, self._logs, self._guard = run, out / LOGS, GeometryGuard()
         self._raw = [frame.rgb for frame in run.preview.frames]
         with run.policy.reference():
@@ -71,7 +71,7 @@ class RunProgress:
         """Score the policy, log it and, in the main process, show it.
 
         Returns:
-            What joins the epoch's row.
+            Scores to add to the epoch's row.
         """
         edits, run = self._edits(), self._run
         scores = self._scores(edits)
@@ -89,9 +89,9 @@ class RunProgress:
         return scores
 
     def rewind(self, position: Position) -> None:
-        """Bring history and pictures to where the run goes on.
+        """Reset history and pictures to the position from which the run resumes.
 
-        A run that was cut off had shown more than its newest checkpoint holds.
+        An interrupted run may have shown more epochs than its newest checkpoint holds.
         """
         here = f"epoch_{position.epoch:05d}"
         later = [file for file in self._logs.glob("epoch_?????.png") if file.stem > here]
@@ -104,7 +104,7 @@ class RunProgress:
         self.write_history(position.history)
 
     def write_history(self, rows: Sequence[Row]) -> None:
-        """Write all rows, the base's before them."""
+        """Write all rows, after the base's."""
         known = [
             {name: value if math.isfinite(value) else None for name, value in row.items()}
             for row in ({"epoch": 0, **self.before}, *rows)
@@ -118,7 +118,7 @@ class RunProgress:
         )
 
     def _scores(self, edits: Sequence[RGB]) -> Row:
-        """See :func:`.preview.mean_scores`."""
+        """Return the mean scores and the accepted shares of edits."""
         run = self._run
         scores = mean_scores(run.feedback, run.preview, edits, self._kept)
         return scores | accepted_shares(self._guard, run.preview.frames, edits)
@@ -128,7 +128,7 @@ class RunProgress:
         size = self._raw[0].shape[:2]
         photos = [cover(all_photos[i % len(all_photos)], *size) for i in range(len(self._raw))]
         columns = [self._raw, self._base_edits, edits]
-        # preview.png comes last: while it is newer than a checkpoint, so is another picture
+        # Write preview.png last: if it is newer than a checkpoint, the epoch's picture is too.
         _write_picture(self._logs / f"epoch_{epoch:05d}.png", grid([*columns, photos]))
         _write_picture(self._logs / PICTURE, grid(columns))
 

@@ -1,4 +1,4 @@
-"""Rollouts: K edits of each input, as the policy in training makes them, with their chains."""
+"""Sample rollouts: K edits of each input by the policy in training, with their chains."""
 
 from __future__ import annotations
 
@@ -32,22 +32,21 @@ from spie_robo.types import RGB
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """How edits are made for scoring.
+    """Settings of the edits that are sampled for scoring.
 
     Attributes:
-        inputs: N, frames of an epoch, over all processes.
-        edits: K, edits of each frame that are ranked against each other.
-        steps: S, denoising steps; None: the editor's own, for the ``spie`` objective 4 at least.
+        inputs: N, number of frames in an epoch, over all processes.
+        edits: K, number of edits of each frame, which are ranked against each other.
+        steps: S, denoising steps; None: the editor's own, for the ``spie`` objective at least 4.
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the editor's own.
         eta: Noise of DDIM's steps; None: the editor's own, for the ``spie`` objective 1.
-        initial_noise: Standard deviation of the noise that a chain starts from; None: the editor's
-            own for the ``draft`` objective, for the others 1, so that the edits of a frame differ.
-        same_noise: The K edits of a frame start from the same noise, as in the paper, and differ
-            by the noise of the steps alone.
+        initial_noise: Standard deviation of the noise at the start of a chain; None: the editor's
+            own for the ``draft`` objective, 1 for the others, so that the edits of a frame differ.
+        same_noise: Start the K edits of a frame from the same noise, as in the paper; they then
+            differ only by the noise of the steps.
         exploration: Deviation of noise on the style channels and the visual prompt, relative to
             their size, one draw for each k from 1 on; see
-            :meth:`.trained_editor.TrainedEditor.perturbed`. For
-            the ``nft`` objective only.
+            :meth:`.trained_editor.TrainedEditor.perturbed`. Only for the ``nft`` objective.
         guidance: Scales of the conditions; None: the editor's.
         batch_size: Edits in one forward pass.
     """
@@ -78,14 +77,14 @@ class RolloutConfig:
 @final
 @dataclass(frozen=True, eq=False)
 class Rollout:
-    """The K edits of n inputs; row ``i K + k`` of a flat tensor is edit k of input i.
+    """The K edits of n inputs; in flat tensors edit k of input i is row ``i K + k``.
 
     Attributes:
         clean: (n, K, C, h, w), ``x0`` of the edits.
         edits: n lists of K finished images, uint8 (H, W, 3).
-        latents: (n, K, S, C, h, w), the chains without their last step; None if not recorded.
-        log_probs: (n, K, S - 1), of the policy; None if not recorded.
-        reference_log_probs: (n, K, S - 1), of the reference policy; None if not recorded.
+        latents: (n, K, S, C, h, w), chains without their last step; None if not recorded.
+        log_probs: (n, K, S - 1), under the policy; None if not recorded.
+        reference_log_probs: (n, K, S - 1), under the reference policy; None if not recorded.
     """
 
     clean: Tensor
@@ -98,14 +97,14 @@ class Rollout:
 @final
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """How edits are sampled.
+    """The sampler of edits and its settings.
 
     Attributes:
-        sampler: The steps.
+        sampler: Denoising steps.
         guidance: Scales of the conditions.
-        frame_detail: As the editor finishes its edits, :func:`.resolution.hold_detail`.
-        initial_noise: Standard deviation of the noise that a chain starts from.
-        same_noise: The K edits of an input start from the same noise.
+        frame_detail: Share of the frame's detail in an edit, see :func:`.resolution.hold_detail`.
+        initial_noise: Standard deviation of the noise at the start of a chain.
+        same_noise: Whether the K edits of an input start from the same noise.
     """
 
     sampler: Sampler
@@ -116,7 +115,7 @@ class Chain:
 
 
 def seeded(*numbers: int) -> torch.Generator:
-    """A CPU generator that is a function of the numbers."""
+    """Return a CPU generator whose seed is a function of the numbers."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 
@@ -124,12 +123,12 @@ def seeded(*numbers: int) -> torch.Generator:
 def condition_rows(
     pipeline: SpiePipeline, inputs: EpochInputs, rows: Sequence[int]
 ) -> Conditioning:
-    """The conditioning of some inputs, with gradients to the visual prompt.
+    """Compute the conditioning of some inputs, with gradients to the visual prompt.
 
     Args:
         pipeline: The networks.
         inputs: The epoch's inputs.
-        rows: Indices of inputs; one may come several times.
+        rows: Indices of inputs; an index may repeat.
     """
     chosen = list(rows)
     style = inputs.style_latents
@@ -152,21 +151,22 @@ def roll_out(
     record: bool,
     edits: int | None = None,
 ) -> Rollout:
-    """Make the edits of an epoch.
+    """Sample the edits of an epoch.
 
-    Each edit's noise is a function of (seed, epoch, number of the input, k): it does not depend on
+    Each edit's noise is a function of (seed, epoch, index of the input, k) and does not depend on
     batches or processes.
 
     Args:
-        policy: Makes the edits.
-        inputs: What to edit.
-        config: K, noise, batch size.
-        chain: The sampler.
-        seed: The run's.
-        epoch: From 0 on.
-        record: Keep chains and log-probabilities, the reference policy's too.
+        policy: The editor that makes the edits.
+        inputs: Inputs to edit.
+        config: K, exploration and batch size.
+        chain: Sampler of the edits.
+        seed: Seed of the run.
+        epoch: Index of the epoch, from 0 on.
+        record: Keep chains and log-probabilities, also the reference policy's.
         edits: K; None: the config's.
     """
+    # Sample edit k of all inputs in batches; exploration perturbs all but the first.
     columns = []
     for k in range(edits or config.edits):
         explorer = seeded(seed, epoch, 4, k)
@@ -178,6 +178,7 @@ def roll_out(
                 along = step_generators(inputs, pairs, seed=seed, epoch=epoch)
                 parts.append(_sample_rows(policy, inputs, rows, chain, noise, along, record))
         columns.append([_joined(tensors) for tensors in zip(*parts, strict=True)])
+    # Stack the K edits of each input and finish them.
     clean, latents, log_probs, reference = (
         None if tensors[0] is None else torch.stack(tensors, dim=1)
         for tensors in zip(*columns, strict=True)
@@ -197,7 +198,7 @@ def keep_relit(
     seed: int,
     epoch: int,
 ) -> EpochInputs:
-    """The same inputs, whose edits should stay like their frames in the light of the base's."""
+    """Return the inputs with targets outside the region: the frames in the light of base edits."""
     once = replace(config, exploration=0.0)
     with policy.reference():
         rollout = roll_out(
@@ -215,7 +216,7 @@ def keep_relit(
 def starting_noise(
     inputs: EpochInputs, pairs: Sequence[tuple[int, int]], chain: Chain, *, seed: int, epoch: int
 ) -> Tensor:
-    """The noise (B, C, h, w) that the chains of B pairs (input, edit) start from."""
+    """Draw the noise (B, C, h, w) at the start of the chains of B pairs (input, edit)."""
     latents = inputs.input_latents
     generators = [
         seeded(seed, epoch, 0, inputs.numbers[i], 0 if chain.same_noise else k) for i, k in pairs
@@ -226,12 +227,12 @@ def starting_noise(
 def step_generators(
     inputs: EpochInputs, pairs: Sequence[tuple[int, int]], *, seed: int, epoch: int
 ) -> list[torch.Generator]:
-    """Sources of the noise along the chains of B pairs (input, edit)."""
+    """Return the generators of the noise along the chains of B pairs (input, edit)."""
     return [seeded(seed, epoch, 1, inputs.numbers[i], k) for i, k in pairs]
 
 
 def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    """The batches of one k as one tensor (n, ...)."""
+    """Join the batches of one k to one tensor (n, ...)."""
     present = [tensor for tensor in tensors if tensor is not None]
     return torch.cat(present) if present else None
 
@@ -271,7 +272,7 @@ def _log_probs(
 def finish(
     pipeline: SpiePipeline, inputs: EpochInputs, clean: Tensor, frame_detail: float
 ) -> list[list[RGB]]:
-    """Latents (n, K, C, h, w) to n lists of K images, finished as the editor finishes them.
+    """Turn latents (n, K, C, h, w) into n lists of K images, finished as the editor's edits.
 
     Raises:
         EditorError: If the latents are not finite.

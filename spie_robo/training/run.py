@@ -1,10 +1,10 @@
-"""``spie-robo train``: photos and frames in, an adapter folder out.
+"""Run ``spie-robo train``: photos and frames become an adapter folder.
 
 ::
 
     OUT/                     an adapter folder, see :mod:`spie_robo.editor.adapter`
     OUT/README.md            the model card; OUT/preview.png its picture
-    OUT/.gitignore           keeps the two below out of what the Hub is given
+    OUT/.gitignore           excludes the two folders below from uploads to the Hub
     OUT/checkpoints/         see :mod:`.checkpoint`
     OUT/logs/                TensorBoard, history.json, and previews of each epoch with your photos
 """
@@ -37,25 +37,25 @@ from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import Position, Row, epochs_folder
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import TrainingData, held_out_first
-from spie_robo.training.preview import SEMANTIC, told_acceptance, told_gap
+from spie_robo.training.preview import SEMANTIC, acceptance_note, gap_note
 from spie_robo.training.progress import RunProgress
 from spie_robo.training.setup import TrainingRun, build_chain, prepare
 from spie_robo.training.trainer import Trainer
 
 IGNORED = ".gitignore"
 DATA = "data.json"
-"""Under the logs: what the run was begun with."""
+"""File in the logs with the hashes of the photos and frames that the run began with."""
 
 
 @final
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a post-training left behind.
+    """The result of post-training.
 
     Attributes:
         out: Folder of the adapter.
-        epochs: Epochs that it was trained for, earlier runs included.
-        frames: Number of frames, never trained on, that the scores are of.
+        epochs: Number of epochs, with those of earlier runs.
+        frames: Number of held-out frames that the scores are of.
         before: Scores of the base editor.
         after: Scores of the adapter.
     """
@@ -67,14 +67,14 @@ class TrainSummary:
     after: Row
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return the result in one line."""
         before, after = self.before, self.after
         return (
             f"{self.out}: {self.epochs} epochs; semantic score {before[SEMANTIC]:.4f} -> "
-            f"{after[SEMANTIC]:.4f}{told_gap(before, after)}, structural "
+            f"{after[SEMANTIC]:.4f}{gap_note(before, after)}, structural "
             f"{before['preview_structural']:.4f} -> {after['preview_structural']:.4f} "
             f"(lower is better) on {self.frames} frames that training never saw; "
-            f"{told_acceptance(before, after)}"
+            f"{acceptance_note(before, after)}"
         )
 
 
@@ -87,21 +87,23 @@ def post_train(
         references: Folder of about five photos of the lab.
         frames: Episode store of simulator frames.
         out: Folder of the adapter.
-        config: The settings.
-        resume: Go on from the newest checkpoint in ``out``.
+        config: Settings of the run.
+        resume: Continue from the newest checkpoint in ``out``.
 
     Returns:
-        Where the adapter is, and its scores before and after.
+        Folder of the adapter, and its scores before and after.
 
     Raises:
         ConfigError: If ``out`` holds another run, or settings do not fit.
-        StoreLockedError: If another process trains in ``out``.
-        SpieRoboError: For unusable photos, frames, editors or judges.
+        StoreLockedError: If another process is training in ``out``.
+        SpieRoboError: If photos, frames, editor or judges cannot be used.
     """
+    # Refuse a wrong output before anything is loaded.
     _check_out(out, resume, (references, frames))
     checked = check_photos(references)
     for note in checked.notes:
         print(f"photos: {note}")
+    # Hold out some frames for previews and train on the others.
     drawn = sample_frames(
         frames, config.frames + config.preview, cameras=config.cameras, seed=config.seed
     )
@@ -117,7 +119,7 @@ def post_train(
 
 
 def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:
-    """The trainer of a run; its checkpoints hold whole adapter folders."""
+    """Build the trainer of a run; its checkpoints hold whole adapter folders."""
     chain = build_chain(run.editor.pipeline, run.config, run.editor.settings)
     trainer: Trainer
 
@@ -131,17 +133,19 @@ def build_trainer(run: TrainingRun, out: Path | None, before: Row) -> Trainer:
 
 
 def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row]:
-    """Train, with a bar, trackers and previews, and publish the adapter in ``out``.
+    """Train with a progress bar, trackers and previews, and publish the adapter in ``out``.
 
     Returns:
-        Where the run stands, and the base's scores.
+        Position of the run, and scores of the base.
     """
+    # Resume only a run with the same base, settings, photos and frames.
     progress = RunProgress(run, out)
     trainer = build_trainer(run, out, progress.before)
     if resume:
         _check_base(out, run.base_digest)
-        trainer.resume()  # compares the settings, on which the draw of frames depends too
+        trainer.resume()  # compares the settings, which the draw of frames depends on too
         _check_data(out, run.data)
+    # Prepare the folder and the logs.
     (out / LOGS).mkdir(parents=True, exist_ok=True)
     if run.accelerator.is_main_process:
         write_json(out / LOGS / DATA, _digests(run.data))
@@ -150,6 +154,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
     shown = run.accelerator.is_main_process
     if shown:
         progress.rewind(trainer.position)
+    # Train, then publish the newest checkpoint.
     with tqdm(
         total=run.config.epochs, initial=trainer.position.epoch, unit="epoch", disable=not shown
     ) as bar:
@@ -162,7 +167,7 @@ def run_epochs(run: TrainingRun, out: Path, resume: bool) -> tuple[Position, Row
 
 
 def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Position) -> None:
-    """Write the policy as an adapter folder, with its card."""
+    """Write the policy as an adapter folder with its model card."""
     style = run.data.style_latents
     keep = run.config.save_references and style is not None
     save_adapter(
@@ -184,7 +189,7 @@ def write_adapter(run: TrainingRun, folder: Path, before: Row, position: Positio
 
 
 def _named_base(editor: str) -> str:
-    """A folder by its whole path: a relative one would be looked for elsewhere, or on the Hub."""
+    """Return the absolute path of a folder, since a relative one may be missing elsewhere."""
     folder = Path(editor).expanduser()
     return str(folder.resolve()) if editor not in PRESETS and folder.is_dir() else editor
 
@@ -196,7 +201,7 @@ def _check_out(out: Path, resume: bool, inputs: Sequence[Path]) -> None:
 
 
 def _check_base(out: Path, digest: str) -> None:
-    """Raise ConfigError if the run was trained on other weights, TrainingError if none can tell."""
+    """Raise ConfigError if the base has other weights, TrainingError if they are not recorded."""
     for folder in epochs_folder(out).checkpoints()[-1:]:
         file = folder / "adapter" / EXTRAS / BASE_FILE
         try:
@@ -213,7 +218,7 @@ def _check_base(out: Path, digest: str) -> None:
 
 
 def _digests(data: TrainingData) -> dict[str, str]:
-    """SHA-256 of the photos and of the frames that epochs draw from."""
+    """Return SHA-256 of the photos and of the frames that epochs draw from."""
     images = {
         "photos": data.photos,
         "frames": tuple(frame.rgb for frame in data.frames),
@@ -222,7 +227,7 @@ def _digests(data: TrainingData) -> dict[str, str]:
 
 
 def _check_data(out: Path, data: TrainingData) -> None:
-    """Raise ConfigError if the checkpoints are of a run with other photos or frames."""
+    """Raise ConfigError if the run was begun with other photos or frames."""
     file = out / LOGS / DATA
     if (
         not epochs_folder(out).checkpoints() or not file.exists()
@@ -243,7 +248,7 @@ def _check_data(out: Path, data: TrainingData) -> None:
 
 
 def _publish(adapter: Path, out: Path) -> None:
-    """Copy an adapter into the run's folder; the file that makes it one comes last."""
+    """Copy an adapter into the run's folder, with the file that identifies it last."""
     picture = out / LOGS / PICTURE
     if picture.exists():
         shutil.copy2(picture, out / PICTURE)

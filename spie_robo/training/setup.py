@@ -1,4 +1,4 @@
-"""What a post-training run is built of: base, judges, data, chain, objective and optimiser."""
+"""Build a post-training run: base, judges, data, chain, objective and optimiser."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _LEAST_NOISY_STEPS = 4
 @final
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """A run with everything loaded.
+    """A run with all its parts loaded.
 
     Attributes:
-        config: Its settings.
+        config: Settings of the run.
         editor: The editor in training; its pipeline is the policy's.
         base_digest: Hash of the base's weights.
-        policy: What trains.
-        data: What epochs draw from.
+        policy: The trained parts of the editor.
+        data: Data that epochs draw from.
         preview: The same photos with frames that training never sees.
-        feedback: Scores edits.
-        accelerator: Device, precision, processes, trackers.
+        feedback: Model that scores edits.
+        accelerator: Device, precision, processes and trackers.
     """
 
     config: TrainConfig
@@ -69,29 +69,31 @@ class TrainingRun:
 def prepare(
     config: TrainConfig, photos: CheckedPhotos, frames: list[Frame], logs: Path | None = None
 ) -> TrainingRun:
-    """Load base and judges, and bring frames and photos into training shape.
+    """Load base and judges, and prepare frames and photos for training.
 
     Args:
-        config: The settings.
+        config: Settings of the run.
         photos: The reference photos.
-        frames: The first ``config.preview`` are held out, half of them at most; the others are
-            trained on.
-        logs: Folder of TensorBoard's files; None: none.
+        frames: Frames, of which the first ``config.preview``, at most half, are held out; the
+            others are trained on.
+        logs: Folder of TensorBoard's files; None writes none.
 
     Raises:
         StoreError: If fewer than two frames can be used.
         ConfigError: If the base is an adapter.
-        SpieRoboError: For unusable photos, frames, editors or judges.
+        SpieRoboError: If photos, frames, editor or judges cannot be used.
     """
+    # Load the base onto the device.
     _require_base(config.editor)
     config = _suited_to(config, frames)
     accelerator = build_accelerator(config.precision, logs)
     loaded = load_editor(config.editor)
     base_digest = weights_digest(loaded.pipeline)
     settings = _settings_of(config, loaded.settings)
-    editor = Editor(loaded.pipeline, config.editor, settings)  # brings the scheduler into line
+    editor = Editor(loaded.pipeline, config.editor, settings)  # sets the scheduler's sampler
     editor.pipeline.to(accelerator.device)
     device = str(accelerator.device)
+    # Encode the data once.
     segmenter = load_segmenter(config.feedback, device)
     data = gather_data(
         editor.pipeline,
@@ -110,6 +112,7 @@ def prepare(
         raise StoreError(
             f"Frames: expected 2 or more, one of them for previews, got {len(data.frames)}."
         )
+    # Hold out the preview frames, and add the trained parts to the pipeline.
     held_out = min(config.preview, len(data.frames) // 2)
     policy = TrainedEditor(
         editor.pipeline, config.adapter, config.seed, config.gradient_checkpointing
@@ -127,7 +130,7 @@ def prepare(
 
 
 def _settings_of(config: TrainConfig, base: EditorSettings) -> EditorSettings:
-    """The base editor's settings, with what the run says otherwise."""
+    """Return the base editor's settings, with those that the run overrides."""
     return dataclasses.replace(
         base,
         sampler=config.rollout.sampler or base.sampler,
@@ -142,7 +145,7 @@ def _require_base(editor: str) -> None:
 
 
 def _suited_to(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:
-    """Decide on region and structure by what the frames carry, and say what was chosen."""
+    """Choose region and structure by the geometry of the frames, and print the choice."""
     feedback, region = resolve_region(config.feedback, frames)
     feedback, structure = resolve_structure(feedback, frames)
     for name, note in (("region", region), ("structure", structure)):
@@ -152,9 +155,9 @@ def _suited_to(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:
 
 
 def build_chain(pipeline: SpiePipeline, config: TrainConfig, settings: EditorSettings) -> Chain:
-    """The chain of rollouts: the config's, where it says nothing the editor's.
+    """Build the chain of rollouts from the run's settings, else from the editor's.
 
-    Log-probabilities exist for noisy steps before the last: for the ``spie`` objective an editor
+    Only noisy steps before the last have log-probabilities: for the ``spie`` objective an editor
     with fewer than four steps is sampled with four, and with ``eta`` 1.
     """
     rollout, noisy = config.rollout, config.objective == "spie"
@@ -187,23 +190,23 @@ OBJECTIVES: Mapping[str, BuildObjective] = {
         config.optimizer.batch_size,
     ),
 }
-"""How each objective is built, by the name that ``--objective`` takes."""
+"""Builder of each objective, by its name on the command line."""
 
 
 def build_objective(config: TrainConfig, chain: Chain, feedback: FeedbackModel) -> Objective:
     """Build the objective that the settings name.
 
     Raises:
-        ConfigError: If it needs gradients that a judge does not give.
+        ConfigError: If the objective needs gradients that a judge does not give.
     """
     return OBJECTIVES[config.objective](config, chain, feedback)
 
 
 def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
-    """Device, precision, processes and trackers.
+    """Build the accelerator: device, precision, processes and trackers.
 
-    Without a GPU accelerate must be told so: processes that are launched together would else not
-    find each other, and each would train alone.
+    On a machine without a GPU accelerate needs ``cpu=True``: without it, processes that are
+    launched together would not find each other, and each would train alone.
 
     Args:
         precision: ``"no"`` or ``"bf16"``.
@@ -219,7 +222,7 @@ def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
 
 
 def build_optimizer(policy: TrainedEditor, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; ``conv_in``, of which only a slice trains, gets no weight decay."""
+    """Build AdamW; ``conv_in``, of which only a slice trains, gets no weight decay."""
     settings, parameters = config.optimizer, policy.parameters()
     sliced = [p for name, p in parameters.items() if name == CONV_IN]
     whole = [p for name, p in parameters.items() if name != CONV_IN]

@@ -1,4 +1,4 @@
-"""The editor in training, which is its own reference: one network, an adapter on or off."""
+"""Hold the policy and its reference in one network, with an adapter that is on or off."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.errors import ConfigError
 
 CONV_IN = "unet.conv_in.weight"
-"""Of this parameter only the style channels train."""
+"""Name of the parameter of which only the style channels train."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What trains.
+    """Settings of the weights that train.
 
     Attributes:
-        rank: r of the LoRA; the paper uses 8.
-        alpha: Its scale; the paper uses 8.
-        targets: Layers of the UNet that get one, by the end of their names.
+        rank: Rank r of the LoRA; the paper uses 8.
+        alpha: Scale of the LoRA; the paper uses 8.
+        targets: Ends of the names of the UNet's layers that get a LoRA.
         style_channels: Train the style channels of ``conv_in``.
         visual_prompt: Train the visual prompt.
     """
@@ -49,14 +49,14 @@ class AdapterConfig:
 class TrainedEditor:
     """A pipeline with a LoRA, trainable style channels and a trainable visual prompt.
 
-    The reference policy is the same UNet with the LoRA off; of what changes besides the LoRA (the
-    style channels and the visual prompt, a thousandth of the weights) the first values are kept.
+    The reference policy is the same UNet with the LoRA off. The style channels and the visual
+    prompt, a thousandth of the weights, train in place; their first values are kept for it.
 
     Args:
-        pipeline: The base; it is changed in place.
-        config: What trains.
-        seed: Of the LoRA's start, which changes no output.
-        gradient_checkpointing: Less memory for more time.
+        pipeline: The base, which is changed in place.
+        config: Settings of the weights that train.
+        seed: Seed of the LoRA's initial weights, which change no output.
+        gradient_checkpointing: Use less memory and more time.
 
     Raises:
         ConfigError: If no layer of the UNet has a name of ``config.targets``.
@@ -81,7 +81,7 @@ class TrainedEditor:
             torch.default_generator.manual_seed(seed)
             try:
                 pipeline.unet.add_adapter(lora)
-            except ValueError as error:  # peft's, for names that match nothing
+            except ValueError as error:  # raised by peft for names that match no layer
                 raise ConfigError(f"adapter.targets: {error}") from error
         if gradient_checkpointing:
             pipeline.unet.enable_gradient_checkpointing()
@@ -92,7 +92,7 @@ class TrainedEditor:
         self._first = {name: p.detach().clone() for name, p in self._besides_lora().items()}
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """All that trains, by name, in a fixed order."""
+        """Return all trained parameters by name, in a fixed order."""
         named = [
             (f"{part}.{name}", parameter)
             for part in ("unet", "visual_prompt")
@@ -103,9 +103,10 @@ class TrainedEditor:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """While inside, the pipeline is the policy that training started from.
+        """Make the pipeline the policy that training started from, inside the block.
 
-        Only where no graph of the policy waits for its backward pass: weights change in place.
+        Use it only while no graph of the policy waits for its backward pass, because weights
+        change in place.
         """
         current = {name: p.detach().clone() for name, p in self._besides_lora().items()}
         self._restore(self._first)
@@ -119,16 +120,16 @@ class TrainedEditor:
 
     @contextmanager
     def perturbed(self, strength: float, generator: torch.Generator) -> Iterator[None]:
-        """While inside, what is said about the photo is a little different, for exploration.
+        """Add noise to the weights that read the photo, inside the block, for exploration.
 
-        Noise in the space of parameters (Plappert et al., arXiv 1706.01905): on the style channels
-        and the visual prompt, where the look of an edit is decided. Noise in the latents, which
-        seeds draw, changes little more than its grain.
+        The noise is on parameters (Plappert et al., arXiv 1706.01905): the style channels and the
+        visual prompt, which decide the look of an edit. Noise in the latents, which seeds draw,
+        changes little more than the grain of an edit.
 
         Args:
-            strength: Deviation of the noise, relative to the root mean square of what
-                trains of each tensor.
-            generator: Source of randomness, on the CPU.
+            strength: Deviation of the noise, relative to the root mean square of the trained part
+                of each tensor.
+            generator: CPU generator of the noise.
         """
         if strength == 0:
             yield
@@ -152,12 +153,12 @@ class TrainedEditor:
     def _restore(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self._besides_lora().items():
             parameter.copy_(values[name])
-        torch.clear_autocast_cache()  # it holds the old values in lower precision
+        torch.clear_autocast_cache()  # the cache holds the old values in lower precision
 
     def _train_style_channels(self) -> None:
-        """Only a slice of ``conv_in`` trains: the gradient of the rest is zero.
+        """Train only a slice of ``conv_in``, by a zero gradient for the rest.
 
-        AdamW leaves an entry alone whose gradient was always zero, given no weight decay.
+        Without weight decay AdamW does not change an entry whose gradient was always zero.
         """
         weight = self.pipeline.unet.conv_in.weight.requires_grad_()
 

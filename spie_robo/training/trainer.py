@@ -1,4 +1,4 @@
-"""The trainer: an epoch is rollout, feedback, and one optimiser step over all of it."""
+"""Train epoch by epoch: rollout, feedback, and optimiser steps over all of it."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from spie_robo.training.trained_editor import TrainedEditor
 
 @final
 class Trainer:
-    """Post-trains a policy.
+    """A loop that post-trains a policy.
 
     Args:
-        policy: What trains.
-        data: What epochs draw from.
-        feedback: Scores edits.
-        chain: How rollouts are sampled.
-        config: Everything else.
+        policy: The editor in training.
+        data: Data that epochs draw from.
+        feedback: Model that scores edits.
+        chain: Sampler of rollouts.
+        config: Settings of the run.
         accelerator: Device, precision and processes.
         out: Folder for checkpoints; None keeps none.
-        write_adapter: Writes the policy as an adapter into a folder, for checkpoints.
+        write_adapter: Function that writes the policy as an adapter, for checkpoints.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Trainer:
         self._objective = build_objective(config, chain, feedback)
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one.
+        """Continue from the newest whole checkpoint, if there is one.
 
         Raises:
-            TrainingError: If it is broken.
+            TrainingError: If the checkpoint is broken.
             ConfigError: If the run had other settings.
         """
         found = epochs_folder(self._out).checkpoints() if self._out else []
@@ -84,8 +84,8 @@ class Trainer:
         """Train up to ``config.epochs``.
 
         Args:
-            on_epoch: Called after each epoch, before its checkpoint; what it returns joins the
-                epoch's row.
+            on_epoch: Function that is called after each epoch, before its checkpoint; the metrics
+                that it returns join the epoch's row.
 
         Raises:
             TrainingError: If too many steps in a row were not finite.
@@ -110,8 +110,9 @@ class Trainer:
         return self.position
 
     def run_epoch(self, epoch: int) -> tuple[Row, bool]:
-        """One epoch; returns its metrics, and whether it changed nothing."""
+        """Run one epoch; return its metrics, and whether it changed nothing."""
         started = time.perf_counter()
+        # Draw this process's share of the inputs.
         config, accelerator = self.config, self._accelerator
         inputs = epoch_inputs(
             self._data,
@@ -121,6 +122,7 @@ class Trainer:
             process=accelerator.process_index,
             processes=accelerator.num_processes,
         )
+        # Sample the edits.
         with accelerator.autocast():
             if config.kept == "relit":
                 inputs = keep_relit(
@@ -130,12 +132,14 @@ class Trainer:
                 self.policy, inputs, config.rollout, self._chain, seed=config.seed, epoch=epoch,
                 record=self._objective.needs_log_probs,
             )  # fmt: skip
+        # Score the edits and rank them over all processes.
         rolled = time.perf_counter()
         feedback = self._judge(inputs, rollout)
         judged = time.perf_counter()
         local = _rows_of(feedback, inputs.numbers)
         groups = int(feedback.scorable.sum())
         row: Row = {"epoch": epoch + 1, **_score_row(feedback)}
+        # Update the policy, unless no edit could be ranked.
         skipped = groups == 0
         if not skipped:
             part = Epoch(inputs, rollout, local, groups, config.seed, epoch)
@@ -152,7 +156,7 @@ class Trainer:
         return row, skipped
 
     def _judge(self, inputs: EpochInputs, rollout: Rollout) -> Feedback:
-        """Score this process's edits; rank over all processes."""
+        """Score this process's edits, and rank them over all processes."""
         scores = self._feedback.score(inputs.judged, rollout.edits)
         order = torch.tensor(inputs.numbers)
         numbers, structural, semantic = (
@@ -172,7 +176,7 @@ class Trainer:
         return gathered.cpu()
 
     def _update(self, epoch: Epoch) -> tuple[Row, bool]:
-        """The optimiser steps of an epoch; a non-finite one changes nothing."""
+        """Run the optimiser steps of an epoch; a non-finite gradient is skipped."""
         with self._accelerator.autocast():
             prepared = self._objective.prepare(self.policy, epoch)
         row: Row = {}
@@ -190,7 +194,7 @@ class Trainer:
         return row, skipped == updates
 
     def accumulate(self, epoch: Epoch, prepared: object) -> Row:
-        """Leave the gradient of the whole objective, over all processes, in the parameters."""
+        """Accumulate the gradient of the whole objective, over all processes."""
         self._optimizer.zero_grad(set_to_none=True)
         row: Row = {"loss": 0.0}
         with self._accelerator.autocast():
@@ -200,7 +204,7 @@ class Trainer:
                 for name, value in metrics.items():
                     row[name] = row.get(name, 0.0) + share * value
         for parameter in self._parameters.values():
-            if parameter.grad is None:  # a process without scorable inputs takes part all the same
+            if parameter.grad is None:  # a process without scorable inputs still takes part
                 parameter.grad = torch.zeros_like(parameter)
         return self._summed(row) if self._accelerator.num_processes > 1 else row
 
@@ -240,7 +244,7 @@ class Trainer:
 
 
 def _rows_of(feedback: Feedback, numbers: tuple[int, ...]) -> Feedback:
-    """The part of a gathered feedback that belongs to this process."""
+    """Return the part of a gathered feedback that belongs to this process."""
     rows = list(numbers)
     return replace(
         feedback,

@@ -11,14 +11,14 @@ from spie_robo.editor.references import cover
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.training.card import model_card
 from spie_robo.training.preview import (
+    acceptance_note,
     accepted_shares,
     closed_share,
     deployed_edits,
+    gap_note,
     grid,
     mean_scores,
     photo_floor,
-    told_acceptance,
-    told_gap,
 )
 from spie_robo.types import Frame, GuardVerdict
 
@@ -91,9 +91,9 @@ def test_the_share_of_the_gap_is_told_where_there_is_a_floor():
     before = {"preview_semantic": 0.6, "photos_apart": 0.2}
     after = {"preview_semantic": 0.5}
     assert closed_share(before, after) == pytest.approx(0.25)
-    assert told_gap(before, after) == " (25% of the way to 0.2000, your photos among themselves)"
-    assert told_gap({"preview_semantic": 0.6}, after) == ""
-    assert told_gap({"preview_semantic": 0.1, "photos_apart": 0.2}, after) == ""
+    assert gap_note(before, after) == " (25% of the way to 0.2000, your photos among themselves)"
+    assert gap_note({"preview_semantic": 0.6}, after) == ""
+    assert gap_note({"preview_semantic": 0.1, "photos_apart": 0.2}, after) == ""
 
 
 def test_the_card_has_the_gap_and_its_floor(tiny):
@@ -176,8 +176,8 @@ def test_acceptance_is_told_for_each_camera_and_its_fall_is_pointed_out():
         "preview_accepted/front": 1.0,
         "preview_accepted/wrist": 0.0,
     }
-    assert told_acceptance(before, before) == "the guard accepts 100% of the edits (base: 100%)"
-    assert "FEWER THAN BEFORE from camera wrist 0%" in told_acceptance(before, after)
+    assert acceptance_note(before, before) == "the guard accepts 100% of the edits (base: 100%)"
+    assert "FEWER THAN BEFORE from camera wrist 0%" in acceptance_note(before, after)
 
 
 def test_pictures_of_a_folder_are_told_as_one():

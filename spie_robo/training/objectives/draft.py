@@ -1,6 +1,6 @@
-"""The reward's own gradient, for judges that can be differentiated (DRaFT, arXiv 2309.17400).
+"""Follow the gradient of the scores through differentiable judges (DRaFT, arXiv 2309.17400).
 
-Settings, loss and objective of ``draft``.
+This file holds settings, loss and objective of ``draft``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spie_robo.training.trained_editor import TrainedEditor
 
 @dataclass(frozen=True)
 class DraftConfig:
-    """The ``draft`` objective, :func:`draft_loss`.
+    """Settings of the ``draft`` objective, :func:`draft_loss`.
 
     Attributes:
         pull: Weight of the squared distance to the reference policy's prediction.
@@ -66,8 +66,8 @@ def draft_loss(
 
     Args:
         structural: float (B,), with gradients to the policy.
-        semantic: float (B,), likewise.
-        predicted: v, (B, C, h, w), likewise.
+        semantic: float (B,), with gradients to the policy.
+        predicted: v, (B, C, h, w), with gradients to the policy.
         reference: v_ref, the same shape; None if ``pull`` is 0.
         structural_weight: w_struct >= 0.
         semantic_weight: w_sem >= 0.
@@ -79,7 +79,7 @@ def draft_loss(
         the epoch's updates so far, and ``from_reference`` (root mean square of ``v - v_ref``).
 
     Raises:
-        ConfigError: For shapes that do not fit, or a pull without reference.
+        ConfigError: If shapes do not fit, or ``pull`` has no reference.
     """
     if structural.shape != semantic.shape or structural.shape != predicted.shape[:1]:
         raise ConfigError(
@@ -107,17 +107,16 @@ def draft_loss(
 @final
 @dataclass(frozen=True, eq=False)
 class DraftObjective:
-    """DRaFT: the gradient of the scores, through judges, autoencoder and the last step.
+    """The DRaFT objective: gradients of the scores through judges, autoencoder and last step.
 
-    The edits are those of the rollout, made again with a graph. What finishes an edit (the share
-    of the frame's own detail, rounding to bytes) has gradient 1: scores are those of the finished
-    edit.
+    The edits are those of the rollout, sampled again with a graph. Finishing an edit (adding the
+    frame's own detail, rounding to bytes) has gradient 1: scores are those of the finished edit.
 
     Attributes:
-        config: The pull.
-        weights: Of the two scores.
-        feedback: The scores.
-        chain: The one that the rollouts were sampled with.
+        config: Settings of the objective.
+        weights: Weights of the two scores.
+        feedback: Differentiable scores.
+        chain: Sampler of the rollouts.
         batch_size: Edits in one pass.
     """
 
@@ -129,14 +128,14 @@ class DraftObjective:
     needs_log_probs: bool = False
 
     def prepare(self, policy: TrainedEditor, epoch: Epoch) -> list[Tensor | None]:
-        """The reference policy's edits, for the pull."""
+        """Sample the reference policy's edits, for the pull."""
         if self.config.pull == 0:
             return [None for _ in self._batches(epoch)]
         with policy.reference():
             return [self._clean(policy, epoch, pairs) for pairs in self._batches(epoch)]
 
     def terms(self, policy: TrainedEditor, epoch: Epoch, prepared: object) -> Iterator[LossTerm]:
-        """One loss for each batch of edits."""
+        """Yield one loss for each batch of edits."""
         assert isinstance(prepared, list)
         whole = epoch.groups * epoch.rollout.clean.shape[1]
         deviations = (epoch.feedback.structural_deviation, epoch.feedback.semantic_deviation)
@@ -165,7 +164,7 @@ class DraftObjective:
     def _clean(
         self, policy: TrainedEditor, epoch: Epoch, pairs: Sequence[tuple[int, int]]
     ) -> Tensor:
-        """``x0`` of edits (B, C, h, w), with gradients through the last step."""
+        """Sample ``x0`` of edits (B, C, h, w), with gradients through the last step."""
         drawn = {"seed": epoch.seed, "epoch": epoch.number}
         conditioning = condition_rows(policy.pipeline, epoch.inputs, [i for i, _ in pairs])
         denoise = denoiser(policy.pipeline.unet, conditioning, self.chain.guidance)
@@ -176,7 +175,7 @@ class DraftObjective:
     def _finished(
         self, policy: TrainedEditor, epoch: Epoch, pairs: Sequence[tuple[int, int]], clean: Tensor
     ) -> Tensor:
-        """Finished edits (B, 3, H, W), 0..255, with the gradients of the unfinished ones."""
+        """Finish edits, (B, 3, H, W), 0..255, with the gradients of the unfinished ones."""
         pipeline = policy.pipeline
         source = epoch.inputs.input_latents[[i for i, _ in pairs]]
         images = decode_target(pipeline.vae, clean, source, pipeline.latent_spec).float()

@@ -1,7 +1,7 @@
-"""DiffusionNFT's objective: reinforcement on the forward process (arXiv 2509.16117).
+"""Reinforce on the forward process with DiffusionNFT's objective (arXiv 2509.16117).
 
-Settings, loss and objective of ``nft``, which noises finished edits anew and draws the prediction
-to the good ones: no log-probabilities, any solver.
+This file holds settings, loss and objective of ``nft``. It adds noise to finished edits and draws
+the prediction towards the good ones; it needs no log-probabilities and works with any solver.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _NO_GUIDANCE = Guidance(1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class NftConfig:
-    """The ``nft`` objective, :func:`nft_loss`.
+    """Settings of the ``nft`` objective, :func:`nft_loss`.
 
     Attributes:
-        beta: How far the implicit policies ``v+`` and ``v-`` lie from the old one.
+        beta: Distance of the implicit policies ``v+`` and ``v-`` from the old one.
         advantage_max: Advantages are divided by twice this and clipped to -1/2 to 1/2.
         pull: Weight of the squared distance to the reference policy's prediction.
-        draws: Noise levels that each edit is trained at.
-        noise: Standard deviation of the noise, as a share of the schedule's; for an editor whose
-            chains start from less noise, theirs.
-        timesteps: Range of those levels, as shares of the schedule; an editor with one step is
-            trained where its step is, at 1.
+        draws: Number of noise levels that each edit is trained at.
+        noise: Standard deviation of the noise, as a share of the schedule's; use the editor's own
+            where its chains start from less noise.
+        timesteps: Range of the noise levels, as shares of the schedule; an editor with one step is
+            trained at that step, 1.
         adaptive: Divide each row's error by its own mean size, as the paper does.
     """
 
@@ -97,16 +97,16 @@ def nft_loss(
         old: v_o.
         reference: v_ref; None if ``pull`` is 0.
         advantages: float (B,), A.
-        beta: > 0.
+        beta: Distance of the implicit policies, > 0.
         advantage_max: A_max > 0.
-        pull: 0 or more.
-        adaptive: Whether to weigh each error by its size.
+        pull: Weight of the pull to the reference, >= 0.
+        adaptive: Whether to divide each error by its size.
 
     Returns:
         The loss, and metrics: ``good`` (mean r), ``moved`` (root mean square of ``v - v_o``).
 
     Raises:
-        ConfigError: For shapes that do not fit, or a pull without reference.
+        ConfigError: If shapes do not fit, or ``pull`` has no reference.
     """
     _check(clean, predicted, old, advantages)
     if pull > 0 and reference is None:
@@ -137,7 +137,7 @@ def _check(clean: Tensor, predicted: Tensor, old: Tensor, advantages: Tensor) ->
 
 
 def _error(prediction: Tensor, clean: Tensor, adaptive: bool) -> Tensor:
-    """(B,): squared error, divided by the mean absolute error."""
+    """Return the squared errors (B,), each divided by its mean absolute error if adaptive."""
     difference = (prediction - clean).flatten(1)
     squared = difference.square().mean(dim=1)
     if not adaptive:
@@ -146,10 +146,10 @@ def _error(prediction: Tensor, clean: Tensor, adaptive: bool) -> Tensor:
 
 
 def noised(scheduler: Scheduler, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Noise latents: ``x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise``, as the UNet was trained.
+    """Add noise: ``x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise``, as the UNet was trained.
 
     Args:
-        scheduler: Gives the cumulative products a.
+        scheduler: Scheduler with the cumulative products a.
         clean: (B, C, h, w), x0.
         noise: (B, C, h, w), standard normal.
         timesteps: int64 (B,).
@@ -161,7 +161,7 @@ def noised(scheduler: Scheduler, clean: Tensor, noise: Tensor, timesteps: Tensor
 def predicted_clean(
     scheduler: Scheduler, output: Tensor, noisy: Tensor, timesteps: Tensor
 ) -> Tensor:
-    """Compute the ``x0`` (B, C, h, w) that a model output for ``noisy`` implies."""
+    """Compute the ``x0`` (B, C, h, w) that the model's output for ``noisy`` implies."""
     signal, sigma = _levels(scheduler, noisy, timesteps)
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
@@ -179,12 +179,13 @@ def _levels(scheduler: Scheduler, like: Tensor, timesteps: Tensor) -> tuple[Tens
 @final
 @dataclass(frozen=True, eq=False)
 class NftObjective:
-    """DiffusionNFT: edits are noised anew, and the prediction is drawn to the good ones.
+    """The DiffusionNFT objective: noise is added to edits, and predictions move to good ones.
 
     Attributes:
-        config: beta, advantages, noise levels.
+        config: Settings of the objective.
         batch_size: Edits in one pass.
-        updates: With one update the old policy is the policy itself, and costs no pass of its own.
+        updates: Optimiser steps an epoch; with one, the old policy is the policy itself and needs
+            no pass of its own.
     """
 
     config: NftConfig
@@ -195,7 +196,7 @@ class NftObjective:
     def prepare(
         self, policy: TrainedEditor, epoch: Epoch
     ) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Predictions of the old and of the reference policy, for each batch where needed."""
+        """Predict with the old and the reference policy, for each batch, where needed."""
         prepared = []
         for rows, draw in self._batches(epoch):
             old = reference = None
@@ -209,7 +210,7 @@ class NftObjective:
         return prepared
 
     def terms(self, policy: TrainedEditor, epoch: Epoch, prepared: object) -> Iterator[LossTerm]:
-        """One loss for each batch of edits and each draw of a noise level."""
+        """Yield one loss for each batch of edits and each draw of a noise level."""
         assert isinstance(prepared, list)
         edits, config = epoch.rollout.clean.shape[1], self.config
         whole = epoch.groups * edits * config.draws
@@ -240,7 +241,8 @@ class NftObjective:
     def _predict(
         self, policy: TrainedEditor, epoch: Epoch, rows: Sequence[tuple[int, int]], draw: int
     ) -> tuple[Tensor, Tensor]:
-        """``x0`` of edits, and what the policy makes of it from a noised copy."""
+        """Return ``x0`` of edits, and the policy's prediction of it from a noised copy."""
+        # Noise level and noise are functions of the seed, the epoch and the edit.
         pipeline, scheduler = policy.pipeline, policy.pipeline.scheduler
         clean = torch.stack([epoch.rollout.clean[i, k] for i, k in rows])
         generators = [
@@ -252,6 +254,7 @@ class NftObjective:
         )
         timesteps = torch.cat([torch.randint(low, high + 1, (1,), generator=g) for g in generators])
         timesteps = timesteps.to(clean.device)
+        # Add the noise and predict x0 from the noised latents.
         noise = self.config.noise * draw_noise(clean.shape[1:], generators, clean)
         noisy = noised(scheduler, clean, noise, timesteps)
         conditioning = condition_rows(pipeline, epoch.inputs, [i for i, _ in rows])

@@ -1,6 +1,7 @@
-"""SPIE's objective: D3PO's, as a Plackett-Luce ranking of K edits (arXiv 2504.12833).
+"""Train with SPIE's objective: D3PO as a Plackett-Luce ranking of K edits (arXiv 2504.12833).
 
-Settings, loss and objective of ``spie``, which learns from rankings of recorded denoising steps.
+This file holds settings, loss and objective of ``spie``, which learns from rankings of recorded
+denoising steps.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from spie_robo.training.trained_editor import TrainedEditor
 
 @dataclass(frozen=True)
 class PreferenceConfig:
-    """The ``spie`` objective, :func:`preference_loss`.
+    """Settings of the ``spie`` objective, :func:`preference_loss`.
 
     Attributes:
         beta: Strength of the pull to the reference policy; the paper's beta.
-        eps: The ratio to the reference policy is clipped to ``1 - eps`` to ``1 + eps``.
+        eps: The ratio to the reference policy is clipped to 1 - eps .. 1 + eps.
         step_share: Share of the denoising steps that an epoch trains on.
     """
 
@@ -52,7 +53,7 @@ def preference_loss(
     beta: float,
     eps: float,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Make the better edits of each input likelier than the worse ones.
+    """Compute the loss that makes better edits likelier than worse ones.
 
     Symbols: ``N`` inputs, ``K`` edits of each, ``S`` denoising steps; ``pi`` the policy in
     training, ``ref`` the reference policy, ``a`` a denoising step that was taken. With the edits of
@@ -65,18 +66,18 @@ def preference_loss(
     For K = 2 this is D3PO's pairwise loss ``- log sigmoid(beta (log r_1 - log r_2))``.
 
     Args:
-        log_probs: float (N, K, S), of the policy; carries the gradient.
-        reference_log_probs: float (N, K, S).
+        log_probs: float (N, K, S), under the policy; carries the gradient.
+        reference_log_probs: float (N, K, S), under the reference policy.
         ranking: int64 (N, K), each row a permutation of 0..K-1, best edit first.
-        beta: > 0.
-        eps: 0 < eps < 1.
+        beta: Strength of the pull to the reference, > 0.
+        eps: Clipping of the ratios, 0 < eps < 1.
 
     Returns:
         The loss, a scalar, and metrics: ``ratio`` (mean r), ``clipped`` (share of clipped ratios),
         ``accuracy`` (share of pairs, best against worst, that the policy already ranks rightly).
 
     Raises:
-        ConfigError: For shapes that do not fit, or beta and eps out of range.
+        ConfigError: If shapes do not fit, or beta or eps is out of range.
 
     Example:
         >>> import torch
@@ -90,7 +91,7 @@ def preference_loss(
     # 1. clipped ratios, in rank order
     log_ratios = (log_probs - reference_log_probs).gather(1, order)
     clipped = log_ratios.clamp(math.log1p(-eps), math.log1p(eps))
-    # 2. log p_i; the last of a ranking wins for sure, so that its term is 0
+    # 2. log p_i; the term of the last edit is 0, because its chance is 1
     scores = beta * clipped
     remaining = scores.flip(1).logcumsumexp(dim=1).flip(1)
     # 3. sum over ranks, mean over steps and inputs
@@ -126,11 +127,11 @@ def _check(
 @final
 @dataclass(frozen=True, eq=False)
 class PreferenceObjective:
-    """SPIE: the ranking makes recorded steps likelier or less likely.
+    """The SPIE objective: a ranking makes recorded steps likelier or less likely.
 
     Attributes:
-        config: beta, eps, share of steps.
-        chain: The one that the rollouts were sampled with.
+        config: Settings of the objective.
+        chain: Sampler of the rollouts.
         batch_size: Edits in one pass.
     """
 
@@ -140,10 +141,10 @@ class PreferenceObjective:
     needs_log_probs: bool = True
 
     def prepare(self, policy: TrainedEditor, epoch: Epoch) -> None:
-        """Nothing: the rollout holds the reference policy's log-probabilities."""
+        """Do nothing: the rollout holds the reference policy's log-probabilities."""
 
     def terms(self, policy: TrainedEditor, epoch: Epoch, prepared: object) -> Iterator[LossTerm]:
-        """One loss for each group of inputs and each denoising step."""
+        """Yield one loss for each group of inputs and each denoising step."""
         steps = self._steps(epoch)
         edits = epoch.rollout.clean.shape[1]
         size = max(1, self.batch_size // edits)
