@@ -1,4 +1,4 @@
-"""AI feedback: how well an edit kept the scene, how near it came to the lab, and which is best.
+"""Score how well edits keep the scene and match the lab, and rank them.
 
 ``FeedbackInput + K edits -> FeedbackModel.score() -> Scores -> rank() -> Feedback``
 

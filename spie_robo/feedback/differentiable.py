@@ -1,4 +1,4 @@
-"""Both scores with gradients to the edits, for objectives that follow the reward itself."""
+"""Compute both scores with gradients to the edits, for objectives that follow the scores."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from spie_robo.types import RGB
 
 @final
 class DifferentiableFeedback:
-    """The scores of a :class:`.feedback.FeedbackModel`, as functions that can be differentiated.
+    """The scores of a :class:`.feedback.FeedbackModel` as differentiable functions.
 
-    Equal to its scores up to the rounding of edits to bytes (tested).
+    They equal its scores up to the rounding of edits to bytes (tested).
 
     Args:
-        feedback: Gives judges, kinds of scores and weights.
+        feedback: Model with the judges, kinds of scores and weights.
 
     Raises:
         ConfigError: If a judge has no gradients.
@@ -47,15 +47,15 @@ class DifferentiableFeedback:
         """Score one edit of each input.
 
         Args:
-            inputs: n inputs; one may come several times.
-            edits: (n, 3, H, W), pixels in 0..255, of their frames' size.
+            inputs: n inputs; an input may repeat.
+            edits: (n, 3, H, W), pixels in 0..255, each of the size of its frame.
 
         Returns:
             Structural and semantic scores, (n,) each, lower is better; with gradients to
             ``edits``.
 
         Raises:
-            FrameError: For structure ``simulator``, if a frame has no known depth.
+            FrameError: If structure is ``simulator`` and a frame has no known depth.
             ReferencePhotoError: If the region of a photo cannot be used.
         """
         maps, grids = self._depth.depth_of(edits), self._patches.patches_of(edits)
@@ -83,13 +83,13 @@ class DifferentiableFeedback:
 
 
 def normalise(values: Tensor) -> Tensor:
-    """Subtract the median, divide by the mean absolute deviation; differentiable."""
+    """Subtract the median and divide by the mean absolute deviation; differentiable."""
     centred = values - values.flatten().quantile(0.5)
     return centred / centred.abs().mean().clamp(min=SCALE_FLOOR)
 
 
 def _outside_error(edit: Tensor, one: FeedbackInput, region: Mask | None) -> Tensor:
-    """Mean squared error of the pixels outside a region, values in 0..1."""
+    """Return the mean squared error of the pixels outside a region, values in 0..1."""
     if region is None or region.all():
         return edit.new_zeros(())
     outside = torch.from_numpy(~region).to(edit.device)
@@ -98,7 +98,7 @@ def _outside_error(edit: Tensor, one: FeedbackInput, region: Mask | None) -> Ten
 
 
 def _pixels(image: RGB) -> Tensor:
-    """An image as float32 (1, 3, H, W), 0..255."""
+    """Return an image as float32 (1, 3, H, W), 0..255."""
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
 
 

@@ -1,4 +1,4 @@
-"""Both scores of every edit of an epoch, with the judges that a configuration names."""
+"""Compute both scores of every edit with the judges that a configuration names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spie_robo.types import RGB, check_image
 
 @final
 class FeedbackModel:
-    """Scores edits by structure and by look.
+    """A model that scores edits by structure and by look.
 
     Example:
         >>> import numpy as np
@@ -36,17 +36,17 @@ class FeedbackModel:
         self.semantic = semantic
 
     def score(self, inputs: Sequence[FeedbackInput], edits: Sequence[Sequence[RGB]]) -> Scores:
-        """Score the K edits of each input. On a CPU an edit's scores depend on nothing else.
+        """Score the K edits of each input; on a CPU an edit's scores depend on nothing else.
 
         Args:
             inputs: N inputs.
-            edits: ``edits[i]`` are the K edits of ``inputs[i]``: uint8, of their frame's size.
+            edits: K edits of each input, uint8, of the size of its frame.
 
         Returns:
-            (N, K) each, float32, on the CPU, lower is better; NaN where a judge gave no number.
+            (N, K) each, float32, on the CPU, lower is better; NaN where a judge fails.
 
         Raises:
-            FrameError: If numbers or sizes do not fit, or a frame lacks what a score needs.
+            FrameError: If numbers or sizes do not fit, or a frame lacks geometry for a score.
             ReferencePhotoError: If the region of a photo cannot be used.
         """
         check_edits(inputs, edits)
@@ -77,11 +77,11 @@ def build_feedback(config: FeedbackConfig, device: str = "cpu") -> FeedbackModel
     """Load the judges that a configuration names.
 
     Args:
-        config: Which scores and judges.
-        device: Where the judges run.
+        config: Settings of scores and judges.
+        device: Device of the judges.
 
     Raises:
-        ConfigError: If a judge is unknown, or its folder lacks something.
+        ConfigError: If a judge is unknown, or its folder is incomplete.
         MissingExtraError: If a judge needs a package that is not installed.
     """
     depth = load_depth_judge(config.depth_judge, device)

@@ -1,4 +1,4 @@
-"""From scores to advantages and a ranking of the K edits of each input; pure functions."""
+"""Turn scores into advantages and a ranking of the K edits of each input, by pure functions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def rank(
     ``A = -(structural_weight * z_structural + semantic_weight * z_semantic)``.
 
     Args:
-        scores: (N, K) each, of the whole (gathered) batch.
+        scores: (N, K) each, of the whole batch, gathered over all processes.
         structural_weight: Weight of the structural z-score; 0 leaves it out.
         semantic_weight: Weight of the semantic z-score; 0 leaves it out.
-        deviation_floor: Smallest standard deviation that is divided by, in units of a score:
-            where all edits score alike, their advantages are 0 and not noise.
+        deviation_floor: Smallest standard deviation to divide by, in units of a score: where all
+            edits score alike, their advantages are 0 instead of noise.
 
     Returns:
-        The feedback. A group with a score that is not finite is unscorable: it counts neither
-        for the mean nor for the deviation, its advantages are 0, its ranking is 0, 1, ...
+        The feedback. A group with a score that is not finite is unscorable: mean and deviation
+        leave it out, its advantages are 0 and its ranking is 0, 1, ...
         Edits of equal advantage keep their order.
     """
     scorable = (scores.structural.isfinite() & scores.semantic.isfinite()).all(dim=1)
@@ -50,20 +50,20 @@ def rank(
 
 
 def z_scores(values: Tensor, scorable: Tensor, deviation_floor: float) -> tuple[Tensor, float]:
-    """``(value - mean) / max(deviation, floor)`` over all edits of the scorable groups.
+    """Return ``(value - mean) / max(deviation, floor)`` over all edits of the scorable groups.
 
     Args:
         values: float, (N, K).
-        scorable: bool, (N,): the groups that count.
-        deviation_floor: See :func:`rank`.
+        scorable: bool, (N,), the groups that count.
+        deviation_floor: Smallest deviation to divide by, see :func:`rank`.
 
     Returns:
-        float32, (N, K): 0 in groups that do not count; and the deviation, the population's.
+        float32, (N, K), 0 in groups that do not count; and the population's deviation.
     """
     z = torch.zeros(values.shape, dtype=torch.float32, device=values.device)
     if not scorable.any():
         return z, deviation_floor
-    # In double precision the mean of equal scores is that score: no rounding to blow up.
+    # In double precision the mean of equal scores is exact, so no rounding error is scaled up.
     counted = values[scorable].double()
     deviation = counted.std(correction=0).clamp(min=deviation_floor)
     z[scorable] = ((counted - counted.mean()) / deviation).float()

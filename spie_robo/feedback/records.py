@@ -1,4 +1,4 @@
-"""The records of the feedback stage: what is judged, the scores, and what follows from them."""
+"""Define the records of the feedback stage: inputs, scores, advantages and rankings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Mask: TypeAlias = NDArray[np.bool_]
 @final
 @dataclass(frozen=True, eq=False)
 class FeedbackInput:
-    """One input of an epoch: what was edited, and what the edits should look like.
+    """One input of an epoch: the frame that was edited and the photo to look like.
 
     Attributes:
         frame: The raw simulator frame.
-        photo: uint8, (h, w, 3): the reference photo, of any size.
-        frame_region: bool, of the frame's size: where the edit should look like the photo; the
-            rest should stay as it was. None: the whole frame.
-        photo_region: bool, of the photo's size: the part of the photo that counts. None: all.
-        kept: uint8, of the frame's size: what the edit should stay like outside its region. None:
-            the frame.
+        photo: uint8, (h, w, 3), the reference photo, of any size.
+        frame_region: bool, (H, W) of the frame, where the edit should look like the photo; the
+            rest should stay. None: the whole frame.
+        photo_region: bool, (h, w) of the photo, the part that counts. None: all of it.
+        kept: uint8, of the frame's size, the target of the edit outside its region. None: the
+            frame.
 
     Raises:
         FrameError: If the frame's region or ``kept`` has another size than the frame, or the
@@ -44,11 +44,11 @@ class FeedbackInput:
 
     @property
     def outside(self) -> RGB:
-        """What the edit should stay like outside its region."""
+        """Target of the edit outside its region."""
         return self.frame.rgb if self.kept is None else self.kept
 
     def __post_init__(self) -> None:
-        """Check the photo and the regions, so that no score has to."""
+        """Check photo and regions, so that the scores need not."""
         try:
             check_image(self.photo, "reference photo")
         except FrameError as error:
@@ -67,7 +67,7 @@ class FeedbackInput:
 
 
 def _fault(region: Mask | None, image: RGB) -> str:
-    """What is wrong with a region of an image; empty if nothing is."""
+    """Return the fault of a region in words; empty if it has none."""
     if region is None:
         return ""
     if region.shape != image.shape[:2] or region.dtype != np.bool_:
@@ -83,7 +83,7 @@ def _fault(region: Mask | None, image: RGB) -> str:
 @final
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of the K edits of each of N inputs; lower is better, NaN where there is none.
+    """Scores of the K edits of N inputs; lower is better, NaN where there is none.
 
     Attributes:
         structural: float32, (N, K).
@@ -105,17 +105,17 @@ class Scores:
 @final
 @dataclass(frozen=True, eq=False)
 class Feedback:
-    """What training learns from: scores, their z-scores, advantages and rankings.
+    """The signals that training learns from: scores, z-scores, advantages and rankings.
 
     Attributes:
-        scores: As they were measured.
-        structural_z: float32, (N, K): z-scores over the batch; 0 in unscorable groups.
-        semantic_z: float32, (N, K): likewise.
-        advantages: float32, (N, K): higher is better; 0 in unscorable groups.
-        ranking: int64, (N, K): indices of the K edits of an input, best first.
-        scorable: bool, (N,): False where a score of the group is not finite.
-        structural_deviation: What structural scores were divided by.
-        semantic_deviation: Likewise.
+        scores: The scores as measured.
+        structural_z: float32, (N, K), z-scores over the batch; 0 in unscorable groups.
+        semantic_z: float32, (N, K), z-scores over the batch; 0 in unscorable groups.
+        advantages: float32, (N, K), higher is better; 0 in unscorable groups.
+        ranking: int64, (N, K), indices of the K edits of an input, best first.
+        scorable: bool, (N,), False where a score of the group is not finite.
+        structural_deviation: Deviation that structural scores were divided by.
+        semantic_deviation: Deviation that semantic scores were divided by.
     """
 
     scores: Scores

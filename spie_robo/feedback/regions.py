@@ -1,7 +1,7 @@
-"""Regions: which part of a frame should look like which part of a photo.
+"""Find the region of a frame that should look like a region of a photo.
 
-From the simulator's segmentation, by object name; from mask PNGs beside the photos; from a phrase,
-through a segmenter; or none: the whole image.
+A region comes from the simulator's segmentation, by object name; from mask PNGs beside the photos;
+from a phrase, through a segmenter; or it is the whole image.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _ASPECT_TOLERANCE = 0.02
 def frame_region(
     frame: Frame, config: FeedbackConfig, segmenter: PhraseSegmenter | None = None
 ) -> Mask | None:
-    """The region of a frame that should look like the photos.
+    """Return the region of a frame that should look like the photos.
 
     Args:
         frame: A raw frame.
-        config: ``region`` says where the region comes from. For ``masks`` it is given by
-            ``region_names`` if there are any, else it is the whole frame.
-        segmenter: For ``phrase``.
+        config: Settings of the region. Kind ``masks`` uses ``region_names`` if there are any,
+            else the whole frame.
+        segmenter: Segmenter for ``phrase``.
 
     Returns:
-        bool, of the frame's size and never empty, or None for the whole frame.
+        bool, (H, W), never empty; None for the whole frame.
 
     Raises:
-        FrameError: If a name is unknown, or nothing of the region is visible.
-        ConfigError: If ``phrase`` is asked for without a segmenter, or ``surroundings`` was not
-            resolved for the data set.
+        FrameError: If a name is unknown, or no part of the region is visible.
+        ConfigError: If ``phrase`` has no segmenter, or ``surroundings`` was not resolved for the
+            data set.
     """
     if config.region == "surroundings":
         raise ConfigError(
@@ -59,19 +59,19 @@ def frame_region(
 def visible_regions(
     frames: Sequence[Frame], config: FeedbackConfig, segmenter: PhraseSegmenter | None = None
 ) -> tuple[list[Frame], list[Mask | None], str]:
-    """The frames in which the region is visible, with :func:`frame_region` of each.
+    """Return the frames that show the region, with :func:`frame_region` of each.
 
     Args:
         frames: Raw frames.
-        config: Where the region comes from.
-        segmenter: For ``phrase``.
+        config: Settings of the region.
+        segmenter: Segmenter for ``phrase``.
 
     Returns:
-        Those frames, their regions, and a line for people on the others; empty if there are none.
+        The frames, their regions, and a note on those left out; empty if there are none.
 
     Raises:
-        FrameError: If the region is visible in none of them.
-        ConfigError: As :func:`frame_region`.
+        FrameError: If no frame shows the region.
+        ConfigError: As in :func:`frame_region`.
     """
     usable, regions, failure = [], [], None
     for frame in frames:
@@ -89,12 +89,12 @@ def visible_regions(
 
 
 def named_region(frame: Frame, names: Sequence[str]) -> Mask:
-    """All pixels of the objects called so in the simulator's segmentation.
+    """Return all pixels of the named objects in the simulator's segmentation.
 
     Args:
         frame: A frame with segmentation and names.
-        names: Names, of one or several words; case, and whether words are joined by a space, a
-            hyphen or an underscore, do not matter.
+        names: Names of one or more words; case does not matter, nor whether a space, a hyphen or
+            an underscore joins words.
 
     Raises:
         FrameError: If the frame has no named segmentation, a name is unknown, or none of the
@@ -131,22 +131,22 @@ def photo_regions(
     config: FeedbackConfig,
     segmenter: PhraseSegmenter | None = None,
 ) -> list[Mask | None]:
-    """The region of each reference photo that counts.
+    """Return the region of each reference photo that counts.
 
     Args:
         files: The photos' files.
-        images: The same photos as ``read_photo`` gives them.
+        images: The same photos, read by ``read_photo``.
         config: For ``masks``, ``NAME.jpg`` has ``NAME.mask.png`` or ``NAME_mask.png`` beside it,
-            white inside the region; for ``names`` such a file is used where there is one.
-        segmenter: For ``phrase``.
+            white inside the region; for ``names`` such a file is used if it exists.
+        segmenter: Segmenter for ``phrase``.
 
     Returns:
-        One mask a photo, of its size and never empty, or None for the whole photo.
+        One mask a photo, bool, of its size, never empty; None for the whole photo.
 
     Raises:
         ReferencePhotoError: If a mask is missing, unreadable, empty or of another shape than
-            its photo, or the phrase is not found in a photo.
-        ConfigError: If ``phrase`` is asked for without a segmenter.
+            its photo, or a photo does not show the phrase.
+        ConfigError: If ``phrase`` has no segmenter.
     """
     pairs = list(zip(files, images, strict=True))
     if config.region == "phrase":
@@ -161,12 +161,12 @@ def photo_regions(
 
 
 def is_mask(file: Path) -> bool:
-    """Whether a file is, by its name, the mask of a photo and no photo itself."""
+    """Return whether a file's name is that of a photo's mask."""
     return file.name.lower().endswith(_MASK_SUFFIXES)
 
 
 def find_mask(photo: Path) -> Path | None:
-    """The mask file beside a photo, or None."""
+    """Return the mask file beside a photo, or None."""
     candidates = [photo.with_name(photo.stem + suffix) for suffix in _MASK_SUFFIXES]
     return next((file for file in candidates if file.is_file()), None)
 
@@ -183,14 +183,14 @@ def _mask_file(photo: Path) -> Path:
 
 
 def read_mask(file: Path, image: RGB) -> Mask:
-    """Read a mask PNG and bring it to the size of its photo.
+    """Read a mask PNG and resize it to its photo.
 
     Args:
-        file: Grey, colour or black and white; from mid-grey on it counts as inside.
-        image: Its photo, uint8 (height, width, 3).
+        file: PNG in grey, colour or black and white; mid-grey and brighter is inside.
+        image: Photo of the mask, uint8 (height, width, 3).
 
     Raises:
-        ReferencePhotoError: If it cannot be read, is empty, or has another aspect ratio.
+        ReferencePhotoError: If the file cannot be read, is empty, or has another aspect ratio.
     """
     try:
         with Image.open(file, formats=("PNG",)) as opened:
@@ -224,15 +224,16 @@ def _needed(segmenter: PhraseSegmenter | None) -> PhraseSegmenter:
 
 
 def cover_region(region: Mask, height: int, width: int) -> NDArray[np.float32]:
-    """Crop and resize a photo's region as ``cover`` does the photo; the share of each pixel inside.
+    """Crop and resize a photo's region as ``cover`` does the photo.
 
     Args:
-        region: bool, of the photo's size.
-        height: Of the result.
-        width: Of the result.
+        region: bool, (h, w) of the photo.
+        height: Height of the result, pixels.
+        width: Width of the result, pixels.
 
     Returns:
-        float32, (height, width), 0 to 1: a small region of a large photo must not vanish.
+        float32, (height, width), the share of each pixel inside, 0 to 1. A share keeps small
+        regions of large photos, which a bool mask would lose.
     """
     image = np.repeat(region[..., None].astype(np.uint8) * np.uint8(255), 3, axis=2)
     return (cover(image, height, width)[..., 0] / 255.0).astype(np.float32)
@@ -243,17 +244,17 @@ def patch_region(region: NDArray[np.bool_ | np.float32], height: int, width: int
 
     Args:
         region: (H, W), bool or the share of each pixel inside; not empty.
-        height: Patches from top to bottom.
-        width: Patches from left to right.
+        height: Number of patches from top to bottom.
+        width: Number of patches from left to right.
 
     Returns:
-        bool, (height, width): the patches with at least half of their area inside; if no patch
-        has as much, the one with the largest share. Never empty.
+        bool, (height, width), patches with at least half of their area inside; if there is none,
+        the one with the largest share. Never empty.
     """
     if not region.any():
         raise ValueError("Expected a region with something inside, got an empty one.")
     share = cv2.resize(region.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    inside = share >= 0.5 - 1e-6  # half, whatever the area filter's weights rounded to
+    inside = share >= 0.5 - 1e-6  # half, up to the rounding of the area filter
     if not inside.any():
         inside.flat[int(share.argmax())] = True
     return inside

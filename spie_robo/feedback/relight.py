@@ -1,4 +1,4 @@
-"""The frame in a lab's light: what an edit should stay like where nothing is to change."""
+"""Relight a frame: the target of an edit outside its region."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from spie_robo.types import RGB
 
 
 def relit(frame: RGB, edit: RGB, region: Mask | None) -> RGB:
-    """A frame in the light of an edit of it.
+    """Return a frame in the light of an edit of it.
 
-    Each channel is multiplied by one factor, so that its mean outside the region is the edit's.
-    Objects keep their outlines, shading and colours relative to each other, as in the frame; how
-    bright and how warm they are is the edit's.
+    Each channel is multiplied by one factor, so that its mean outside the region equals the edit's.
+    Outlines, shading and relative colours stay as in the frame; brightness and warmth become the
+    edit's.
 
     Args:
         frame: uint8, (H, W, 3).
-        edit: uint8, of the same size.
-        region: bool, (H, W): what the edit was to change. None, or True everywhere: the frame
-            itself comes back, as there is nothing to measure the light on.
+        edit: uint8, (H, W, 3).
+        region: bool, (H, W), the part that the edit should change. None, or True everywhere,
+            returns the frame itself, because there is no pixel left to measure the light on.
 
     Returns:
-        uint8, (H, W, 3); the whole frame, inside the region too.
+        uint8, (H, W, 3), the whole frame, relit also inside the region.
     """
     if region is None or region.all():
         return frame

@@ -1,4 +1,4 @@
-"""The semantic score: does the edit look like the photo inside its region, and only there?"""
+"""Compute the semantic score: the distance of an edit's look to a photo's inside the region."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spie_robo.types import RGB
 @final
 @dataclass(frozen=True, eq=False)
 class SemanticScore:
-    """``L_sem``: distance of patch features to the photo's, plus change outside; lower is better.
+    """``L_sem``: distance of patch features to the photo's plus change outside; lower is better.
 
     With E the edit's patches in its region, R the photo's in its region, and
     ``d(p, q) = 1 - cos(p, q)``:
@@ -31,13 +31,12 @@ class SemanticScore:
     - ``paper``: ``mean_{p in E, q in R} d(p, q)``;
     - ``nearest``: ``mean_{p in E} min_{q in R} d(p, q)``;
 
-    plus ``rec_lambda * mean_{outside} (edit - frame)^2``, pixels in 0..1 (or, where an input has a
-    picture to be kept, that in place of the frame). Without a region there is no outside, and that
-    term is 0.
+    plus ``rec_lambda * mean_{outside} (edit - frame)^2``, pixels in 0..1; an input's kept picture
+    takes the place of the frame. Without a region that term is 0.
 
     Attributes:
-        judge: Gives patch features.
-        kind: Which of the two.
+        judge: Judge of patch features.
+        kind: Kind of the distance.
         rec_lambda: Weight of the change outside the region.
     """
 
@@ -46,18 +45,18 @@ class SemanticScore:
     rec_lambda: float = 0.5
 
     def score(self, inputs: Sequence[FeedbackInput], edits: Sequence[Sequence[RGB]]) -> Tensor:
-        """Score the K edits of each input; a photo's features are made once for all inputs.
+        """Score the K edits of each input; features of a photo are computed once for all inputs.
 
         Args:
             inputs: N inputs.
-            edits: K edits of each, of their frame's size.
+            edits: K edits of each input, of the size of its frame.
 
         Returns:
             float32, (N, K), on the CPU; NaN where features are not finite.
 
         Raises:
-            ReferencePhotoError: If the photo's region is cut off when the photo is cropped to
-                the frame's shape.
+            ReferencePhotoError: If the photo's region is lost when the photo is cropped to the
+                shape of the frame.
         """
         photos = PhotoPatches(self.judge)
         rows = [
@@ -66,7 +65,7 @@ class SemanticScore:
         return torch.tensor(rows, dtype=torch.float32)
 
     def distance(self, edit: Tensor, reference: Tensor) -> Tensor:
-        """The distance of an edit's patches (n, C) to a photo's (m, C), a scalar."""
+        """Return the distance of an edit's patches (n, C) to a photo's (m, C), a scalar."""
         measure = nearest_distance if self.kind == "nearest" else mean_distance
         return measure(edit, reference)
 
@@ -82,15 +81,15 @@ class SemanticScore:
 
 @final
 class PhotoPatches:
-    """Patches of reference photos, made once for each (photo, region, size)."""
+    """Patches of reference photos, computed once for each photo, region and size."""
 
     def __init__(self, judge: PatchJudge) -> None:
-        """Remember the judge."""
+        """Store the judge."""
         self._judge = judge
         self._known: dict[tuple[int, int, int, int], Tensor] = {}
 
     def of(self, one: FeedbackInput) -> Tensor:
-        """(M, C): the photo of an input, cropped to the shape of its frame, in its region."""
+        """Return the patches (M, C) of an input's photo, cropped like its frame, in the region."""
         height, width = one.frame.rgb.shape[:2]
         key = (id(one.photo), id(one.photo_region), height, width)
         if key not in self._known:
@@ -112,7 +111,7 @@ def _covered(region: Mask | None, height: int, width: int) -> NDArray[np.float32
 
 
 def select(grid: Tensor, region: NDArray[np.bool_ | np.float32] | None) -> Tensor:
-    """The patches of a grid (h, w, C) inside a region of its image, as (M, C); all if None."""
+    """Return the patches (M, C) of a grid (h, w, C) inside a region of its image; None: all."""
     height, width, channels = grid.shape
     if region is None:
         return grid.reshape(-1, channels)
@@ -121,24 +120,24 @@ def select(grid: Tensor, region: NDArray[np.bool_ | np.float32] | None) -> Tenso
 
 
 def mean_distance(edit: Tensor, reference: Tensor) -> Tensor:
-    """The paper's: ``mean_{p, q} (1 - cos(p, q))`` of patches (n, C) and (m, C); 0 to 2."""
+    """Return ``mean_{p, q} (1 - cos(p, q))`` of patches (n, C) and (m, C), the paper's; 0 to 2."""
     return _distances(edit, reference).mean()
 
 
 def nearest_distance(edit: Tensor, reference: Tensor) -> Tensor:
-    """``mean_p min_q (1 - cos(p, q))``: each edit patch to its nearest photo patch; 0 to 2."""
+    """Return ``mean_p min_q (1 - cos(p, q))``, from each edit patch to the nearest photo patch."""
     return _distances(edit, reference).amin(dim=1).mean()
 
 
 def _distances(edit: Tensor, reference: Tensor) -> Tensor:
-    """Cosine distances (n, m)."""
+    """Return the cosine distances (n, m)."""
     first = torch.nn.functional.normalize(edit.float(), dim=1)
     second = torch.nn.functional.normalize(reference.float(), dim=1)
     return 1.0 - first @ second.T
 
 
 def outside_error(edit: RGB, frame: RGB, region: Mask | None) -> float:
-    """Mean squared error of the pixels outside a region, values in 0..1; 0 if there are none."""
+    """Return the mean squared error outside a region, values in 0..1; 0 without an outside."""
     if region is None or region.all():
         return 0.0
     outside = ~region

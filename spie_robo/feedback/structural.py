@@ -1,4 +1,4 @@
-"""The structural score: did the scene's depth survive the edit?"""
+"""Compute the structural score: the difference of the edit's depth to the scene's."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ DepthMap: TypeAlias = NDArray[np.float32]
 class StructuralScore:
     """``L_struct``: mean absolute difference of two depth maps; lower is better.
 
-    With D(.) what the judge predicts, and n(.) the map less its median, divided by its mean
-    absolute deviation:
+    With D(.) the judge's map and n(.) a map minus its median, divided by its mean absolute
+    deviation:
 
-    - ``paper``: ``mean |D(edit) - D(input)|``, as SPIE has it;
+    - ``paper``: ``mean |D(edit) - D(input)|``, as in SPIE;
     - ``monocular``: ``mean |n(D(edit)) - n(D(input))|``, as relative depth has no scale;
-    - ``simulator``: ``mean |n(D(edit)) - n(truth)|``, with the frame's own depth, brought to the
-      judge's scale, over the pixels where it is known.
+    - ``simulator``: ``mean |n(D(edit)) - n(truth)|``, with the frame's own depth on the judge's
+      scale, over the pixels where it is known.
 
     Attributes:
-        judge: Predicts depth.
-        kind: Which of the three.
-        scale: What the judge's maps are affine in; the true depth is brought to it.
+        judge: Judge of depth.
+        kind: Kind of the difference.
+        scale: Scale of the judge's maps, which the true depth is converted to.
     """
 
     judge: DepthJudge
@@ -46,19 +46,19 @@ class StructuralScore:
     scale: DepthScale = "log"
 
     def score(self, inputs: Sequence[FeedbackInput], edits: Sequence[Sequence[RGB]]) -> Tensor:
-        """Score the K edits of each input; an input's own map is made once.
+        """Score the K edits of each input; the map of an input is computed once.
 
         Args:
             inputs: N inputs.
-            edits: K edits of each, of their frame's size.
+            edits: K edits of each input, of the size of its frame.
 
         Returns:
             float32, (N, K), on the CPU; NaN where a predicted map is not finite.
 
         Raises:
-            FrameError: For ``simulator``, if a frame has no known depth.
+            FrameError: If kind is ``simulator`` and a frame has no known depth.
         """
-        # Input by input: a few maps in memory at a time, however large the epoch.
+        # Go input by input: a few maps stay in memory, however large the epoch is.
         rows = [self._row(one.frame, group) for one, group in zip(inputs, edits, strict=True)]
         return torch.tensor(rows, dtype=torch.float32)
 
@@ -79,15 +79,15 @@ class StructuralScore:
 def resolve_structure(
     config: FeedbackConfig, frames: Sequence[Frame]
 ) -> tuple[FeedbackConfig, str]:
-    """Decide for a data set whether edits can be held to the simulator's depth, and say if not.
+    """Choose for a data set whether edits are compared with the simulator's depth.
 
     Args:
-        config: How edits are scored.
-        frames: All frames that will be.
+        config: Settings of the scores.
+        frames: All frames that will be scored.
 
     Returns:
         The settings, with structure ``monocular`` in place of ``simulator`` if a frame has no
-        depth; and a line for people, empty if nothing changed.
+        depth; and a note, empty if nothing changed.
     """
     without = sum(frame.geometry is None or frame.geometry.depth is None for frame in frames)
     if config.structure != "simulator" or not without:
@@ -99,22 +99,22 @@ def resolve_structure(
 
 
 def raw_difference(edit: DepthMap, reference: DepthMap) -> float:
-    """``mean |edit - reference|`` over all pixels, both (H, W); NaN if one is not finite."""
+    """Return ``mean |edit - reference|`` of maps (H, W); NaN if one is not finite."""
     if not (np.isfinite(edit).all() and np.isfinite(reference).all()):
         return float("nan")
     return float(np.abs(edit - reference).mean())
 
 
 def depth_difference(edit: DepthMap, reference: DepthMap, valid: Mask | None = None) -> float:
-    """``mean |n(edit) - n(reference)|``, n(x) = (x - median) / mean absolute deviation.
+    """Return ``mean |n(edit) - n(reference)|``, n(x) = (x - median) / mean absolute deviation.
 
     Args:
         edit: float32, (H, W).
         reference: float32, (H, W).
-        valid: bool, (H, W): the pixels that count, for mean, median and deviation; all if None.
+        valid: bool, (H, W), the pixels that count for mean, median and deviation; None: all.
 
     Returns:
-        0 or more, no unit; NaN if a map is not finite where it counts.
+        A number from 0 on, without unit; NaN if a map is not finite where it counts.
     """
     first = edit.ravel() if valid is None else edit[valid]
     second = reference.ravel() if valid is None else reference[valid]
@@ -124,7 +124,7 @@ def depth_difference(edit: DepthMap, reference: DepthMap, valid: Mask | None = N
 
 
 def true_depth(frame: Frame, shape: tuple[int, ...], scale: DepthScale) -> tuple[DepthMap, Mask]:
-    """The simulator's depth of a frame on a judge's grid and scale, and where it is known.
+    """Return the simulator's depth on a judge's grid and scale, and where it is known.
 
     Args:
         frame: A frame with depth in metres.
@@ -140,7 +140,7 @@ def true_depth(frame: Frame, shape: tuple[int, ...], scale: DepthScale) -> tuple
             f"Camera {frame.camera!r}: structure 'simulator' compares edits with the simulator's "
             "depth, and this frame has none. Record depth, or set structure to 'monocular'."
         )
-    # Nearest: an average across a silhouette is a depth that nothing in the scene has.
+    # Use the nearest pixel: an average across a silhouette is a depth that no object has.
     resized = cv2.resize(depth, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
     known = np.isfinite(resized) & (resized > 0)
     if not known.any():

@@ -1,8 +1,8 @@
-"""Region ``surroundings``: the surfaces of a lab, by the names that simulators give them.
+"""Resolve region ``surroundings``: a lab's surfaces, by the names that simulators give them.
 
-A lab is its table, its walls and its floor. Robot and objects are the task's: a judge that compares
-all patches with a photo wants them to look like the photo's wood too. So what should look like the
-photos is, by default, what the simulator's segmentation calls a surface.
+A lab is its table, walls and floor; robot and objects belong to the task. A judge that compares all
+patches with a photo would make them look like the photo's wood too. By default, therefore, only the
+surfaces in the simulator's segmentation should look like the photos.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ SURFACES = frozenset(
     "background bench benchtop ceiling counter countertop desk desktop floor ground plane table "
     "tabletop wall walls workbench".split()
 )
-"""One of these words is in the name of a surface."""
+"""Words of surfaces: a surface has one of them in its name."""
 
 QUALIFIERS = frozenset(
     "back bottom collision front geom left link main metal right side surface top visual wooden "
     "work workspace world".split()
 )
-"""Words that may stand beside it, as numbers may: ``table_top``, ``wall-left 2``. With any other
-word the name is an object's (``table lamp``)."""
+"""Words that may stand beside it, as numbers may: ``table_top``, ``wall-left 2``.
+
+With any other word the name is an object's (``table lamp``).
+"""
 
 
 def resolve_region(config: FeedbackConfig, frames: Sequence[Frame]) -> tuple[FeedbackConfig, str]:
-    """Decide for a data set what ``surroundings`` means: once for all its frames, and said.
+    """Resolve ``surroundings`` once for all frames of a data set.
 
     Args:
-        config: How edits are scored.
-        frames: All frames that will be.
+        config: Settings of the scores.
+        frames: All frames that will be scored.
 
     Returns:
         The settings, with region ``names`` and the surfaces that were found, or ``frame`` if the
-        frames name none; and a line for people. Another region stays, and its line is empty.
+        frames name none; and a note. Another region stays, and its note is empty.
     """
     if config.region != "surroundings":
         return config, ""
@@ -52,7 +54,7 @@ def resolve_region(config: FeedbackConfig, frames: Sequence[Frame]) -> tuple[Fee
 
 
 def surface_names(frames: Sequence[Frame]) -> tuple[str, ...]:
-    """Names of surfaces that every frame's segmentation knows, sorted."""
+    """Return the names of surfaces that occur in every frame's segmentation, sorted."""
     known = [
         set(frame.geometry.names.values())
         if frame.geometry is not None and frame.geometry.segmentation is not None
@@ -64,7 +66,7 @@ def surface_names(frames: Sequence[Frame]) -> tuple[str, ...]:
 
 
 def is_surface(name: str) -> bool:
-    """Whether an object is, by its name, part of the lab rather than of the task."""
+    """Return whether a name is that of a surface of the lab rather than of an object."""
     words = set(re.split(r"[\s_\-./]+", name.strip().lower())) - {""}
     rest = {word for word in words - SURFACES if not word.isdecimal()}
     return bool(words & SURFACES) and rest <= QUALIFIERS

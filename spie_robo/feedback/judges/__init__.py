@@ -1,6 +1,6 @@
-"""Frozen models that look at pictures: depth, patch features, and regions by phrase.
+"""Frozen models that judge pictures: depth, patch features, and regions by phrase.
 
-Each comes embedded or, through ``transformers``, from a local folder or a Hub id.
+Each is embedded or comes, through ``transformers``, from a local folder or a Hub id.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How images go through a judge: few at a time, and on a CPU one by one."""
+"""Feed images to a judge in small batches, and on a CPU one by one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _MOST = 16
 def batches(images: Sequence[RGB], device: str) -> Iterator[list[RGB]]:
     """Split images, in their order, into batches of one size.
 
-    On a CPU each image is a batch of its own: convolutions may round differently at another batch
-    size, and a score must not depend on its batch neighbours. On one thread that costs no time.
+    On a CPU each image is its own batch: convolutions may round differently at another batch size,
+    and a score must not depend on the other images. On one thread this costs no time.
 
     Args:
         images: uint8, (height, width, 3) each; sizes may differ.
-        device: Where the judge runs.
+        device: Device of the judge.
 
     Yields:
         At most 16 images of one size.
 
     Raises:
-        FrameError: If something is not a uint8 image.
+        FrameError: If an element is not a uint8 image.
     """
     for index, image in enumerate(images):
         check_image(image, f"image {index}")
@@ -41,12 +41,12 @@ def batches(images: Sequence[RGB], device: str) -> Iterator[list[RGB]]:
 
 
 def normalised(pixels: Tensor, size: tuple[int, int], processor: Any) -> Tensor:
-    """What a transformers image processor makes of images, with gradients to them.
+    """Prepare images as a transformers image processor does, with gradients to them.
 
     Args:
         pixels: (N, 3, H, W), 0..255.
-        size: Height and width that the model wants.
-        processor: Gives mean and deviation of the channels, for values in 0..1.
+        size: Height and width of the model's input, pixels.
+        processor: Processor with mean and deviation of the channels, for values in 0..1.
     """
     resized = functional.interpolate(pixels.float(), size, mode="bicubic", antialias=True)
     mean, std = (

@@ -1,4 +1,4 @@
-"""Depth from one picture: the embedded judge, and Depth Anything V2."""
+"""Judge depth from one picture, with the embedded judge or Depth Anything V2."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from spie_robo.guard.judge import GeometryJudge, shipped_judge
 from spie_robo.types import RGB
 
 DepthScale: TypeAlias = Literal["log", "inverse"]
-"""What a judge's map is an affine function of: ``log(depth)``, or ``-1 / depth``."""
+"""Scale of a judge's map: affine in ``log(depth)`` or in ``-1 / depth``."""
 
 _ROLE = "Depth judge"
-_SMALLEST_DEPTH = 1e-3  # metres: a sigmoid can reach 0, whose logarithm is none
+_SMALLEST_DEPTH = 1e-3  # metres: a sigmoid can reach 0, which has no logarithm
 
 
 class DepthJudge(Protocol):
-    """Anything that predicts relative depth."""
+    """A judge that predicts relative depth."""
 
     def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
-        """One map (h, w) an image, on the judge's own grid; larger is farther."""
+        """Return one map (h, w) an image, on the judge's own grid; larger is farther."""
         ...
 
 
 @runtime_checkable
 class DifferentiableDepth(Protocol):
-    """A depth judge that gradients go through, for objectives that follow them."""
+    """A depth judge with gradients, for objectives that follow them."""
 
     def depth_of(self, pixels: Tensor) -> Tensor:
-        """Maps (N, h, w) of images (N, 3, H, W), sRGB in 0..255, on the judge's device."""
+        """Return maps (N, h, w) of images (N, 3, H, W), sRGB in 0..255, on the judge's device."""
         ...
 
 
 @final
 class EmbeddedDepth:
-    """The guard's judge that ships: log depth at 128x128, for tabletop scenes."""
+    """The guard's embedded judge: log depth at 128x128, for tabletop scenes."""
 
     scale: DepthScale = "log"
 
@@ -52,21 +52,21 @@ class EmbeddedDepth:
         """Load the shipped weights.
 
         Args:
-            device: Where it runs.
-            judge: Another judge to use instead.
+            device: Device of the judge.
+            judge: Judge to use in place of the embedded one.
         """
         self._judge = judge or shipped_judge(device)
 
     def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
-        """Log depth, up to an offset, float32 (128, 128) an image.
+        """Return log depth up to an offset, float32 (128, 128) an image.
 
         Raises:
-            FrameError: If something is not a uint8 image.
+            FrameError: If an element is not a uint8 image.
         """
         return [estimate.log_depth for estimate in self._judge.estimate(images)]
 
     def depth_of(self, pixels: Tensor) -> Tensor:
-        """See :class:`DifferentiableDepth`."""
+        """Return maps (N, 128, 128) with gradients, see :class:`DifferentiableDepth`."""
         size = self._judge.size
         if min(pixels.shape[-2:]) >= size:
             rows, columns = (_area_weights(side, size).to(pixels) for side in pixels.shape[-2:])
@@ -74,17 +74,17 @@ class EmbeddedDepth:
         else:
             resized = functional.interpolate(pixels, (size, size), mode="bilinear")
         log_depth: Tensor = self._judge(resized)[0]
-        return log_depth.float()  # under autocast it has half the digits, and no quantiles
+        return log_depth.float()  # autocast gives half precision, which has no quantiles
 
 
 def _area_weights(length: int, size: int) -> Tensor:
-    """What each of ``size`` equal stretches takes of ``length`` pixels, rows that add up to one.
+    """Return the weights of an average over ``size`` equal stretches of ``length`` pixels.
 
-    As OpenCV averages over areas; PyTorch's ``area`` gives a pixel that lies in two stretches to
-    both whole.
+    They equal those of OpenCV's area average; PyTorch's ``area`` counts a pixel on a border fully
+    in both stretches.
 
     Returns:
-        (size, length).
+        (size, length), with rows that add up to 1.
     """
     edges = torch.arange(size + 1, dtype=torch.float64) * (length / size)
     begins = torch.arange(length, dtype=torch.float64)
@@ -96,9 +96,9 @@ def _area_weights(length: int, size: int) -> Tensor:
 class DepthAnything:
     """Depth Anything V2 (Yang et al., NeurIPS 2024, arXiv 2406.09414) through transformers.
 
-    The relative models predict inverse depth up to scale and offset, larger for what is nearer;
-    its negative is returned, so that larger is farther. The metric models predict metres, of
-    which the logarithm is returned.
+    The relative models predict inverse depth up to scale and offset, larger where nearer; this
+    class returns its negative, so that larger is farther. The metric models predict metres, whose
+    logarithm is returned.
 
     Licences: ``depth-anything/Depth-Anything-V2-Small-hf`` is Apache-2.0; Base and Large are
     CC-BY-NC-4.0, for non-commercial use only.
@@ -109,10 +109,10 @@ class DepthAnything:
 
         Args:
             name: A local folder or a Hub id.
-            device: Where it runs.
+            device: Device of the model.
 
         Raises:
-            ConfigError: If there is no such model, or something in it is missing or broken.
+            ConfigError: If there is no such model, or a part of it is missing or broken.
         """
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
@@ -125,10 +125,10 @@ class DepthAnything:
 
     @torch.no_grad()
     def depth(self, images: Sequence[RGB]) -> list[NDArray[np.float32]]:
-        """Relative depth, float32 (h, w) an image, on the grid that the model works on.
+        """Return relative depth, float32 (h, w) an image, on the model's own grid.
 
         Raises:
-            FrameError: If something is not a uint8 image.
+            FrameError: If an element is not a uint8 image.
         """
         maps: list[NDArray[np.float32]] = []
         for batch in batches(images, self._device):
@@ -137,7 +137,7 @@ class DepthAnything:
         return maps
 
     def depth_of(self, pixels: Tensor) -> Tensor:
-        """See :class:`DifferentiableDepth`; resized in PyTorch, without rounding to bytes."""
+        """Return maps with gradients; images are resized in PyTorch, without rounding to bytes."""
         blank = np.zeros((*pixels.shape[-2:], 3), np.uint8)
         prepared = self._processor(images=blank, return_tensors="pt")["pixel_values"]
         height, width = prepared.shape[-2:]
@@ -149,11 +149,11 @@ class DepthAnything:
 
 
 def load_depth_judge(name: str, device: str = "cpu") -> EmbeddedDepth | DepthAnything:
-    """A depth judge by name.
+    """Load a depth judge by name.
 
     Args:
         name: ``"embedded"``, or a local folder or Hub id of a Depth Anything V2 model.
-        device: Where it runs.
+        device: Device of the judge.
 
     Raises:
         ConfigError: If there is no such judge.

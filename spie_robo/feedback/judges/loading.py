@@ -1,6 +1,6 @@
-"""Models and processors of ``transformers``, from a local folder or the Hub, or the reason why not.
+"""Load ``transformers`` models and processors from a local folder or the Hub.
 
-Weights come as safetensors only, and no code of a model's author is run.
+Weights are read only from safetensors, and no code of a model's author is run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 def model_type(name: str, role: str, expected: Iterable[str]) -> str:
-    """The ``model_type`` in the config of a model.
+    """Return the ``model_type`` in the config of a model.
 
     Args:
         name: A local folder or a Hub id.
-        role: What the model is for, for messages.
-        expected: The types that can play this role.
+        role: Purpose of the model, for messages.
+        expected: Model types that can serve this purpose.
 
     Raises:
         ConfigError: If there is no such model, or it is of another type.
@@ -43,13 +43,13 @@ def model_type(name: str, role: str, expected: Iterable[str]) -> str:
 
 
 def load_model(model_class: Any, name: str, role: str, device: str) -> Any:
-    """A frozen model in float32, every weight of it read from its files.
+    """Load a frozen model in float32, with every weight read from its files.
 
     Args:
-        model_class: A class of transformers.
+        model_class: Model class of transformers.
         name: A local folder or a Hub id.
-        role: What the model is for, for messages.
-        device: Where it runs.
+        role: Purpose of the model, for messages.
+        device: Device of the model.
 
     Raises:
         ConfigError: If there is no such model, or its weights are missing, broken or incomplete.
@@ -64,7 +64,7 @@ def load_model(model_class: Any, name: str, role: str, device: str) -> Any:
         role,
         "weights",
     )
-    # transformers fills what is missing with random numbers and only warns.
+    # transformers fills missing weights with random numbers and only warns.
     missing = sorted(info["missing_keys"])
     if missing:
         raise ConfigError(
@@ -75,17 +75,17 @@ def load_model(model_class: Any, name: str, role: str, device: str) -> Any:
 
 
 def load_processor(processor_class: Any, name: str, role: str) -> Any:
-    """What prepares images (and text) for a model, with its published settings.
+    """Load the processor that prepares images (and text) for a model, with its own settings.
 
     Raises:
-        ConfigError: If its files are missing or broken.
+        ConfigError: If files of the processor are missing or broken.
         MissingExtraError: If it needs a package that is not installed.
     """
     return _attempt(processor_class.from_pretrained, name, role, "preprocessor")
 
 
 def _attempt(load: Callable[[str], Loaded], name: str, role: str, part: str) -> Loaded:
-    """Load something, or say what lacks in terms of the folder."""
+    """Load a part of a model, or raise an error that names the folder and what it lacks."""
     folder = Path(name).expanduser()
     local = folder.is_dir()
     if not local and (not _HUB_ID.fullmatch(name) or name.startswith(".")):

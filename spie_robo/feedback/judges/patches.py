@@ -1,4 +1,4 @@
-"""Features of patches: EfficientNet-Lite0 that ships, DINOv2, DreamSim."""
+"""Compute features of patches with the embedded EfficientNet-Lite0, DINOv2 or DreamSim."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from spie_robo.types import RGB
 from spie_robo.vision.features import encoder, images_to_tensor
 
 _ROLE = "Patch judge"
-_DINO_SIDE = 224  # pixels of the shorter side: what the published processor crops to
+_DINO_SIDE = 224  # pixels of the shorter side, to which the published processor crops
 _DREAMSIM_MODEL = "dino_vitb16"
 _DREAMSIM_FILES = ("dino_vitb16_pretrain.pth", "dino_vitb16_patch_lora")
 
 
 class PatchJudge(Protocol):
-    """Anything that gives a grid of features that covers the whole image."""
+    """A judge with a grid of features that covers the whole image."""
 
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """One grid an image, float32 (h, w, C), on the judge's device."""
+        """Return one grid an image, float32 (h, w, C), on the judge's device."""
         ...
 
 
 @runtime_checkable
 class DifferentiablePatches(Protocol):
-    """A patch judge that gradients go through, for objectives that follow them."""
+    """A patch judge with gradients, for objectives that follow them."""
 
     def patches_of(self, pixels: Tensor) -> Tensor:
-        """Grids (N, h, w, C) of images (N, 3, H, W), sRGB in 0..255, on the judge's device."""
+        """Return grids (N, h, w, C) of images (N, 3, H, W), sRGB in 0..255, on its device."""
         ...
 
 
 @final
 class EmbeddedPatches:
-    """EfficientNet-Lite0 (ImageNet), one feature for each ``stride`` x ``stride`` pixels.
+    """EfficientNet-Lite0 (ImageNet) with one feature for each ``stride`` x ``stride`` pixels.
 
-    Stride 16 (112 channels) sees shapes and materials, and hardly any colour; finer strides see
-    colour and grain, and, cosine distances being blind to length, little light. Several strides
-    together: the finer ones averaged to the coarsest grid, unit features of each joined and scaled,
-    so that a cosine distance is the mean of theirs. ``color`` joins them as one more: the mean
-    colour of a patch.
+    Stride 16 (112 channels) measures shapes and materials and hardly any colour; finer strides
+    measure colour and grain, but little light, because cosine distance ignores length. Several
+    strides are joined: finer ones are averaged to the coarsest grid, and the unit features of each
+    are scaled so that their cosine distance is the mean of the strides'. ``color`` joins one more:
+    the mean colour of a patch.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class EmbeddedPatches:
 
     @torch.no_grad()
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """Features, float32 (H / stride, W / stride, C) an image, of the coarsest stride.
+        """Return features, float32 (H / stride, W / stride, C) an image, of the coarsest stride.
 
         Raises:
-            FrameError: If something is not a uint8 image of at least 32x32 pixels.
+            FrameError: If an element is not a uint8 image of at least 32x32 pixels.
         """
         grids: list[Tensor] = []
         for batch in batches(images, self._device):
@@ -76,7 +76,7 @@ class EmbeddedPatches:
         return grids
 
     def patches_of(self, pixels: Tensor) -> Tensor:
-        """See :class:`DifferentiablePatches`."""
+        """Return grids with gradients, see :class:`DifferentiablePatches`."""
         found = self._encoder.levels_with_gradient(pixels, max(self._levels) + 1)
         chosen = [found[level] for level in self._levels]
         if self._color:
@@ -91,15 +91,15 @@ class EmbeddedPatches:
 
 
 def patch_colors(pixels: Tensor, down: int, across: int) -> Tensor:
-    """The mean red, green and blue of patches, each as a direction on a half circle.
+    """Return the mean red, green and blue of patches, each as a direction on a half circle.
 
     The cosine distance of two colours is the mean of ``1 - cos(pi difference)``, differences in
     0..1: 0.05 for a tenth, 1 for a half, 2 from black to white.
 
     Args:
         pixels: (N, 3, H, W), sRGB in 0..255.
-        down: Patches along the height.
-        across: Patches along the width.
+        down: Number of patches along the height.
+        across: Number of patches along the width.
 
     Returns:
         (N, 6, down, across).
@@ -112,9 +112,9 @@ def patch_colors(pixels: Tensor, down: int, across: int) -> Tensor:
 class Dinov2Patches:
     """DINOv2 (Oquab et al., arXiv 2304.07193), with or without registers, through transformers.
 
-    The patch tokens of the last layer after its norm; the CLS and register tokens are dropped.
-    Images are resized so that the shorter side has 224 pixels, and are not cropped as the
-    published processor does: the grid must cover the image that regions are given for.
+    Features are the patch tokens of the last layer after its norm, without CLS and register tokens.
+    Images are resized so that the shorter side has 224 pixels; they are not cropped, unlike in the
+    published processor, because the grid must cover the whole image of a region.
     """
 
     def __init__(self, name: str, device: str = "cpu") -> None:
@@ -122,10 +122,10 @@ class Dinov2Patches:
 
         Args:
             name: A local folder or a Hub id, e.g. ``"facebook/dinov2-base"`` (Apache-2.0).
-            device: Where it runs.
+            device: Device of the model.
 
         Raises:
-            ConfigError: If there is no such model, or something in it is missing or broken.
+            ConfigError: If there is no such model, or a part of it is missing or broken.
         """
         from transformers import AutoImageProcessor, AutoModel
 
@@ -136,10 +136,10 @@ class Dinov2Patches:
 
     @torch.no_grad()
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """Features, float32 (h, w, C) an image; 16 patches along its shorter side (of 14 pixels).
+        """Return features, float32 (h, w, C) an image; its shorter side has 16 patches.
 
         Raises:
-            FrameError: If something is not a uint8 image.
+            FrameError: If an element is not a uint8 image.
         """
         patch = int(self._model.config.patch_size)
         extra = 1 + int(getattr(self._model.config, "num_register_tokens", 0))
@@ -158,7 +158,7 @@ class Dinov2Patches:
         return grids
 
     def patches_of(self, pixels: Tensor) -> Tensor:
-        """See :class:`DifferentiablePatches`; resized in PyTorch, without rounding to bytes."""
+        """Return grids with gradients; images are resized in PyTorch, without rounding to bytes."""
         patch = int(self._model.config.patch_size)
         extra = 1 + int(getattr(self._model.config, "num_register_tokens", 0))
         height, width = _grid(pixels.shape[-2:], patch)
@@ -169,7 +169,7 @@ class Dinov2Patches:
 
 
 def _grid(shape: Sequence[int], patch: int) -> tuple[int, int]:
-    """Patches (down, across) of an image (H, W, ...) whose shorter side becomes 224 pixels."""
+    """Return the patches (down, across) of an image (H, W, ...) resized to 224 pixels."""
     scale = _DINO_SIDE / min(shape[:2])
     height, width = (max(1, round(side * scale / patch)) for side in shape[:2])
     return height, width
@@ -179,21 +179,20 @@ def _grid(shape: Sequence[int], patch: int) -> tuple[int, int]:
 class DreamSimPatches:
     """DreamSim (Fu et al., arXiv 2306.09344), its DINO ViT-B/16 fine-tuned on patches.
 
-    Through the package ``dreamsim`` (MIT, extra ``models``). The package itself fetches DINO's
-    code and weights from GitHub and reads its weights from ``.pth`` files, so it is used only
-    where it is asked for by name.
+    It uses the package ``dreamsim`` (MIT, extra ``models``). That package fetches DINO's code and
+    weights from GitHub and reads ``.pth`` files, so it is used only if the user names it.
     """
 
     def __init__(self, folder: str = "", device: str = "cpu") -> None:
         """Load the model.
 
         Args:
-            folder: Where its weights are. Empty: torch's cache, filled on first use.
-            device: Where it runs.
+            folder: Folder of the weights. Empty: torch's cache, filled on first use.
+            device: Device of the model.
 
         Raises:
             MissingExtraError: If the package is not installed.
-            ConfigError: If the folder lacks weights, or they cannot be loaded.
+            ConfigError: If the folder is incomplete, or the weights cannot be loaded.
         """
         try:
             package = importlib.import_module("dreamsim")
@@ -217,15 +216,15 @@ class DreamSimPatches:
 
     @torch.no_grad()
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """Features, float32 (14, 14, 768) an image, which is resized to 224x224 pixels.
+        """Return features, float32 (14, 14, 768) an image, resized to 224x224 pixels.
 
         Raises:
-            FrameError: If something is not a uint8 image.
+            FrameError: If an element is not a uint8 image.
         """
         grids: list[Tensor] = []
         for batch in batches(images, self._device):
             pixels = torch.cat([self._preprocess(Image.fromarray(image)) for image in batch])
-            # (N, 1 + patches, C) from the package's patch models; the first is the CLS token.
+            # The package returns (N, 1 + patches, C); the first is the CLS token.
             tokens = self._model.embed(pixels.to(self._device)).float()[:, 1:]
             side = math.isqrt(tokens.shape[1])
             grids += list(tokens.unflatten(1, (side, side)))
@@ -233,7 +232,7 @@ class DreamSimPatches:
 
 
 def _dreamsim_folder(folder: str) -> Path:
-    """Where DreamSim's weights are or go; a folder that the user names must have them."""
+    """Return the folder of DreamSim's weights; one that the user names must hold them."""
     if not folder:
         cache = Path(torch.hub.get_dir()) / "dreamsim"
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -249,16 +248,16 @@ def _dreamsim_folder(folder: str) -> Path:
 
 
 def load_patch_judge(name: str, device: str = "cpu") -> PatchJudge:
-    """A patch judge by name.
+    """Load a patch judge by name.
 
     Args:
         name: ``"embedded"``, ``"embedded:stride8"`` (2, 4, 8, 16, 32),
             ``"embedded:color+stride4+stride16"``, ``"dreamsim"``,
             ``"dreamsim:FOLDER"``, or a local folder or Hub id of a DINOv2 model.
-        device: Where it runs.
+        device: Device of the judge.
 
     Raises:
-        ConfigError: If there is no such judge, or something in it is missing or broken.
+        ConfigError: If there is no such judge, or a part of it is missing or broken.
         MissingExtraError: If it needs a package that is not installed.
     """
     kind, _, detail = name.partition(":")

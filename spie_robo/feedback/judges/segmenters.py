@@ -1,4 +1,4 @@
-"""A region by phrase: Grounding DINO finds boxes, SAM 1 or SAM 2 turns them into a mask."""
+"""Find a region by phrase: Grounding DINO finds boxes, SAM 1 or SAM 2 makes them a mask."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class PhraseSegmenter(Protocol):
-    """Anything that finds what a phrase describes."""
+    """A segmenter that finds what a phrase describes."""
 
     def segment(self, image: RGB, phrase: str) -> Mask:
-        """All of it as one mask of the image's size; FrameError if nothing is found."""
+        """Return one mask, (H, W), of all matches; FrameError if there is none."""
         ...
 
 
 class BoxSegmenter(Protocol):
-    """Anything that turns boxes into masks."""
+    """A segmenter that turns boxes into masks."""
 
     def masks(self, image: RGB, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Masks (n, H, W) for boxes (n, 4), left, top, right, bottom in pixels."""
+        """Return masks (n, H, W) for boxes (n, 4), left, top, right, bottom in pixels."""
         ...
 
 
 @final
 class GroundedSegmenter:
-    """Grounding DINO's boxes for a phrase, each segmented; the union of the masks."""
+    """A detector and a segmenter: the union of the masks of Grounding DINO's boxes."""
 
     def __init__(self, detector: GroundingDino, segmenter: BoxSegmenter) -> None:
         """Join a detector and a segmenter."""
@@ -50,7 +50,7 @@ class GroundedSegmenter:
 
         Args:
             image: uint8, (height, width, 3).
-            phrase: E.g. ``"the wooden table"``; several words are one phrase.
+            phrase: Description, e.g. ``"the wooden table"``; several words are one phrase.
 
         Returns:
             bool, (height, width), never empty.
@@ -79,11 +79,11 @@ class GroundingDino:
 
         Args:
             name: A local folder or a Hub id, e.g. ``"IDEA-Research/grounding-dino-tiny"``.
-            device: Where it runs.
+            device: Device of the model.
             threshold: Least confidence of a box, 0 to 1.
 
         Raises:
-            ConfigError: If there is no such model, or something in it is missing or broken.
+            ConfigError: If there is no such model, or a part of it is missing or broken.
         """
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
@@ -96,7 +96,7 @@ class GroundingDino:
 
     @torch.no_grad()
     def boxes(self, image: RGB, phrase: str) -> NDArray[np.float32]:
-        """Boxes (n, 4) of what a phrase describes: left, top, right, bottom in pixels."""
+        """Return boxes (n, 4) for a phrase: left, top, right, bottom in pixels."""
         # Grounding DINO was trained on lower-case phrases that end with a full stop.
         text = f"{phrase.strip().rstrip('.').lower()}."
         inputs = self._processor(images=image, text=text, return_tensors="pt").to(self._device)
@@ -121,7 +121,7 @@ class Sam1:
         """Load a model from a local folder or a Hub id, e.g. ``"facebook/sam-vit-base"``.
 
         Raises:
-            ConfigError: If there is no such model, or something in it is missing or broken.
+            ConfigError: If there is no such model, or a part of it is missing or broken.
         """
         from transformers import SamModel, SamProcessor
 
@@ -131,7 +131,7 @@ class Sam1:
 
     @torch.no_grad()
     def masks(self, image: RGB, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """The likeliest mask of each box, bool (n, H, W)."""
+        """Return the likeliest mask of each box, bool (n, H, W)."""
         inputs = self._processor(images=image, input_boxes=[boxes.tolist()], return_tensors="pt")
         output = self._model(
             pixel_values=inputs["pixel_values"].to(self._device),
@@ -149,15 +149,15 @@ class Sam1:
 class Sam2:
     """SAM 2 (Ravi et al., arXiv 2408.00714), image model, through transformers.
 
-    ``Sam2ImageProcessor`` needs torchvision. What it does is short and the same for all published
-    checkpoints, so it is done here: resize to the model's square, ImageNet mean and deviation.
+    ``Sam2ImageProcessor`` needs torchvision. Its work is short and the same for all published
+    checkpoints, so this class does it: resize to the model's square, ImageNet mean and deviation.
     """
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         """Load a model from a local folder or a Hub id, e.g. ``"facebook/sam2.1-hiera-tiny"``.
 
         Raises:
-            ConfigError: If there is no such model, or something in it is missing or broken.
+            ConfigError: If there is no such model, or a part of it is missing or broken.
         """
         from transformers import Sam2Model
 
@@ -166,7 +166,7 @@ class Sam2:
 
     @torch.no_grad()
     def masks(self, image: RGB, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """The likeliest mask of each box, bool (n, H, W)."""
+        """Return the likeliest mask of each box, bool (n, H, W)."""
         side = int(self._model.config.prompt_encoder_config.image_size)
         height, width = image.shape[:2]
         scale = np.array([side / width, side / height] * 2, np.float32)
@@ -183,17 +183,17 @@ class Sam2:
 
 
 def sam2_pixels(image: RGB, side: int) -> Tensor:
-    """What ``Sam2ImageProcessor`` makes of an image.
+    """Prepare an image as ``Sam2ImageProcessor`` does.
 
     Args:
         image: uint8, (height, width, 3).
-        side: Height and width that the model works at, in pixels.
+        side: Height and width of the model's input, pixels.
 
     Returns:
         float32, (1, 3, side, side).
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    # In uint8, as torchvision does: its rounding is part of the published preprocessing.
+    # Resize in uint8 like torchvision: its rounding is part of the published preprocessing.
     resized = torch.nn.functional.interpolate(
         pixels, (side, side), mode="bilinear", align_corners=False, antialias=True
     )
@@ -203,18 +203,18 @@ def sam2_pixels(image: RGB, side: int) -> Tensor:
 
 
 def _likeliest(masks: Tensor, scores: Tensor) -> Tensor:
-    """Of the candidates (1, n, m, h, w) with scores (1, n, m), the best of each box: (n, h, w)."""
+    """Return the best mask of each box, (n, h, w), of candidates (1, n, m, h, w)."""
     best = scores[0].argmax(dim=1)
     return masks[0, torch.arange(len(best), device=masks.device), best]
 
 
 def load_segmenter(config: FeedbackConfig, device: str = "cpu") -> PhraseSegmenter | None:
-    """The segmenter that a configuration names; None where its region is not ``phrase``.
+    """Load the segmenter of a configuration; None if its region is not ``phrase``.
 
     Args:
-        config: ``detector`` is a Grounding DINO model, ``segmenter`` a SAM 1 or SAM 2 model,
-            told apart by its config.
-        device: Where they run.
+        config: Settings with ``detector``, a Grounding DINO model, and ``segmenter``, a SAM 1 or
+            SAM 2 model, which its config distinguishes.
+        device: Device of the models.
 
     Raises:
         ConfigError: If a model does not exist, is of another kind, or is incomplete.
