@@ -1,6 +1,6 @@
-"""How good are edits? Distances to a target, realism, sharpness, flicker, and plain alternatives.
+"""Measure edits: distances to a target, realism, sharpness and flicker, beside baselines.
 
-The modules are imported by name, as most of them need torch:
+Import the modules by name, because most of them need torch:
 ``from spie_robo.evaluation.distances import perceptual_distance``.
 """
 

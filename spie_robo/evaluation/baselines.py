@@ -1,4 +1,4 @@
-"""What people do without a learned editor: three plain ``types.ImageEditor`` to compare with."""
+"""Offer three baselines without a learned editor, as ``types.ImageEditor``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spie_robo.types import RGB, EditResult, Frame, References, check_image
 @final
 @dataclass(frozen=True)
 class IdentityEditor:
-    """Returns the raw frame: what the simulator gives."""
+    """An editor that returns the raw frame."""
 
     id: str = "raw"
 
@@ -28,14 +28,14 @@ class IdentityEditor:
         instruction: str | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[EditResult]:
-        """Edit nothing."""
+        """Return every frame as it is."""
         return _edit_each(self.id, lambda image, _: image, frames, None, instruction, seeds)
 
 
 @final
 @dataclass(frozen=True)
 class HistogramEditor:
-    """Gives each colour channel the reference's histogram (scikit-image)."""
+    """An editor that gives each colour channel the reference's histogram (scikit-image)."""
 
     id: str = "match-histograms"
 
@@ -46,7 +46,7 @@ class HistogramEditor:
         instruction: str | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[EditResult]:
-        """Match each frame to reference number ``seed`` modulo their number.
+        """Match each frame to reference ``seed`` modulo the number of references.
 
         Raises:
             ReferencePhotoError: If ``references`` is not a sequence of images.
@@ -58,7 +58,7 @@ class HistogramEditor:
 @final
 @dataclass(frozen=True)
 class ReinhardEditor:
-    """Gives each frame the reference's mean and deviation of colour (Reinhard et al.)."""
+    """An editor that gives each frame the reference's mean and deviation of colour."""
 
     id: str = "reinhard"
 
@@ -69,7 +69,7 @@ class ReinhardEditor:
         instruction: str | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[EditResult]:
-        """Transfer to each frame the colours of reference number ``seed`` modulo their number.
+        """Transfer to each frame the colours of reference ``seed`` modulo their number.
 
         Raises:
             ReferencePhotoError: If ``references`` is not a sequence of images.
@@ -86,7 +86,7 @@ def match_histograms(image: RGB, reference: RGB) -> RGB:
 
     Args:
         image: uint8, (H, W, 3).
-        reference: uint8, of any size.
+        reference: uint8, (h, w, 3), of any size.
     """
     matched = np.empty_like(image)
     for channel in range(image.shape[-1]):
@@ -101,14 +101,15 @@ def match_histograms(image: RGB, reference: RGB) -> RGB:
 
 
 def reinhard(image: RGB, reference: RGB) -> RGB:
-    """Reinhard, Ashikhmin, Gooch, Shirley, "Color transfer between images", IEEE CG&A 2001.
+    """Transfer mean and deviation of colour, in CIELAB.
 
-    ``c' = (c - mean(c)) * std(reference) / std(c) + mean(reference)`` for each channel c, here in
-    CIELAB, as is usual, where the paper works in l-alpha-beta.
+    ``c' = (c - mean(c)) * std(reference) / std(c) + mean(reference)`` for each channel c. Source:
+    Reinhard, Ashikhmin, Gooch, Shirley, "Color transfer between images", IEEE CG&A 2001, which
+    works in l-alpha-beta; CIELAB is usual today.
 
     Args:
         image: uint8, (H, W, 3).
-        reference: uint8, of any size.
+        reference: uint8, (h, w, 3), of any size.
     """
     source = cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
     target = cv2.cvtColor(reference.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)

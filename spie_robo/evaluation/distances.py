@@ -1,4 +1,4 @@
-"""Distance of an edit to the picture that it should have become (the path-traced twin)."""
+"""Measure the distance of an edit to its target picture, the path-traced twin."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BATCH = 16
 
 
 def psnr(image: RGB, target: RGB) -> float:
-    """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error).
+    """Return the peak signal-to-noise ratio, 10 log10(255^2 / mean squared error).
 
     Args:
         image: uint8, (H, W, 3).
-        target: uint8, of the same shape.
+        target: uint8, (H, W, 3).
 
     Returns:
         In dB; infinite for equal images.
@@ -39,7 +39,7 @@ def psnr(image: RGB, target: RGB) -> float:
 def perceptual_distance(
     images: Sequence[RGB], targets: Sequence[RGB], device: str = "cpu"
 ) -> NDArray[np.float32]:
-    """A distance in the manner of LPIPS, on EfficientNet-Lite0 features.
+    """Compute a distance like LPIPS on features of EfficientNet-Lite0.
 
     At each stride l the features of every position are scaled to unit length over channels, and
     ``d = mean_l mean_hw || f_l(image) - f_l(target) ||^2`` (Zhang et al., "The unreasonable
@@ -47,8 +47,8 @@ def perceptual_distance(
 
     Args:
         images: uint8, (H, W, 3) each, all of one size from 32x32 on.
-        targets: As many, of the same size.
-        device: Where the encoder runs.
+        targets: One target an image, of the same size.
+        device: Device of the encoder.
 
     Returns:
         float32, (N,): 0 for equal images, at most 4.

@@ -1,4 +1,4 @@
-"""CLIP's view of edits, and patch similarity for CLIP, DINOv2 and DreamSim alike.
+"""Compare edits in CLIP's space, and their patches by CLIP, DINOv2 or DreamSim.
 
 ``images -> Clip.images / Clip.texts (pooled) or a PatchJudge's patches -> similarities per frame``
 """
@@ -20,7 +20,7 @@ from spie_robo.feedback.judges.patches import PatchJudge
 from spie_robo.types import RGB
 
 Values = NDArray[np.float64]
-"""One figure a frame."""
+"""One value a frame."""
 
 _BATCH = 16
 
@@ -30,12 +30,12 @@ class Clip:
     """A CLIP model: vectors of images and texts in one space, and vectors of image patches.
 
     Args:
-        model: A folder with a CLIP model and its processor, or a Hub id.
-        device: Where it runs.
-        role: What it is for, for the message of an error.
+        model: Folder or Hub id of a CLIP model with its processor.
+        device: Device of the model.
+        role: Purpose of the model, for error messages.
 
     Raises:
-        ConfigError: If there is no such model, or weights are missing from it.
+        ConfigError: If there is no such model, or weights are missing.
     """
 
     def __init__(self, model: str, device: str = "cpu", role: str = "CLIP") -> None:
@@ -54,7 +54,7 @@ class Clip:
 
     @torch.no_grad()
     def images(self, images: Sequence[RGB]) -> Tensor:
-        """Unit vectors (N, D) of images."""
+        """Return unit vectors (N, D) of images."""
         vectors = [
             self._model.visual_projection(self._vision(batch).pooler_output)
             for batch in _batches(images)
@@ -63,7 +63,7 @@ class Clip:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (N, D) of texts, cut to what the model can read."""
+        """Return unit vectors (N, D) of texts, cut to the model's maximum length."""
         tokens = self._processor(
             text=list(texts), return_tensors="pt", padding=True, truncation=True
         ).to(self._device)
@@ -72,7 +72,7 @@ class Clip:
 
     @torch.no_grad()
     def patches(self, images: Sequence[RGB]) -> list[Tensor]:
-        """The vision transformer's last patch vectors, (h, w, C) an image: a ``PatchJudge``."""
+        """Return the last patch vectors, (h, w, C) an image, as a ``PatchJudge`` does."""
         grids: list[Tensor] = []
         for batch in _batches(images):
             tokens = self._vision(batch).last_hidden_state[:, 1:].float().cpu()  # 0: the class
@@ -87,12 +87,12 @@ class Clip:
 
 
 def text_similarity(clip: Clip, images: Sequence[RGB], text: str) -> Values:
-    """``cos(E_I(edit), E_T(text))`` of each image (Radford et al., 2021).
+    """Return ``cos(E_I(edit), E_T(text))`` of each image (Radford et al., 2021).
 
     Args:
         clip: The model.
         images: uint8, (height, width, 3) each.
-        text: What the edits should show.
+        text: Description that the edits should match.
     """
     return _numpy(clip.images(images) @ clip.texts([text])[0])
 
@@ -100,19 +100,19 @@ def text_similarity(clip: Clip, images: Sequence[RGB], text: str) -> Values:
 def directional_similarity(
     clip: Clip, images: Sequence[RGB], inputs: Sequence[RGB], text: str, source_text: str
 ) -> Values:
-    """Whether pictures changed in the direction in which the text did (Gal et al., StyleGAN-NADA).
+    """Compare the direction of the pictures' change with that of the texts.
 
-    ``cos(E_I(edit) - E_I(input), E_T(text) - E_T(source_text))``
+    It is ``cos(E_I(edit) - E_I(input), E_T(text) - E_T(source_text))`` (Gal et al., StyleGAN-NADA).
 
     Args:
         clip: The model.
         images: The edits.
-        inputs: What they were made from.
-        text: What the edits should show.
-        source_text: What the inputs show.
+        inputs: Frames that the edits were made from.
+        text: Description that the edits should match.
+        source_text: Description of the inputs.
 
     Returns:
-        NaN where the edit is its input: nothing points anywhere.
+        One value a frame; NaN where the edit equals its input, which has no direction.
     """
     change = clip.images(images) - clip.images(inputs)
     texts = clip.texts([text, source_text])
@@ -123,14 +123,14 @@ def directional_similarity(
 
 
 def style_similarity(judge: PatchJudge, images: Sequence[RGB], photos: Sequence[RGB]) -> Values:
-    """Mean cosine between the patches of each edit and those of *its reference photo*.
+    """Return the mean cosine between patches of each edit and of *its reference photo*.
 
     ``mean_ij cos(f_i(edit), f_j(photo))`` over all pairs: a photo is not aligned with a frame.
 
     Args:
-        judge: Gives the patches.
+        judge: Judge of the patches.
         images: The edits.
-        photos: For each edit its reference photo.
+        photos: Reference photo of each edit.
     """
     # The mean over all pairs is the product of the mean unit vectors.
     means = [normalize(grid, dim=-1).mean(dim=(0, 1)) for grid in _grids(judge, images)]
@@ -139,14 +139,14 @@ def style_similarity(judge: PatchJudge, images: Sequence[RGB], photos: Sequence[
 
 
 def input_similarity(judge: PatchJudge, images: Sequence[RGB], inputs: Sequence[RGB]) -> Values:
-    """Mean cosine between the patches of each edit and those of *its input* at the same place.
+    """Return the mean cosine between patches of each edit and of *its input* at the same place.
 
     ``mean_i cos(f_i(edit), f_i(input))``
 
     Args:
-        judge: Gives the patches.
+        judge: Judge of the patches.
         images: The edits.
-        inputs: What they were made from, of the same sizes.
+        inputs: Frames that the edits were made from, of the same sizes.
     """
     pairs = zip(_grids(judge, images), _grids(judge, inputs), strict=True)
     return np.array(
@@ -155,7 +155,7 @@ def input_similarity(judge: PatchJudge, images: Sequence[RGB], inputs: Sequence[
 
 
 def _grids(judge: PatchJudge, images: Sequence[RGB]) -> Iterator[Tensor]:
-    """The patches of each image; an image that comes several times is looked at once."""
+    """Yield the patches of each image; a repeated image is judged once."""
     distinct = {id(image): image for image in images}
     grids: dict[int, Tensor] = {}
     for batch in _batches(list(distinct.values())):

@@ -1,4 +1,4 @@
-"""Editors side by side on the same frames: everything that SPIE's table asks, in one function.
+"""Compare editors on the same frames, with every metric of SPIE's table, in one function.
 
 ``frames + photos + editors -> edits -> measure -> EvaluationTable``
 """
@@ -40,21 +40,21 @@ from spie_robo.types import RGB, EditResult, Frame, ImageEditor
 from spie_robo.vision.features import MINIMUM_SIZE
 
 SOURCE_TEXT = "a computer rendering of a robot at a table"
-"""What raw frames show, in the words that directional similarity starts from."""
+"""Description of raw frames, from which directional similarity starts."""
 
-_BLOCK = 8  # inputs between two movements of the progress bar
+_BLOCK = 8  # inputs between two updates of the progress bar
 
 
 @final
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How editors are compared.
+    """Settings of a comparison of editors.
 
     Attributes:
-        seed: Frame i is edited with ``seed + i``, by every editor.
-        instruction: For the editors, and for the judges that read; None: each editor's own, and
-            the first one's for the judges.
-        source_text: What raw frames show, for CLIP's directional similarity.
+        seed: Seed of the first frame; frame i is edited with ``seed + i`` by every editor.
+        instruction: Text for the editors and for the judges that read text; None: each editor's
+            own, and the first one's for the judges.
+        source_text: Description of raw frames, for CLIP's directional similarity.
         batch_size: Frames that are edited, or scored, at once.
     """
 
@@ -72,7 +72,7 @@ class EvaluationOptions:
 @final
 @dataclass(frozen=True, eq=False)
 class _Edits:
-    """What an editor made of the frames, and how long a frame took; None: not timed."""
+    """The edits of one editor, and the seconds a frame; None if not timed."""
 
     name: str
     editor_id: str
@@ -102,14 +102,14 @@ def evaluate_editors(
     frames, measured like edits.
 
     Args:
-        frames: Simulator frames, at least 32 pixels a side; with depth where there is any.
+        frames: Simulator frames of at least 32 pixels a side, with depth if it is known.
         photos: The reference photos, uint8 (height, width, 3) each.
-        editors: By the names that the table shows.
-        judges: What to measure with; see :func:`spie_robo.evaluation.judges.load_judges`.
-        held_out: Other photos of the same lab: what KID compares with, and the floors.
-        frame_regions: What edits are to change, a mask a frame; None: everything.
-        photo_regions: What of a photo is the look to reach, a mask a photo; None: everything.
-        options: Seeds, texts and batches; None is the defaults.
+        editors: Editors by their names in the table.
+        judges: Judges to measure with; see :func:`spie_robo.evaluation.judges.load_judges`.
+        held_out: Other photos of the same lab, for KID and the floors.
+        frame_regions: Mask a frame of the part that edits should change; None: all of it.
+        photo_regions: Mask a photo of the part to look like; None: all of it.
+        options: Seeds, texts and batches; None uses the defaults.
         progress: Show a progress bar.
 
     Returns:
@@ -121,10 +121,12 @@ def evaluate_editors(
         ConfigError: If an editor is called ``raw``, or a mask or region is missing.
         EditorError: If an editor fails.
     """
+    # Edit all frames with every editor.
     options, frames, photos = options or EvaluationOptions(), tuple(frames), tuple(photos)
     _check(frames, photos, editors)
     inputs, covered = _pair(frames, photos, frame_regions, photo_regions)
     edits = _edit_all(inputs, photos, editors, options, progress)
+    # Measure the edits, and the held-out photos in their place.
     text = _text(edits, options) if judges.read_text else ""
     values = _measure(inputs, covered, edits, judges, (text, options.source_text), progress)
     height, width = _common_size(frames)
@@ -168,7 +170,7 @@ def _pair(
     frame_regions: Sequence[Mask | None] | None,
     photo_regions: Sequence[Mask | None] | None,
 ) -> tuple[list[FeedbackInput], list[RGB]]:
-    """Each frame with its photo, and that photo at the frame's size."""
+    """Pair each frame with its photo, and resize that photo to the frame."""
     of_frames = list(frame_regions or [None] * len(frames))
     of_photos = list(photo_regions or [None] * len(photos))
     if len(of_frames) != len(frames) or len(of_photos) != len(photos):
@@ -214,10 +216,10 @@ def _edit(
     options: EvaluationOptions,
     bar: tqdm[Any],
 ) -> _Edits:
-    """Edits by one editor; each call is given frames that follow one photo, and that photo."""
+    """Edit all frames with one editor; a call has frames of one photo only."""
     seeds = _seeds(frames, options)
     results: dict[int, EditResult] = {}
-    # What is loaded, compiled or cached at the first call is not what a frame costs.
+    # Warm up first: loading, compiling and caching are not part of a frame's time.
     editor.edit(frames[:1], [photos[0]], options.instruction, seeds[:1])
     seconds = 0.0
     for number, photo in enumerate(photos):
@@ -240,7 +242,7 @@ def _seeds(frames: Sequence[Frame], options: EvaluationOptions) -> tuple[int, ..
 
 
 def _text(edits: Sequence[_Edits], options: EvaluationOptions) -> str:
-    """What the edits should show: the instruction given, or the first that was followed."""
+    """Return the text of the edits: the given instruction, or the first that an editor used."""
     if options.instruction is not None:
         return options.instruction
     return next((r.instruction for e in edits for r in e.results if r.instruction), "")
@@ -254,8 +256,8 @@ def _measure(
     texts: tuple[str, str],
     progress: bool,
 ) -> list[dict[str, Values]]:
-    """For each editor one value a frame and metric."""
-    groups = list(zip(*(each.images for each in edits), strict=True))  # for each frame, all edits
+    """Return for each editor one value a frame and metric."""
+    groups = list(zip(*(each.images for each in edits), strict=True))  # all edits of each frame
     blocks = []
     with tqdm(
         total=len(inputs) + len(edits), desc="measure", unit="part", disable=not progress
@@ -279,7 +281,7 @@ def _measure(
 def _kernel_distances(
     edits: Sequence[_Edits], photos: Sequence[RGB], held_out: Sequence[RGB], seed: int
 ) -> tuple[list[KernelDistance | None], dict[str, float]]:
-    """KID of each editor to the held-out photos, else to the references; and its floor."""
+    """Return each editor's KID to the held-out photos, else to the references, and its floor."""
     target = held_out or photos
     if len(target) < 2:
         return [None] * len(edits), {}
@@ -348,6 +350,6 @@ def _notes(
 
 
 def _common_size(frames: Sequence[Frame]) -> tuple[int, int]:
-    """The most frequent height and width."""
+    """Return the most frequent height and width."""
     sizes = Counter((frame.rgb.shape[0], frame.rgb.shape[1]) for frame in frames)
     return sizes.most_common(1)[0][0]

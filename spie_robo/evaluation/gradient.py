@@ -1,4 +1,4 @@
-"""Sharpness: how much of a target's gradient magnitude an image keeps."""
+"""Measure sharpness: the share of a target's gradient magnitude that an image keeps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from spie_robo.types import RGB
 
 
 def gradient_magnitude(image: RGB) -> float:
-    """Mean magnitude of the luminance gradient, by Scharr's operator.
+    """Return the mean magnitude of the luminance gradient, by Scharr's operator.
 
     Args:
         image: uint8, (H, W, 3).
 
     Returns:
-        In grey levels (0..255) per pixel.
+        Grey levels (0..255) per pixel.
     """
     luminance = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     horizontal = cv2.Scharr(luminance, cv2.CV_32F, 1, 0) / 32.0
@@ -25,11 +25,11 @@ def gradient_magnitude(image: RGB) -> float:
 
 
 def gradient_ratio(image: RGB, target: RGB) -> float:
-    """Gradient magnitude of an image over that of its target.
+    """Return the gradient magnitude of an image over that of its target.
 
     Args:
         image: uint8, (H, W, 3).
-        target: uint8, of the same shape.
+        target: uint8, (H, W, 3).
 
     Returns:
         1 for equal sharpness, below 1 for blur, above for noise; NaN for a flat target.

@@ -1,4 +1,4 @@
-"""The judges of an evaluation, from the names of models."""
+"""Load the judges of an evaluation by the names of their models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spie_robo.guard import GeometryGuard
 @final
 @dataclass(frozen=True)
 class JudgeNames:
-    """Which further models look at the edits; each is left out unless it is named.
+    """The further models that judge edits; a model is used only if it is named.
 
     Attributes:
         clip: Folder or Hub id of a CLIP model.
@@ -46,21 +46,21 @@ class JudgeNames:
 def load_judges(
     names: JudgeNames | None = None, feedback: FeedbackConfig | None = None, device: str = "cpu"
 ) -> Judges:
-    """Load everything that an evaluation measures with.
+    """Load all judges of an evaluation.
 
     Args:
         names: Further models; None: only the judges that ship.
-        feedback: Names the depth and the patch judge of the structural and the semantic scores;
-            both kinds of each are measured, whichever it asks for. None is the defaults.
-        device: Where the judges run.
+        feedback: Settings with the names of the depth and the patch judge; both kinds of each
+            score are measured, whichever the settings name. None uses the defaults.
+        device: Device of the judges.
 
     Raises:
-        ConfigError: If a model does not exist or lacks something.
+        ConfigError: If a model does not exist or is incomplete.
         MissingExtraError: If a model needs a package that is not installed.
     """
     names, feedback = names or JudgeNames(), feedback or FeedbackConfig()
     preferences: list[PreferenceModel] = []
-    if names.hps:  # what may not be installed first: a refusal should not come late
+    if names.hps:  # first load what may not be installed, so that an error comes early
         preferences.append(HumanPreferenceScore())
     if names.image_reward:
         preferences.append(ImageReward(device))

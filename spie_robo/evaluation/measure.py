@@ -1,4 +1,4 @@
-"""From edits to figures: one value a frame and metric, and the floors that photos of the lab reach.
+"""Measure edits: one value a frame and metric, and the floors that photos of the lab reach.
 
 ``inputs + edits of each editor -> Judges -> {metric: values (frames,)} per editor``
 """
@@ -29,24 +29,24 @@ from spie_robo.feedback.structural import StructuralScore
 from spie_robo.types import RGB, EditResult, Frame, Guard
 
 Values: TypeAlias = NDArray[np.float64]
-"""One figure a frame; NaN where nothing could be measured."""
+"""One value a frame; NaN where it could not be measured."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """Everything that gives a figure.
+    """All judges of an evaluation.
 
     Attributes:
-        monocular: Structure of the edit against that of the raw frame.
-        simulator: Structure against the simulator's depth; used where frames carry it.
-        nearest: The semantic score by nearest patches.
-        paper: The semantic score over all pairs of patches.
-        guard: Accepts or rejects edits.
-        clip: For text, direction and patches; None leaves them out.
-        dino: For patches.
-        dreamsim: For patches.
-        preferences: What people would prefer, as models guess it.
+        monocular: Structural score of the edit against the raw frame.
+        simulator: Structural score against the simulator's depth, where frames have it.
+        nearest: Semantic score by nearest patches.
+        paper: Semantic score over all pairs of patches.
+        guard: Guard that accepts or rejects edits.
+        clip: Judge of text, direction and patches; None leaves them out.
+        dino: Judge of patches; None leaves it out.
+        dreamsim: Judge of patches; None leaves it out.
+        preferences: Models of people's preferences.
     """
 
     monocular: StructuralScore
@@ -61,28 +61,28 @@ class Judges:
 
     @property
     def patch_judges(self) -> dict[str, PatchJudge]:
-        """Those that compare patches, by the first word of their metrics' keys."""
+        """Judges that compare patches, by the first word of their metrics' keys."""
         judges = {"clip": self.clip, "dino": self.dino, "dreamsim": self.dreamsim}
         return {name: judge for name, judge in judges.items() if judge is not None}
 
     @property
     def read_text(self) -> bool:
-        """Whether any of them compares pictures with a text."""
+        """True if a judge compares pictures with a text."""
         return self.clip is not None or bool(self.preferences)
 
 
 def feedback_values(
     inputs: Sequence[FeedbackInput], edits: Sequence[Sequence[RGB]], judges: Judges
 ) -> list[dict[str, Values]]:
-    """The training's own scores of all editors at once, so that each input is looked at once.
+    """Compute the training's own scores for all editors at once, judging each input once.
 
     Args:
-        inputs: One a frame.
-        edits: For each input the edit of every editor.
-        judges: The first four are asked here.
+        inputs: One input a frame.
+        edits: For each input the edits of all editors.
+        judges: Judges, of which the first four are used.
 
     Returns:
-        For each editor its values.
+        For each editor one value a frame and metric.
 
     Raises:
         FrameError: If an edit has another size than its frame.
@@ -113,18 +113,18 @@ def image_values(
     text: str,
     source_text: str,
 ) -> dict[str, Values]:
-    """What is measured of one editor's edits beside the training's own scores.
+    """Compute the further metrics of one editor's edits.
 
     Args:
-        inputs: One a frame.
-        photos: For each input its reference photo, cropped to the frame's size.
-        edits: One a frame.
-        judges: What to measure with.
-        text: What the edits should show, for the judges that read.
-        source_text: What the frames show.
+        inputs: One input a frame.
+        photos: Reference photo of each input, cropped to the frame's size.
+        edits: One edit a frame.
+        judges: Judges to measure with.
+        text: Description that the edits should match, for judges that read text.
+        source_text: Description of the raw frames.
 
     Returns:
-        By the key of each metric its values.
+        One value a frame, by the key of each metric.
     """
     frames = [item.frame for item in inputs]
     raw, images = [frame.rgb for frame in frames], [edit.rgb for edit in edits]
@@ -158,25 +158,25 @@ def photo_floors(
     held_out: Sequence[RGB],
     judges: Judges,
 ) -> dict[str, float]:
-    """What other photos of the lab score in the place of edits: no edit need be better.
+    """Score other photos of the lab in place of edits: the floors that no edit need pass.
 
-    Structural scores have no such floor, as a photo shows another scene; the raw frames' score,
-    which is the judge's own error, stands in for it.
+    Structural scores have no floor, because a photo shows another scene; compare them with the raw
+    frames' score, which is the judge's own error.
 
     Args:
         photos: The reference photos.
-        regions: Their region masks; None: the whole photo.
+        regions: Region mask of each photo; None: the whole photo.
         held_out: Other photos, cropped to the size of the frames.
-        judges: What to measure with.
+        judges: Judges to measure with.
 
     Returns:
-        By the key of a metric the mean over all pairs of a held-out photo and a reference photo.
-        Empty if photos have masks: held-out ones have none, and would be scored as a whole.
+        Mean over all pairs of a held-out photo and a reference photo, by the key of the metric.
+        Empty if photos have masks, because held-out ones have none and would be scored whole.
     """
     if any(region is not None for region in regions):
         return {}
     height, width = held_out[0].shape[:2]
-    stand_in = Frame(held_out[0], "held-out photo")  # without a region its look is not used
+    stand_in = Frame(held_out[0], "held-out photo")  # its look is not used without a region
     inputs = [FeedbackInput(stand_in, photo) for photo in photos]
     groups = [held_out] * len(inputs)
     floors = {
@@ -192,15 +192,15 @@ def photo_floors(
 
 
 def outside_l2(image: RGB, raw: RGB, region: Mask | None) -> float:
-    """Mean squared pixel difference outside the region, colours in 0..1.
+    """Return the mean squared pixel difference outside the region, colours in 0..1.
 
     Args:
-        image: The edit.
-        raw: Its frame, of the same size.
-        region: What the edit was to change, (height, width).
+        image: The edit, uint8 (height, width, 3).
+        raw: Its frame, uint8 (height, width, 3).
+        region: bool, (height, width), the part that the edit should change.
 
     Returns:
-        NaN where there is no region, or nothing outside it.
+        A number from 0 on; NaN without a region, or without pixels outside it.
     """
     if region is None or region.all():
         return float("nan")

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML file that opens offline: the table, and pictures side by side."""
+"""Render an evaluation as one HTML file that opens offline: a table and pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spie_robo.reporting.images import data_uri
 from spie_robo.reporting.text import as_text
 
 MOST_PICTURES = 12
-"""Frames that are shown."""
+"""Most frames to show."""
 
 
 @final
@@ -50,12 +50,12 @@ class _Picture:
 
 
 def render_comparison(table: EvaluationTable, title: str, settings: Mapping[str, Any]) -> str:
-    """The HTML of an evaluation.
+    """Render the HTML of an evaluation.
 
     Args:
-        table: What was measured.
-        title: For its head.
-        settings: What it was measured on and how: plain values, shown at the end.
+        table: The measured table.
+        title: Title of the page.
+        settings: Data and settings of the evaluation, as plain values, shown at the end.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     source = resources.files("spie_robo.evaluation").joinpath("page.html").read_text("utf-8")
@@ -74,7 +74,7 @@ def render_comparison(table: EvaluationTable, title: str, settings: Mapping[str,
 
 def _line(table: EvaluationTable, metric: Metric) -> _Line:
     scores = [row.scores.get(metric.key) for row in table.rows]
-    # The raw frames are what the gap is measured from: a share of 0 % says nothing there.
+    # The raw frames are the start of the gap: their share of 0 % would say nothing.
     shares = ["", *(format_share(score) for score in scores[1:])]
     return _Line(
         label=metric.label,
@@ -88,7 +88,7 @@ def _line(table: EvaluationTable, metric: Metric) -> _Line:
 
 
 def _pictures(table: EvaluationTable) -> list[list[_Picture]]:
-    """For evenly chosen frames: what each editor made of it, then its reference photo."""
+    """Return rows of pictures, each with the edits of one frame and then its reference photo."""
     count = len(table.frames)
     chosen = np.linspace(0, count - 1, min(count, MOST_PICTURES)).round().astype(int)
     lines = []

@@ -1,6 +1,6 @@
-"""What people would prefer, as learned models guess it: PickScore, HPSv2 and ImageReward.
+"""Score edits by learned models of people's preferences: PickScore, HPSv2 and ImageReward.
 
-They were trained on pictures made from text, so what they say of robot frames is a hint at most.
+The models were trained on pictures made from text, so their scores of robot frames are only hints.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from spie_robo.types import RGB
 
 
 class PreferenceModel(Protocol):
-    """Anything that says how well pictures would please someone who asked for a text."""
+    """A model that predicts how well pictures please someone who asked for a text."""
 
     @property
     def key(self) -> str:
-        """Which of ``table.METRICS`` it measures."""
+        """Key of its metric in ``table.METRICS``."""
         ...
 
     def score(self, images: Sequence[RGB], text: str) -> list[float]:
-        """One figure an image, higher is better."""
+        """Return one score an image, higher is better."""
         ...
 
 
 @final
 class PickScore:
-    """Kirstain et al., "Pick-a-Pic", NeurIPS 2023: a CLIP that was tuned on people's choices.
+    """Kirstain et al., "Pick-a-Pic", NeurIPS 2023: a CLIP model tuned on people's choices.
 
     ``s = exp(logit_scale) * cos(text, image)``
 
     Args:
-        model: A folder, or ``yuvalkirstain/PickScore_v1``.
-        device: Where it runs.
+        model: A folder, or the Hub id ``yuvalkirstain/PickScore_v1``.
+        device: Device of the model.
 
     Raises:
         ConfigError: If there is no such model.
@@ -51,14 +51,14 @@ class PickScore:
         self.clip = Clip(model, device, role="PickScore")
 
     def score(self, images: Sequence[RGB], text: str) -> list[float]:
-        """One figure an image, higher is better."""
+        """Return one score an image, higher is better."""
         similarity = self.clip.images(images) @ self.clip.texts([text])[0]
         return [float(value) for value in self.clip.scale * similarity]
 
 
 @final
 class HumanPreferenceScore:
-    """Wu et al., "Human Preference Score v2", 2023, by the package ``hpsv2``.
+    """Wu et al., "Human Preference Score v2", 2023, through the package ``hpsv2``.
 
     The package downloads its weights at the first call.
 
@@ -73,7 +73,7 @@ class HumanPreferenceScore:
         self._package = _import("hpsv2", "hpsv2", "--hps")
 
     def score(self, images: Sequence[RGB], text: str) -> list[float]:
-        """One figure an image, higher is better."""
+        """Return one score an image, higher is better."""
         pictures = [Image.fromarray(image) for image in images]
         scores = self._package.score(pictures, text, hps_version="v2.1")
         return [float(score) for score in scores]
@@ -81,9 +81,9 @@ class HumanPreferenceScore:
 
 @final
 class ImageReward:
-    """Xu et al., "ImageReward", NeurIPS 2023, by the package ``image-reward``.
+    """Xu et al., "ImageReward", NeurIPS 2023, through the package ``image-reward``.
 
-    The package downloads its weights on construction.
+    The package downloads its weights when the model is made.
 
     Raises:
         MissingExtraError: If the package is not installed.
@@ -98,7 +98,7 @@ class ImageReward:
 
     @torch.no_grad()
     def score(self, images: Sequence[RGB], text: str) -> list[float]:
-        """One figure an image, higher is better."""
+        """Return one score an image, higher is better."""
         return [float(self._model.score(text, Image.fromarray(image))) for image in images]
 
 

@@ -1,8 +1,8 @@
-"""Proxy fidelity: does success in a simulator say what success in reality would be?
+"""Measure proxy fidelity: how well success in a simulator predicts success in reality.
 
-``success rates of the same policies, real and per simulator -> ProxyFidelity``. Pearson's r asks
-whether the rates lie on a line, MMRV by how much the ranking is wrong where it is wrong. Both have
-bootstrap intervals, and simulators are compared on the same resamples.
+``success rates of the same policies, real and per simulator -> ProxyFidelity``. Pearson's r
+measures whether the rates lie on a line, MMRV how much real success differs where the ranking is wrong. Both
+have bootstrap intervals, and all simulators are compared on the same resamples.
 
 Source: Li et al., "Evaluating Real-World Robot Manipulation Policies in Simulation" (SIMPLER),
 arXiv 2405.05941, section III-B.
@@ -24,22 +24,22 @@ Rates: TypeAlias = NDArray[np.float64]
 Interval: TypeAlias = tuple[float, float]
 
 FEWEST_POLICIES = 3
-"""Two points always lie on a line."""
+"""Fewest policies to compare: two points always lie on a line."""
 LEAST_DEFINED = 0.5
-"""Share of the resamples in which r must be defined, for an interval to be given."""
+"""Share of the resamples in which r must be defined for an interval."""
 _PAIRS_AT_ONCE = 2_000_000
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class SuccessRates:
-    """What a set of policies reached in one place: in reality, or in one simulator.
+    """The success rates of a set of policies, in reality or in one simulator.
 
     Attributes:
-        name: The column's name.
+        name: Name of the column.
         rates: float64 (policies,), each in 0..1.
-        episodes: int64 (policies,), the episodes behind each rate; None if it is not known, then
-            the rates are taken as exact.
+        episodes: int64 (policies,), number of episodes of each rate; None if unknown, and the
+            rates are then taken as exact.
     """
 
     name: str
@@ -48,24 +48,24 @@ class SuccessRates:
 
     @property
     def constant(self) -> bool:
-        """Whether all policies have the same rate."""
+        """True if all policies have the same rate."""
         return bool(self.rates.min() == self.rates.max())
 
 
 @final
 @dataclass(frozen=True)
 class SimulatorFidelity:
-    """How well one simulator stands for reality.
+    """The fidelity of one simulator.
 
     Attributes:
-        name: The simulator's column.
-        policies: Policies compared.
-        pearson: r, -1..1, higher is better; None where it is undefined: all rates are equal.
-        pearson_interval: Of the percentile bootstrap; None where r is undefined, or is so in more
-            than half of the resamples.
+        name: Column of the simulator.
+        policies: Number of policies compared.
+        pearson: r, -1..1, higher is better; None if undefined, because all rates are equal.
+        pearson_interval: Interval of r by percentile bootstrap; None if r is undefined, there or in
+            more than half of the resamples.
         mmrv: Mean maximum rank violation, 0..1, in units of real success, lower is better.
-        mmrv_interval: Of the percentile bootstrap.
-        undefined: Resamples in which r is undefined; they are left out of its interval.
+        mmrv_interval: Interval of MMRV by percentile bootstrap.
+        undefined: Number of resamples in which r is undefined; its interval leaves them out.
     """
 
     name: str
@@ -80,15 +80,15 @@ class SimulatorFidelity:
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """One simulator against the first one, on the same resamples; positive means better.
+    """A simulator against the first one, on the same resamples; positive means better.
 
     Attributes:
-        name: The simulator.
-        baseline: The first simulator.
-        pearson_gain: Its r minus the baseline's; None where either is undefined.
-        pearson_interval: Of the paired bootstrap difference; None as in SimulatorFidelity.
-        mmrv_gain: The baseline's MMRV minus its own.
-        mmrv_interval: Of the paired bootstrap difference.
+        name: Name of the simulator.
+        baseline: Name of the first simulator.
+        pearson_gain: r minus the baseline's; None if either is undefined.
+        pearson_interval: Interval of the gain by paired bootstrap; None as in SimulatorFidelity.
+        mmrv_gain: The baseline's MMRV minus this one's.
+        mmrv_interval: Interval of the gain by paired bootstrap.
     """
 
     name: str
@@ -102,15 +102,15 @@ class Comparison:
 @final
 @dataclass(frozen=True)
 class ProxyFidelity:
-    """The result: each simulator by itself, and each further one against the first.
+    """The result: the fidelity of each simulator, and comparisons with the first one.
 
     Attributes:
-        simulators: In the order in which they were given.
-        comparisons: One for each simulator but the first.
+        simulators: Fidelities in the given order.
+        comparisons: One comparison for each simulator but the first.
         resampled_episodes: Names of the columns whose episodes were resampled too.
-        seed: Of the bootstrap.
-        resamples: Of the bootstrap.
-        confidence: Of the intervals.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        confidence: Confidence of the intervals, e.g. 0.95.
     """
 
     simulators: tuple[SimulatorFidelity, ...]
@@ -122,14 +122,14 @@ class ProxyFidelity:
 
 
 def pearson(*, real: ArrayLike, sim: ArrayLike) -> float:
-    """Pearson's correlation coefficient r of success rates.
+    """Return Pearson's correlation coefficient r of success rates.
 
     Args:
         real: (policies,) success in reality.
         sim: (policies,) success of the same policies in the simulator.
 
     Returns:
-        -1..1; NaN where it is undefined: one of the two is constant.
+        A number in -1..1; NaN if one of the two is constant.
 
     Raises:
         ValueError: If the two differ in shape, or are not one-dimensional.
@@ -138,22 +138,22 @@ def pearson(*, real: ArrayLike, sim: ArrayLike) -> float:
 
 
 def mean_maximum_rank_violation(*, real: ArrayLike, sim: ArrayLike) -> float:
-    """MMRV: by how much real success differs where the simulator ranks wrongly.
+    """Compute MMRV: by how much real success differs where the simulator ranks wrongly.
 
     ``violation(i, j) = |real_i - real_j| * 1[(sim_i < sim_j) != (real_i < real_j)]``,
     ``MMRV = mean_i max_j violation(i, j)``.
 
-    It is not symmetric: the margins are those of ``real``, so the arguments have names. Ties: two
-    policies that are equal in reality are never a violation, whatever the simulator says. Two that
-    differ in reality and tie in the simulator are one, charged to the worse of the two. (SIMPLER's
-    code compares with ``>`` and so charges the better one; its published tables have no such tie.)
+    It is not symmetric: the margins are those of ``real``, so the arguments have names. A tie in
+    reality is never a violation, whatever the simulator says. Two policies that differ in reality
+    and tie in the simulator are one, charged to the worse policy. (SIMPLER's code compares with
+    ``>`` and so charges the better one; its published tables have no such tie.)
 
     Args:
         real: (policies,) success in reality, 0..1.
         sim: (policies,) success of the same policies in the simulator; only its order counts.
 
     Returns:
-        0..1, 0 for a perfect ranking.
+        A number in 0..1, 0 for a perfect ranking.
 
     Raises:
         ValueError: If the two differ in shape, or are not one-dimensional.
@@ -169,24 +169,25 @@ def proxy_fidelity(
     resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> ProxyFidelity:
-    """Measure each simulator, and compare the further ones with the first.
+    """Measure each simulator, and compare the others with the first.
 
     A resample draws as many policies as there are, with replacement, the same for all columns.
-    Where a column has episodes, each policy's successes in it are drawn anew as well, from a
-    binomial distribution of its rate; reality is drawn once for all simulators.
+    If a column has episodes, each policy's successes are also drawn anew, from a binomial
+    distribution of its rate; reality is drawn once for all simulators.
 
     Args:
         real: Success in reality.
         simulators: Success of the same policies in each simulator.
-        seed: Of the bootstrap; the same seed gives the same intervals.
-        resamples: Of the bootstrap.
-        confidence: Of the percentile intervals.
+        seed: Seed of the bootstrap; the same seed gives the same intervals.
+        resamples: Number of bootstrap resamples.
+        confidence: Confidence of the percentile intervals.
 
     Raises:
-        ConfigError: If there are fewer than three policies, or all are equal in reality, or a
-            column has another length.
+        ConfigError: If there are fewer than three policies, all are equal in reality, or a column
+            has another length.
     """
     _check(real, simulators)
+    # Draw all resamples: the same policies for every column.
     generator = np.random.default_rng(seed)
     count = len(real.rates)
     chosen = generator.integers(0, count, (resamples, count))
@@ -197,6 +198,7 @@ def proxy_fidelity(
         drawn = _redraw(simulator, chosen, generator)
         r.append(_pearson(reality, drawn))
         violations.append(_mmrv_in_parts(reality, drawn))
+    # Measure each simulator, then compare it with the first.
     measured = tuple(
         _measure(real, simulator, r[i], violations[i], confidence)
         for i, simulator in enumerate(simulators)
@@ -211,10 +213,10 @@ def proxy_fidelity(
 
 
 def require_different(real: SuccessRates, where: str) -> None:
-    """Raise if all policies are equal in reality; ``where`` begins the message.
+    """Refuse policies that are all equal in reality; ``where`` begins the message.
 
     Raises:
-        ConfigError: Then nothing can be measured.
+        ConfigError: If they are equal.
     """
     if real.constant:
         raise ConfigError(
@@ -243,7 +245,7 @@ def _check(real: SuccessRates, simulators: Sequence[SuccessRates]) -> None:
 def _redraw(
     column: SuccessRates, chosen: NDArray[np.int64], generator: np.random.Generator
 ) -> Rates:
-    """(resamples, policies): rates of the chosen policies, their episodes drawn anew."""
+    """Return the resampled rates (resamples, policies), with episodes drawn anew if known."""
     rates: Rates = column.rates[chosen]
     if column.episodes is None:
         return rates
@@ -285,7 +287,7 @@ def _compare(
 
 
 def _interval(values: Rates, confidence: float) -> Interval | None:
-    """The interval of the values that are defined; None if too few are."""
+    """Return the interval of the defined values; None if too few are defined."""
     defined = values[~np.isnan(values)]
     if len(defined) < LEAST_DEFINED * len(values):
         return None
@@ -307,10 +309,10 @@ def _paired(real: ArrayLike, sim: ArrayLike) -> tuple[Rates, Rates]:
 
 
 def _pearson(real: Rates, sim: Rates) -> Rates:
-    """Pearson's r over the last axis; NaN where one of the two is constant."""
+    """Return Pearson's r over the last axis; NaN where one of the two is constant."""
     x = real - real.mean(axis=-1, keepdims=True)
     y = sim - sim.mean(axis=-1, keepdims=True)
-    # Equal rates leave a rounding error after centring: only comparing them shows that they are.
+    # Centring equal rates leaves a rounding error, so compare the rates themselves.
     constant = (np.ptp(real, axis=-1) == 0) | (np.ptp(sim, axis=-1) == 0)
     scale = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -319,7 +321,7 @@ def _pearson(real: Rates, sim: Rates) -> Rates:
 
 
 def _mmrv(real: Rates, sim: Rates) -> Rates:
-    """MMRV over the last axis."""
+    """Return MMRV over the last axis."""
     i, j = np.s_[..., :, None], np.s_[..., None, :]
     wrong = (sim[i] < sim[j]) != (real[i] < real[j])
     violations: Rates = (np.abs(real[i] - real[j]) * wrong).max(axis=-1).mean(axis=-1)
@@ -327,7 +329,7 @@ def _mmrv(real: Rates, sim: Rates) -> Rates:
 
 
 def _mmrv_in_parts(real: Rates, sim: Rates) -> Rates:
-    """MMRV of (resamples, policies), without all pairs of all resamples in memory at once."""
+    """Return MMRV of (resamples, policies) in parts, to bound the memory of all pairs."""
     size = max(1, _PAIRS_AT_ONCE // real.shape[1] ** 2)
     parts = [_mmrv(real[i : i + size], sim[i : i + size]) for i in range(0, len(real), size)]
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Success rates of policies from a CSV file.
+"""Read success rates of policies from a CSV file.
 
 ::
 
@@ -36,16 +36,16 @@ _DECIMAL = re.compile(r"^([+-]?\d+),(\d+)$")
 _FRACTION = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9})")
 
 _Line: TypeAlias = tuple[int, dict[str, str]]
-"""Line number in the file, and cells by column."""
+"""Line number in the file, and the line's cells by column."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ProxyTable:
-    """A file's contents.
+    """The contents of a CSV file.
 
     Attributes:
-        policies: Names, in the order of the file.
+        policies: Names of the policies, in the order of the file.
         real: Success in reality.
         simulators: Success in each simulator, in the order of the columns.
     """
@@ -62,7 +62,7 @@ def read_proxy_table(file: Path) -> ProxyTable:
         file: UTF-8, with a header.
 
     Raises:
-        ConfigError: If it cannot be read, a column is missing or unknown, a rate is no number in
+        ConfigError: If it cannot be read, a column is missing or unknown, a rate is not a number in
             0..1, a policy comes twice, there are fewer than three, or all are equal in reality.
     """
     columns, lines = _read(file)
@@ -83,7 +83,7 @@ def read_proxy_table(file: Path) -> ProxyTable:
 
 
 def _read(file: Path) -> tuple[list[str], list[_Line]]:
-    """The header, checked, and the lines that are not blank."""
+    """Read the header, check it, and return it with the lines that are not blank."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             delimiter = _delimiter(opened.readline())

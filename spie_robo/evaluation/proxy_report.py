@@ -1,4 +1,4 @@
-"""Proxy fidelity for people: a table, a sentence for each comparison, and JSON."""
+"""Report proxy fidelity: a table, a sentence for each comparison, and JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from spie_robo.evaluation.proxy import Comparison, Interval, ProxyFidelity, SimulatorFidelity
 
 _ROUNDING = 1e-9
-"""Gains nearer to zero are rounding: of equal rates in another order, say."""
+"""Gains nearer to zero are rounding errors, e.g. of equal rates in another order."""
 
 
 def format_fidelity(result: ProxyFidelity) -> str:
-    """The table as aligned text: a line a simulator."""
+    """Return the table as aligned text, one line a simulator."""
     percent = f"{100 * result.confidence:g} %"
     lines = [["simulator", "policies", f"Pearson r [{percent}]", f"MMRV [{percent}]"]]
     for one in result.simulators:
@@ -34,7 +34,7 @@ def format_fidelity(result: ProxyFidelity) -> str:
 
 
 def notes(result: ProxyFidelity) -> tuple[str, ...]:
-    """What a reader of the table must know: where r is undefined, and what was resampled."""
+    """Return notes on the table: where r is undefined, and what was resampled."""
     found = [note for one in result.simulators if (note := _undefined(one, result)) is not None]
     resampled = ", ".join(result.resampled_episodes)
     also = f"; episodes are, of {resampled}" if resampled else "; episodes are not"
@@ -67,7 +67,7 @@ def _undefined(one: SimulatorFidelity, result: ProxyFidelity) -> str | None:
 
 
 def verdict(comparison: Comparison) -> str:
-    """One sentence: which of two simulators predicts better, and whether that is more than chance.
+    """Return one sentence that says which simulator predicts better, and how surely.
 
     A simulator predicts better if its r is higher and its MMRV no higher, or the other way round.
     """
@@ -109,11 +109,11 @@ def _bracket(interval: Interval | None) -> str:
 
 
 def fidelity_as_json(result: ProxyFidelity, source: str) -> dict[str, Any]:
-    """The result as plain JSON values; what is undefined is null.
+    """Return the result as plain JSON values; undefined values are null.
 
     Args:
-        result: What was measured.
-        source: The file that the rates came from.
+        result: The measured fidelity.
+        source: File of the rates.
     """
     return {
         "source": source,

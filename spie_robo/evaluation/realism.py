@@ -1,4 +1,4 @@
-"""How close a set of edits is to a set of photos in look, whatever they show: KID."""
+"""Measure the distance in look between a set of edits and a set of photos: KID."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SUBSETS = 50
 
 @final
 class KernelDistance(NamedTuple):
-    """A kernel distance and how sure it is.
+    """A kernel distance and its deviation.
 
     Attributes:
         mean: Mean over random subsets; around 0 (it may be slightly negative) for equal looks.
@@ -37,15 +37,15 @@ Layer = Literal["embedding", "stride2", "stride4", "stride8", "stride16", "strid
 
 @final
 class PooledFeatures(nn.Module):
-    """EfficientNet-Lite0 features averaged over the image, in the form torchmetrics asks for.
+    """EfficientNet-Lite0 features averaged over the image, in torchmetrics' form.
 
     Attributes:
-        layer: ``"embedding"`` is what stands before the classifier, as in the usual KID. On
-            path-traced labs ``"stride8"`` tells looks apart more surely.
+        layer: ``"embedding"`` is the layer before the classifier, as in the usual KID. On
+            path-traced labs ``"stride8"`` distinguishes looks more surely.
     """
 
     def __init__(self, layer: Layer = "embedding", device: str = "cpu") -> None:
-        """Share the encoder of a device."""
+        """Use the shared encoder of a device."""
         super().__init__()
         self.layer = layer
         self.encoder = encoder(device)
@@ -65,23 +65,23 @@ def kernel_distance(
     size: int = 128,
     extractor: nn.Module | None = None,
 ) -> KernelDistance:
-    """Kernel inception distance, with EfficientNet-Lite0 in the place of Inception.
+    """Compute the kernel inception distance with EfficientNet-Lite0 in place of Inception.
 
-    The squared maximum mean discrepancy with the kernel ``(x.y / d + 1)^3`` (Binkowski et al.,
-    "Demystifying MMD GANs", ICLR 2018). Values compare only with values of the same extractor,
-    size and number of images.
+    It is the squared maximum mean discrepancy with the kernel ``(x.y / d + 1)^3`` (Binkowski et
+    al., "Demystifying MMD GANs", ICLR 2018). Compare values only if extractor, size and number of
+    images are the same.
 
     Args:
         edits: uint8, (height, width, 3) each, of any sizes.
-        photos: The look to reach; at least two, as edits.
-        seed: Of the random subsets.
-        size: Images are cropped to a centred square of this height and width, in pixels.
-        extractor: Maps uint8 (N, 3, size, size) to (N, d); the embedding of
-            :class:`PooledFeatures` if None.
+        photos: Photos of the look to reach, at least two, in the same form.
+        seed: Seed of the random subsets.
+        size: Height and width of the centred square that images are cropped to, pixels.
+        extractor: Module from uint8 (N, 3, size, size) to (N, d); None: the embedding of
+            :class:`PooledFeatures`.
 
     Returns:
-        Mean and deviation over 50 subsets of at most 50 images; where both sets are no larger
-        than a subset there is one subset: everything.
+        Mean and deviation over 50 subsets of at most 50 images; sets that are no larger than a
+        subset give one subset with all images.
 
     Raises:
         FrameError: If a set has fewer than two images.
@@ -96,7 +96,7 @@ def kernel_distance(
     subset = min(smaller, _LARGEST_SUBSET)
     everything = len(edits) == len(photos) == subset
     with warnings.catch_warnings():
-        # It warns of its memory: a few hundred vectors here.
+        # torchmetrics warns about memory, but these are only a few hundred vectors.
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")
         metric = KernelInceptionDistance(
             feature=extractor or PooledFeatures(),
@@ -108,7 +108,7 @@ def kernel_distance(
         for start in range(0, len(images), _BATCH):
             squares = [square(image, size) for image in images[start : start + _BATCH]]
             metric.update(images_to_tensor(squares, device), real=real)
-    # The metric draws its subsets from torch's global generator: lend it a seeded one.
+    # The metric draws its subsets from torch's global generator, so seed that one for it.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         mean, deviation = metric.compute()
@@ -120,7 +120,7 @@ def square(image: RGB, size: int) -> RGB:
 
     Args:
         image: uint8, (height, width, 3).
-        size: New height and width.
+        size: New height and width, pixels.
     """
     check_image(image, "image")
     height, width = image.shape[:2]

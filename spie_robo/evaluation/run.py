@@ -1,4 +1,4 @@
-"""From names and numbers to a table of editors, a JSON file and a page."""
+"""Run an evaluation from its settings: a table of editors, a JSON file and a page."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ BASELINES: dict[str, Callable[[], ImageEditor]] = {
     "match-histograms": HistogramEditor,
     "reinhard": ReinhardEditor,
 }
-"""Editors without a model that can be named beside the others."""
+"""Editors without a model, by the names that users give."""
 
 MOST_HELD_OUT = 50
 
 
 def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> EvaluationTable:
-    """Compare editors as ``config`` says, and write the files that it names.
+    """Compare the editors of ``config`` and write its JSON and HTML files.
 
-    Everything that can be wrong with the input is found before the first frame is edited.
+    All errors in the input are found before the first frame is edited.
 
     Raises:
         StoreError: If the store cannot be read.
         ReferencePhotoError: If there are no usable photos.
-        EditorError: If there is no such editor, or it fails.
+        EditorError: If there is no such editor, or an editor fails.
         ConfigError: If a judge is unknown, or a file cannot be written or would replace the input.
         MissingExtraError: If a judge needs a package that is not installed.
         FrameError: If the frames are too few or too small, or lack a named region.
     """
+    # Read photos and frames, and load editors and judges.
     _require_places(config)
     photos = check_photos(config.references)
     held_out = None if config.held_out is None else _held_out(config.held_out, photos)
@@ -65,6 +66,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
     judges = load_judges(names, feedback, device)
     segmenter = load_segmenter(feedback, device)
     frames, regions, left_out = visible_regions(frames, feedback, segmenter)
+    # Edit and measure.
     table = evaluate_editors(
         frames,
         photos.images,
@@ -76,6 +78,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
         options=EvaluationOptions(config.seed, config.instruction),
         progress=progress,
     )
+    # Add the notes, and write the files.
     checked = photos.notes if held_out is None else (*photos.notes, *held_out.notes)
     region = tuple(f"region: {line}" for line in (note, left_out) if line)
     table = replace(table, notes=(*checked, *region, *table.notes))
@@ -91,7 +94,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: bool = True) -> Evaluati
 
 
 def _require_places(config: EvaluateConfig) -> None:
-    """Raise if a result cannot be written, or would be over the input or the other result."""
+    """Refuse a result file that cannot be written, or would replace the input or another result."""
     files = [file for file in (config.json, config.page) if file is not None]
     frames = config.frames.resolve()
     store = not frames.is_dir() or any((frames / n).exists() for n in ("zarr.json", ".zgroup"))
@@ -104,7 +107,7 @@ def _require_places(config: EvaluateConfig) -> None:
 
 
 def nearest_editor(table: EvaluationTable) -> str | None:
-    """The editor whose edits look most like the photos; None if only baselines were compared."""
+    """Return the editor whose edits look most like the photos; None if there are only baselines."""
     scores = {
         row.name: row.scores["semantic_nearest"].mean
         for row in table.rows
@@ -114,10 +117,10 @@ def nearest_editor(table: EvaluationTable) -> str | None:
 
 
 def _held_out(path: Path, references: CheckedPhotos) -> CheckedPhotos:
-    """Photos of the lab without those that editors follow, which would make the floors too good.
+    """Read held-out photos without those that editors follow, which would lower the floors.
 
     Raises:
-        ReferencePhotoError: If none is left, or one cannot be used.
+        ReferencePhotoError: If none is left, or a photo cannot be used.
     """
     found = check_photos(path, most=MOST_HELD_OUT)
     copies = near_duplicates(found.images, references.images)
@@ -140,7 +143,7 @@ def _held_out(path: Path, references: CheckedPhotos) -> CheckedPhotos:
 
 
 def _feedback(config: EvaluateConfig) -> FeedbackConfig:
-    """The file's judges and region, or the objects that the command line names."""
+    """Return the file's judges and region, or the region that the command line names."""
     if not config.region_names:
         return config.feedback
     return replace(config.feedback, region="names", region_names=config.region_names)
@@ -160,7 +163,7 @@ def _settings(
     photos: CheckedPhotos,
     held_out: CheckedPhotos | None,
 ) -> dict[str, Any]:
-    """What the figures depend on, in plain values."""
+    """Return the settings that the figures depend on, as plain values."""
     settings: dict[str, Any] = {
         "store": str(config.frames),
         "frames": len(frames),

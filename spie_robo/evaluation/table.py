@@ -1,4 +1,4 @@
-"""SPIE's table as records: what was measured, of whom, which way is better, and how sure it is.
+"""Hold an evaluation's results as records, and format them as text or JSON.
 
 ``values per frame -> summarise() -> Score -> EditorRow -> EvaluationTable -> text or JSON``
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spie_robo.types import RGB, Frame
 
 RAW = "raw"
-"""Name of the first row: the simulator's frames as they are."""
+"""Name of the first row, the simulator's raw frames."""
 
 Better = Literal["lower", "higher", "near 1"]
 
@@ -24,12 +24,12 @@ Better = Literal["lower", "higher", "near 1"]
 @final
 @dataclass(frozen=True)
 class Metric:
-    """One column of figures.
+    """One metric of the table.
 
     Attributes:
-        key: Its name in JSON.
-        label: Its name for people.
-        better: Which way is better.
+        key: Name of the metric in JSON.
+        label: Name of the metric in tables.
+        better: Direction in which a score is better.
     """
 
     key: str
@@ -59,22 +59,22 @@ METRICS = (
     Metric("pick_score", "PickScore", "higher"),
     Metric("seconds", "seconds a frame", "lower"),
 )
-"""Everything that can be measured, in the order in which it is shown."""
+"""All metrics, in the order of the table."""
 
 
 @final
 @dataclass(frozen=True)
 class Score:
-    """One figure.
+    """One score of one editor.
 
     Attributes:
-        mean: Over the frames where it could be measured; NaN if there was none.
-        error: Standard error of the mean over frames; for KID, the deviation over its subsets.
+        mean: Mean over the frames where it could be measured; NaN if there are none.
+        error: Standard error of the mean over frames; for KID the deviation over its subsets.
             NaN for fewer than two.
-        count: Frames measured.
+        count: Number of frames measured.
         gap_closed: Share of the gap between the raw frames and the floor that the editor closed:
-            0 at the raw frames' score, 1 at the floor. None where there is no floor; NaN where
-            the raw frames are at the floor already.
+            0 at the raw frames' score, 1 at the floor. None without a floor; NaN if the raw frames
+            are already at the floor.
     """
 
     mean: float
@@ -86,12 +86,12 @@ class Score:
 @final
 @dataclass(frozen=True, eq=False)
 class EditorRow:
-    """One editor.
+    """One editor's row of the table.
 
     Attributes:
-        name: What it was called by.
+        name: Name that the user gave.
         editor_id: Name and weights hash.
-        scores: By the key of the metric.
+        scores: Scores by the key of the metric.
         edits: uint8 images, one a frame.
     """
 
@@ -104,17 +104,17 @@ class EditorRow:
 @final
 @dataclass(frozen=True, eq=False)
 class EvaluationTable:
-    """Editors side by side on the same frames.
+    """The results of all editors on the same frames.
 
     Attributes:
-        rows: The raw frames first, then the editors in the order in which they were given.
-        floors: By the key of a metric, the score that held-out photos of the lab reach.
+        rows: Row of the raw frames, then of each editor in the given order.
+        floors: Score of held-out photos of the lab, by the key of the metric.
         frames: The frames that were edited.
         photos: The reference photos.
-        photo_of: For each frame the index of its photo in ``photos``.
-        seeds: For each frame the seed of its edits.
-        text: What pictures were compared with by the metrics that read text; empty if none did.
-        notes: What a reader should know: what was left out, and why.
+        photo_of: Index in ``photos`` of each frame's photo.
+        seeds: Seed of each frame's edits.
+        text: Text for the metrics that read text; empty if there were none.
+        notes: Notes on the table: what was left out, and why.
     """
 
     rows: tuple[EditorRow, ...]
@@ -128,14 +128,14 @@ class EvaluationTable:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that were measured, in the order in which they are shown."""
+        """Metrics that were measured, in the order of the table."""
         return tuple(m for m in METRICS if any(m.key in row.scores for row in self.rows))
 
     def row(self, name: str) -> EditorRow:
-        """The row of an editor.
+        """Return the row of an editor.
 
         Raises:
-            KeyError: If there is none of that name.
+            KeyError: If there is no such row.
         """
         for row in self.rows:
             if row.name == name:
@@ -144,10 +144,10 @@ class EvaluationTable:
 
 
 def summarise(values: NDArray[np.floating[Any]]) -> Score:
-    """Mean and standard error of the finite values.
+    """Compute mean and standard error of the finite values.
 
     Args:
-        values: One a frame; what could not be measured is NaN.
+        values: One value a frame; NaN where it could not be measured.
     """
     finite = np.asarray(values, np.float64)
     finite = finite[np.isfinite(finite)]
@@ -157,24 +157,25 @@ def summarise(values: NDArray[np.floating[Any]]) -> Score:
 
 
 def gap_closed(raw: float, score: float, floor: float, better: Better) -> float:
-    """Share of the gap between raw frames and photos of the lab that an editor closed.
+    """Return the share of the gap from raw frames to photos that an editor closed.
 
-    ``(raw - score) / (raw - floor)``: 0 at the raw frames' score, 1 at the photos'; below 0 if the
-    edits are farther away than the raw frames were.
+    It is ``(raw - score) / (raw - floor)``: 0 at the raw frames' score, 1 at the photos'; below 0
+    if the edits are farther away than the raw frames.
 
     Returns:
-        NaN if there is no gap: the raw frames score as well as the photos, or better.
+        The share; NaN if there is no gap, because the raw frames score as well as the photos.
     """
     gap = floor - raw if better == "higher" else raw - floor
     return (raw - score) / (raw - floor) if gap > 0 else math.nan
 
 
 def format_table(table: EvaluationTable) -> str:
-    """The table as aligned text: a line a metric, a column an editor.
+    """Return the table as aligned text: one line a metric, one column an editor.
 
-    Cells are ``mean ±error``; below them, where there is a floor, the share of the gap closed.
+    Cells are ``mean ±error``; where there is a floor, the share of the gap stands below them.
     """
     names = [row.name if len(row.name) <= 24 else f"…{row.name[-23:]}" for row in table.rows]
+    # Collect the cells of each line.
     with_floor = bool(table.floors)
     lines = [["metric", "better", *names, *(["held-out photos"] if with_floor else [])]]
     for metric in table.metrics:
@@ -185,13 +186,14 @@ def format_table(table: EvaluationTable) -> str:
         if floor is not None:
             shares = [format_share(score) for score in scores[1:]]
             lines.append(["  gap closed", "", "", *shares, ""])
+    # Align the columns.
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = ["  ".join(_cells(line, widths)).rstrip() for line in lines]
     return "\n".join([rows[0], "-" * max(map(len, rows)), *rows[1:]])
 
 
 def _cells(line: list[str], widths: list[int]) -> list[str]:
-    """The two columns of words to the left, figures to the right."""
+    """Pad the cells: two columns of words to the left, figures to the right."""
     return [
         cell.ljust(width) if index < 2 else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(line, widths, strict=True))
@@ -199,7 +201,7 @@ def _cells(line: list[str], widths: list[int]) -> list[str]:
 
 
 def format_score(score: Score | None) -> str:
-    """A figure and its error, to the same number of decimals, e.g. ``0.412 ±0.006``."""
+    """Return a mean and its error with equal decimals, e.g. ``0.412 ±0.006``."""
     if score is None or not math.isfinite(score.mean):
         return "-"
     text = format_number(score.mean)
@@ -209,30 +211,30 @@ def format_score(score: Score | None) -> str:
 
 
 def format_share(score: Score | None) -> str:
-    """The share of the gap closed, e.g. ``38 %``; empty where there is none."""
+    """Return the share of the gap closed, e.g. ``38 %``; empty if there is none."""
     if score is None or score.gap_closed is None or not math.isfinite(score.gap_closed):
         return ""
     return f"{100 * score.gap_closed:.0f} %"
 
 
 def format_floor(floor: float | None) -> str:
-    """The score of held-out photos; empty where there is no such thing."""
+    """Return the score of held-out photos; empty if there is none."""
     return "" if floor is None else format_number(floor)
 
 
 def format_number(value: float) -> str:
-    """Three decimals; five for what is smaller than a hundredth."""
+    """Format a number with three decimals, or five if it is smaller than a hundredth."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.5f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
 
 
 def table_as_json(table: EvaluationTable, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The table as plain JSON values; NaN becomes null, pictures are left out.
+    """Return the table as plain JSON values; NaN becomes null, pictures are left out.
 
     Args:
-        table: What was measured.
-        settings: What it was measured on and how: plain values.
+        table: The measured table.
+        settings: Data and settings of the evaluation, as plain values.
     """
     return {
         "settings": dict(settings),

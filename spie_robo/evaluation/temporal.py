@@ -1,4 +1,4 @@
-"""Flicker: what changes in the edits from frame to frame where nothing changes in the scene."""
+"""Measure flicker: the change of edits from frame to frame where the scene does not change."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from spie_robo.errors import FrameError
 from spie_robo.types import RGB
 
 _STATIC = 2
-"""A raw pixel that changes by no more grey levels than this is static."""
+"""Largest change of a static raw pixel, grey levels."""
 
 
 def flicker(frames: Sequence[RGB], edits: Sequence[RGB]) -> float:
-    """Mean absolute change of successive edits in the pixels that are static in the raw frames.
+    """Return the mean absolute change of successive edits in pixels that are static when raw.
 
     Args:
         frames: The raw frames of one camera in order, uint8, (H, W, 3) each.
-        edits: Their edits.
+        edits: Edit of each frame.
 
     Returns:
-        In grey levels (0..255) a step; NaN if no pixel is ever static or there is one frame.
+        Grey levels (0..255) a step; NaN with one frame, or if no pixel is ever static.
 
     Raises:
         FrameError: If numbers or shapes differ.

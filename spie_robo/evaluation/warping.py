@@ -1,8 +1,8 @@
-"""Warping error: what changes from frame to frame in a point that stays where it is.
+"""Measure the warping error: the change of colour, frame to frame, of points that stand still.
 
 ``two geometries -> static_flow() -> Flow``; ``two images and two geometries -> warping_error()``;
-``edits and raw frames of an episode -> warping_ratio()``. Unlike flicker it also works where the
-camera moves, as a wrist camera does.
+``edits and raw frames of an episode -> warping_ratio()``. Unlike flicker it also works with a
+moving camera, such as a wrist camera.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from spie_robo.feedback.surroundings import is_surface
 from spie_robo.types import RGB, Frame, Geometry
 
 LEAST_ERROR = 0.5 / 255
-"""Half a grey level: what rounding alone may do to a raw frame, so no ratio divides by less."""
+"""Smallest error to divide by: half a grey level, which rounding alone may change a raw frame."""
 
 LEAST_PIXELS = 64
-"""Fewer valid pixels measure nothing."""
+"""Fewest valid pixels of a measurement."""
 
 _SAME_DEPTH = 0.01
-"""Depths that differ by no more than this share are one surface's."""
+"""Largest difference, as a share, of two depths of one surface."""
 
 _SUBPIXEL = 3
-"""Decimals of a position: rounding errors are not to make two pixels out of one."""
+"""Decimals of a position, so that rounding errors do not separate equal pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Where the static points of one frame are in the next.
+    """The motion of the static points of one frame to the next frame.
 
     Attributes:
-        displacement: float64, (height, width, 2): columns to the right and rows down, in pixels;
+        displacement: float64, (height, width, 2), columns to the right and rows down, in pixels;
             NaN where depth is unknown or the point is behind the next frame's camera.
-        valid: bool, (height, width): the point is static and seen in the next frame too.
+        valid: bool, (height, width), True where the point is static and visible in both frames.
     """
 
     displacement: NDArray[np.float64]
@@ -47,7 +47,7 @@ class Flow:
 
 @dataclass(frozen=True, eq=False)
 class _Camera:
-    """What a geometry must know for a flow to be exact."""
+    """The parts of a geometry that an exact flow needs."""
 
     depth: NDArray[np.float64]
     intrinsics: NDArray[np.float64]
@@ -55,22 +55,22 @@ class _Camera:
 
 
 def static_flow(before: Geometry, after: Geometry) -> Flow:
-    """The exact flow of what stands still while the camera moves.
+    """Compute the exact flow of static points while the camera moves.
 
-    A pixel's depth puts it into the world, and the other camera sees that point at another place.
+    A pixel's depth gives its point in the world, which the other camera sees at another place.
 
-    A pixel is valid if its point is in view of the next frame, that frame's depth there is the
-    point's to 1 % (else something hides it), and it is static. Static are the surfaces that the
-    segmentation names (table, wall, floor, ...; see :func:`spie_robo.feedback.surroundings`);
-    the four pixels between which such a point lands must show the same thing. Robot and objects
-    are left out, moving or not, as nothing here tells. **Where no surface is named**, every pixel
-    that passes the depth check counts as static: things that move along their own surface,
-    and things so thin that their depth is their background's, are then in it.
+    A pixel is valid if its point is in view of the next frame, that frame's depth there equals the
+    point's to 1 % (else another object hides it), and the point is static. Static are the surfaces
+    that the segmentation names (table, wall, floor, ...; see
+    :func:`spie_robo.feedback.surroundings`); the four pixels around the new place must show the
+    same surface. Robot and objects are left out, moving or not. **If no surface is named**, every
+    pixel that passes the depth check counts as static; this includes objects that move along their
+    own surface, and objects so thin that their depth is the background's.
 
     Args:
         before: Depth (height, width) in metres, intrinsics, extrinsics, and segmentation and names
             if known.
-        after: The same of the next frame of this camera; equal ids are equal things.
+        after: The same of this camera's next frame; equal ids mean equal objects.
 
     Returns:
         The flow from ``before`` to ``after``.
@@ -90,7 +90,7 @@ def static_flow(before: Geometry, after: Geometry) -> Flow:
     x, y = moved[..., 0], moved[..., 1]
     with np.errstate(invalid="ignore"):
         in_view = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    # Inverse depth is linear along a plane's image, so between pixels of one it is exact.
+    # Inverse depth is linear along a plane's image, so interpolation between its pixels is exact.
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = 1 / _sample(1 / target.depth, moved, in_view)
         same_depth = np.abs(seen - depth) <= _SAME_DEPTH * depth
@@ -100,17 +100,17 @@ def static_flow(before: Geometry, after: Geometry) -> Flow:
 def warping_error(
     rgb_before: RGB, rgb_after: RGB, geometry_before: Geometry, geometry_after: Geometry
 ) -> float:
-    """How much static points change their colour from one frame to the next.
+    """Return the mean change of colour of static points from one frame to the next.
 
-    The later image is sampled (bilinearly) where :func:`static_flow` says that each pixel of the
-    earlier one went; pixels of moving things and hidden points are left out as it describes. The
+    The later image is sampled (bilinearly) at the place to which :func:`static_flow` moves each
+    pixel of the earlier one; moving objects and hidden points are left out as described there. The
     error of raw frames is above 0: sampling between pixels blurs texture, and shadows move.
 
     Args:
         rgb_before: uint8, (height, width, 3).
-        rgb_after: uint8, of the same shape.
-        geometry_before: Of the frame that ``rgb_before`` shows, or was edited from.
-        geometry_after: Of the frame that ``rgb_after`` shows, or was edited from.
+        rgb_after: uint8, (height, width, 3).
+        geometry_before: Geometry of the earlier frame, raw or edited.
+        geometry_after: Geometry of the later frame, raw or edited.
 
     Returns:
         Mean absolute difference over valid pixels and channels, 0 (steady) to 1; NaN if fewer than
@@ -123,14 +123,13 @@ def warping_error(
 
 
 def warping_ratio(edits: Sequence[RGB], frames: Sequence[Frame]) -> float:
-    """Warping error of edits over that of the raw frames they were made from.
+    """Return the warping error of edits over that of their raw frames.
 
     It is a ratio of means over the pairs of successive frames, both over the same pixels. A raw
     mean below half a grey level (0.5/255) counts as half a grey level: where the camera stands
-    still or each surface has one colour, as in plainly rendered scenes, the raw error is almost 0,
-    and the ratio is then the edits' change in half grey levels.
-    Blurred edits change little, so read it next to
-    :func:`spie_robo.evaluation.gradient.gradient_ratio`.
+    still, or each surface has one colour as in plainly rendered scenes, the raw error is almost 0,
+    and the ratio is then the edits' change in half grey levels. Blurred edits change little, so
+    compare also :func:`spie_robo.evaluation.gradient.gradient_ratio`.
 
     Args:
         edits: uint8, (height, width, 3) each, in the order of ``frames``.
@@ -138,7 +137,7 @@ def warping_ratio(edits: Sequence[RGB], frames: Sequence[Frame]) -> float:
 
     Returns:
         1 if edits are as steady as the raw frames, above 1 if less steady, never below 0; NaN if no
-        pair has enough valid pixels, as with fewer than two frames.
+        pair has enough valid pixels, or there are fewer than two frames.
 
     Raises:
         FrameError: If numbers, sizes or cameras differ, or depth, intrinsics or extrinsics are
@@ -196,7 +195,7 @@ def _camera(geometry: Geometry, which: str) -> _Camera:
 def _project(
     columns: NDArray[np.float64], rows: NDArray[np.float64], source: _Camera, target: _Camera
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Columns and rows (H, W, 2) of the source's pixels in the target, and their depth there."""
+    """Return columns and rows (H, W, 2) of the pixels in the target, and their depth there."""
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
         points = pixels @ np.linalg.inv(source.intrinsics).T * source.depth[..., None]
@@ -212,7 +211,7 @@ def _project(
 def _corners(
     moved: NDArray[np.float64], where: NDArray[np.bool_]
 ) -> tuple[list[tuple[NDArray[np.intp], NDArray[np.intp]]], list[NDArray[np.float64]]]:
-    """Rows and columns of the pixels around each place, and their weights; pixel 0 elsewhere."""
+    """Return rows and columns of the pixels around each place, and weights; pixel 0 elsewhere."""
     place = np.where(where[..., None], moved, 0.0)
     low, high = np.floor(place).astype(np.intp), np.ceil(place).astype(np.intp)
     rest = np.subtract(place, low, dtype=np.float64)
@@ -225,7 +224,7 @@ def _corners(
 def _sample(
     image: NDArray[np.float64], moved: NDArray[np.float64], where: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """The image, (H, W) or (H, W, C), between its pixels; anything outside ``where``."""
+    """Interpolate the image, (H, W) or (H, W, C); values outside ``where`` are arbitrary."""
     indices, weights = _corners(moved, where)
     sampled = np.zeros_like(image)
     for index, weight in zip(indices, weights, strict=True):
@@ -236,7 +235,7 @@ def _sample(
 def _static(
     before: Geometry, after: Geometry, moved: NDArray[np.float64], in_view: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Which points are on a named surface at both ends; all where no surface is named."""
+    """Return the points on a named surface in both frames; all points if none is named."""
     surfaces = [instance for instance, name in before.names.items() if is_surface(name)]
     if before.segmentation is None or after.segmentation is None or not surfaces:
         return np.ones_like(in_view)
