@@ -1,4 +1,4 @@
-"""What all policies have in common: what they see, what they predict, how they are used."""
+"""Define what all policies share: their inputs, their predictions and their interface."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _NUMBERS = (
 @final
 @dataclass(frozen=True)
 class PolicySpec:
-    """All that is needed to build a policy but its weights.
+    """The settings that build a policy, without its weights.
 
     Attributes:
         algorithm: ``"bc"`` or ``"diffusion"``.
         cameras: Names of the cameras in an environment's observations.
         state_keys: Keys of the observation that make the state, in order.
-        state_dim: Numbers of a state; 0 for none.
-        action_dim: Numbers of an action.
-        observation_horizon: Steps that it sees, To.
-        horizon: Steps that it predicts, H, from the oldest that it sees.
-        action_steps: Actions that are executed before it predicts again, Ta.
-        image_size: Side of the images that it sees, pixels.
-        width: Channels of its image encoders.
-        hidden: Width of what predicts actions.
-        denoising_steps: Of a diffusion policy when it acts.
+        state_dim: Number of values in a state; 0 for none.
+        action_dim: Number of values in an action.
+        observation_horizon: Observation steps of a window, To.
+        horizon: Predicted steps, H, from the oldest observation on.
+        action_steps: Actions that are executed before the next prediction, Ta.
+        image_size: Side of the input images, pixels.
+        width: Channels of the image encoders.
+        hidden: Width of the network that predicts actions.
+        denoising_steps: Denoising steps of a diffusion policy when it acts.
         env_id: Environment that the training data came from; empty if unknown.
     """
 
@@ -60,7 +60,7 @@ class PolicySpec:
 
     @property
     def window(self) -> WindowShape:
-        """Lengths of its windows."""
+        """Lengths of the training windows."""
         return WindowShape(self.observation_horizon, self.horizon, self.action_steps)
 
 
@@ -70,7 +70,7 @@ class Augmentation:
     """Random changes of the images of a training batch.
 
     Attributes:
-        shift: Pixels that an image is moved by at most.
+        shift: Largest shift of an image, pixels.
         color: Largest change of gain and offset of its channels.
     """
 
@@ -81,10 +81,10 @@ class Augmentation:
 class Policy(nn.Module, ABC):
     """A network that predicts a chunk of actions from a window of observations.
 
-    Its normalisers are part of its weights.
+    The normalisers are part of the weights.
 
     Args:
-        spec: What it sees and predicts.
+        spec: Settings of the policy.
     """
 
     def __init__(self, spec: PolicySpec) -> None:
@@ -101,11 +101,11 @@ class Policy(nn.Module, ABC):
     def chunk_loss(
         self, features: Tensor, chunk: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Loss and metrics of normalised actions (B, H, A) given features (B, F)."""
+        """Return loss and metrics of normalised actions (B, H, A), given features (B, F)."""
 
     @abstractmethod
     def predict(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalised actions (B, H, A) given features (B, F)."""
+        """Predict normalised actions (B, H, A), given features (B, F)."""
 
     def loss(
         self,
@@ -113,11 +113,11 @@ class Policy(nn.Module, ABC):
         generator: torch.Generator,
         augmentation: Augmentation = Augmentation(),
     ) -> tuple[Tensor, dict[str, float]]:
-        """Training loss of a batch on the policy's device.
+        """Return the loss of a batch on the policy's device.
 
         Args:
             batch: Windows of the lengths of :attr:`spec`.
-            generator: Of everything random, on the CPU.
+            generator: CPU generator of all random draws.
             augmentation: Random changes of the images.
 
         Returns:
@@ -130,12 +130,12 @@ class Policy(nn.Module, ABC):
     def act_chunk(
         self, images: Mapping[str, Tensor], state: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """The actions to execute next.
+        """Predict the actions to execute next.
 
         Args:
-            images: By camera: uint8, (B, To, side, side, 3), oldest first.
+            images: By camera, uint8, (B, To, side, side, 3), oldest first.
             state: float32, (B, To, S).
-            generator: Of a diffusion policy's noise, on the CPU.
+            generator: CPU generator of a diffusion policy's noise.
 
         Returns:
             float32, (B, action_steps, A), in the units of the store.
@@ -152,7 +152,7 @@ class Policy(nn.Module, ABC):
         generator: torch.Generator,
         augmentation: Augmentation,
     ) -> Tensor:
-        """The vector of each window, (B, F)."""
+        """Encode windows to vectors (B, F)."""
         seen = {}
         for name in self.spec.cameras:
             image = images[name].movedim(-1, 2).float() / 127.5 - 1
@@ -163,7 +163,7 @@ class Policy(nn.Module, ABC):
 
 
 def build_policy(spec: PolicySpec) -> Policy:
-    """A policy with new weights, drawn from torch's global generator."""
+    """Build a policy with new weights, drawn from torch's global generator."""
     if spec.algorithm == "bc":
         from spie_robo.policies.behaviour_cloning import BehaviourCloning
 
@@ -174,10 +174,10 @@ def build_policy(spec: PolicySpec) -> Policy:
 
 
 def spec_from_json(record: Any) -> PolicySpec:
-    """A spec from plain JSON values.
+    """Read a spec from plain JSON values.
 
     Raises:
-        TypeError, ValueError, ConfigError: If it is something else.
+        TypeError, ValueError, ConfigError: If the values have another form.
     """
     if not isinstance(record, Mapping):
         raise TypeError(f"expected a mapping as spec, got {record!r:.80}")

@@ -1,4 +1,4 @@
-"""Behaviour cloning: the chunk of actions that a demonstrator would do, by regression."""
+"""Clone behaviour by regression: predict the chunk of actions of a demonstrator."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spie_robo.policies.base import Policy, PolicySpec
 
 @final
 class BehaviourCloning(Policy):
-    """Predicts a chunk of actions with a multilayer perceptron, trained on the L1 distance.
+    """A multilayer perceptron that predicts a chunk of actions, trained on the L1 distance.
 
-    Chunks as in Zhao et al., "Learning Fine-Grained Bimanual Manipulation" (RSS 2023), which also
-    finds L1 to be more precise than L2.
+    Chunks are as in Zhao et al., "Learning Fine-Grained Bimanual Manipulation" (RSS 2023), which
+    also finds L1 more precise than L2.
     """
 
     def __init__(self, spec: PolicySpec) -> None:
@@ -32,11 +32,11 @@ class BehaviourCloning(Policy):
     def chunk_loss(
         self, features: Tensor, chunk: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Mean absolute difference of normalised actions."""
+        """Return the mean absolute difference of normalised actions."""
         loss = (self.predict(features, generator) - chunk).abs().mean()
         return loss, {"l1": float(loss.detach())}
 
     def predict(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalised actions, (B, H, A); nothing about them is random."""
+        """Predict normalised actions (B, H, A); nothing is random."""
         flat: Tensor = self.head(features)
         return flat.reshape(len(features), self.spec.horizon, self.spec.action_dim)

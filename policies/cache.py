@@ -1,7 +1,7 @@
-"""Decoded copies of the arrays of a store: what makes random windows fast to read.
+"""Keep decoded copies of a store's arrays, so that random windows are fast to read.
 
 A store compresses many frames together, so one random frame costs the decoding of its whole chunk.
-Each array that a policy needs is therefore decoded once, through the store's checks, into a plain
+Each array that a policy needs is therefore decoded once, with the store's checks, into a plain
 ``.npy`` file that later runs map into memory::
 
     $XDG_CACHE_HOME/spie_robo/policies/<fingerprint>/<key>-<side>px.npy
@@ -27,23 +27,23 @@ from spie_robo.policies.source import Source, block_rows
 
 
 def default_cache_folder() -> Path:
-    """``spie_robo/policies`` in the user's folder for caches (XDG base directories)."""
+    """Return ``spie_robo/policies`` in the user's cache folder (XDG base directories)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "spie_robo" / "policies"
 
 
 def cached_images(source: Source, key: str, side: int, folder: Path | None) -> NDArray[np.uint8]:
-    """All frames of a camera at a policy's size.
+    """Return all frames of a camera, resized for a policy.
 
     Args:
         source: The store.
-        key: Its array of frames: uint8, or float in 0..1 or 0..255 as Diffusion Policy's PushT
-            data has it; (steps, height, width, 3).
-        side: Pixels of each side; frames of another size are resized (area average).
-        folder: Where copies are kept; None decodes into memory.
+        key: Array of the frames, (steps, height, width, 3): uint8, or float in 0..1 or 0..255 as
+            in Diffusion Policy's PushT data.
+        side: Side of the frames, pixels; others are resized by area average.
+        folder: Folder of the copies; None decodes into memory.
 
     Returns:
-        uint8, (steps, side, side, 3): a read-only map of a file, or an array in memory.
+        uint8, (steps, side, side, 3), a read-only memory map of a file or an array in memory.
 
     Raises:
         StoreError: If there is no such array, or it holds no images.
@@ -67,7 +67,7 @@ def cached_images(source: Source, key: str, side: int, folder: Path | None) -> N
 
 
 def read_numbers(source: Source, key: str) -> NDArray[np.float32]:
-    """An array of numbers, as float32, (steps, values), in memory.
+    """Read an array of numbers into memory, as float32, (steps, values).
 
     Raises:
         StoreError: If there is no such array, or a number is not finite as float32.
@@ -77,7 +77,7 @@ def read_numbers(source: Source, key: str) -> NDArray[np.float32]:
     if source.dtype(key).kind not in "biuf":
         raise StoreError(f"{source.path}: {key!r} holds {source.dtype(key)}, expected numbers.")
     rows = source.read(key, 0, source.n_steps)
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused by name
+    with np.errstate(over="ignore"):  # too large numbers become infinite and are refused below
         numbers = np.ascontiguousarray(rows, np.float32).reshape(len(rows), -1)
     if not np.isfinite(numbers).all():
         row = int(np.flatnonzero(~np.isfinite(numbers).all(1))[0])
@@ -88,7 +88,7 @@ def read_numbers(source: Source, key: str) -> NDArray[np.float32]:
 
 
 def resize_frames(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A frame, uint8 (height, width, 3), at ``side`` x ``side`` pixels, by area average."""
+    """Resize a frame, uint8 (height, width, 3), to a square of ``side`` pixels, by area."""
     if frame.shape[:2] == (side, side):
         return frame
     resized = cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA)
@@ -110,14 +110,14 @@ def _is_picture(dtype: np.dtype[Any]) -> bool:
 
 
 def _decode(source: Source, key: str, out: NDArray[np.uint8]) -> None:
-    """Read an array block by block, as uint8 frames of the size of ``out``."""
+    """Decode an array block by block into uint8 frames of the size of ``out``."""
     step = block_rows(source.shapes[key][1:], source.dtype(key))
     starts = range(0, source.n_steps, step)
     scale = 1.0
     if source.dtype(key).kind == "f":
         blocks = (source.read(key, start, min(start + step, source.n_steps)) for start in starts)
         bounds = np.array([(block.min(), block.max()) for block in blocks], np.float64)
-        low, high = float(bounds.min()), float(bounds.max())  # NaN, if there is one anywhere
+        low, high = float(bounds.min()), float(bounds.max())  # NaN if any value is NaN
         if not (low >= 0 and high <= 255):
             raise StoreError(
                 f"{source.path}: {key!r} has values from {low:g} to {high:g}, expected images in "
@@ -133,7 +133,7 @@ def _decode(source: Source, key: str, out: NDArray[np.uint8]) -> None:
 
 
 def _open_copy(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The copy, or None if there is none that is whole and of this shape."""
+    """Open the copy; return None if there is none that is complete and of this shape."""
     try:
         found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -142,7 +142,7 @@ def _open_copy(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 
 def _build_copy(file: Path, source: Source, key: str, shape: tuple[int, ...]) -> None:
-    """Write the copy under another name, and rename it when it is whole."""
+    """Write the copy under another name, and rename it when it is complete."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(".partial", f".{file.name}.", file.parent)
@@ -164,6 +164,6 @@ def _build_copy(file: Path, source: Source, key: str, shape: tuple[int, ...]) ->
 
 
 def _claim(file: Path) -> None:
-    """Take a sparse file's room on the disk now: a full one is no error later, but a SIGBUS."""
+    """Reserve a sparse file's disk space now, because a full disk would later be a SIGBUS."""
     with file.open("r+b") as stream:
         os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)

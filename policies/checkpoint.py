@@ -1,17 +1,17 @@
-"""Folders of policies, and checkpoints from which a run goes on exactly.
+"""Write and read policies, and checkpoints from which a run resumes exactly.
 
-On a CPU, with as many threads, that is to the last bit.
+On a CPU with the same number of threads a resumed run is equal to the last bit.
 
 ::
 
-    policy.safetensors          the average of the weights, normalisers included
+    policy.safetensors          the averaged weights, with the normalisers
     config.json                 the PolicySpec, and the SHA-256 of the weights; written last
     checkpoints/step_0000500/   after 500 steps; the two newest are kept
         state.safetensors       "policy.NAME", "average.NAME", "exp_avg.NAME", "exp_avg_sq.NAME"
         complete.json           steps, skipped steps, settings; written last
 
-A file is written under another name and renamed, and so is a checkpoint's folder. Order, noise and
-augmentation are functions of the seed and the step, so that there is no random state to keep.
+A file or a checkpoint's folder is written under another name and renamed. Order, noise and
+augmentation are functions of seed and step, so no random state is stored.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _MAY_CHANGE = ("out", "resume", "threads", "checkpoint_every", "cache")
 @final
 @dataclass(frozen=True)
 class StepProgress:
-    """Where a run stands.
+    """The position of a run.
 
     Attributes:
-        step: Steps done, skipped ones included.
-        updates: Steps that changed the weights.
-        skipped_in_a_row: Non-finite steps at the end.
+        step: Number of steps done, with skipped ones.
+        updates: Number of steps that changed the weights.
+        skipped_in_a_row: Number of non-finite steps at the end.
         loss: Running mean of the loss.
     """
 
@@ -64,10 +64,10 @@ class StepProgress:
 
 
 def save_policy(folder: Path, policy: Policy) -> None:
-    """Write a policy's folder; until all of it is there, an older policy in it stays whole.
+    """Write a policy's folder; an older policy in it stays complete until the new one is.
 
     Raises:
-        ConfigError: If the disk is full or refuses.
+        ConfigError: If the disk is full or fails.
     """
     weights = save({k: v.cpu().contiguous() for k, v in policy.state_dict().items()})
     record = {
@@ -83,11 +83,11 @@ def read_policy(folder: Path) -> Policy:
     """Read a policy's folder.
 
     Returns:
-        The policy on the CPU, for acting.
+        The policy on the CPU, in evaluation mode.
 
     Raises:
         ConfigError: If there is no policy in the folder.
-        TrainingError: If one of its files is damaged, or they do not belong together.
+        TrainingError: If a file is damaged, or the files do not belong together.
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ConfigError(
@@ -122,7 +122,7 @@ def read_policy(folder: Path) -> Policy:
 
 
 def steps_folder(out: Path) -> RunFolder:
-    """The folder of a policy's run, whose checkpoints count steps."""
+    """Return the folder of a policy's run, which counts checkpoints by steps."""
     return RunFolder(out, "step", 7)
 
 
@@ -134,10 +134,10 @@ def save_policy_state(
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, whole or not at all, and drop old ones.
+    """Write a checkpoint, whole or not at all, and delete old ones.
 
     Raises:
-        TrainingError: If the disk is full or refuses.
+        TrainingError: If the disk is full or fails.
     """
     marker = {"progress": dataclasses.asdict(progress), "settings": dict(settings)}
     tensors = _tensors(policy, average, optimizer)
@@ -153,10 +153,10 @@ def load_policy_state(
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, Any],
 ) -> StepProgress:
-    """Put a checkpoint into policy, average and optimiser.
+    """Load a checkpoint into policy, average and optimiser.
 
     Raises:
-        TrainingError: If a file is missing, cut short, or of another policy.
+        TrainingError: If a file is missing, cut short, or belongs to another policy.
         ConfigError: If the run had other settings.
     """
     try:

@@ -1,4 +1,4 @@
-"""Batches of shuffled windows over one or several stores: what a policy trains on."""
+"""Draw batches of shuffled windows from one or several stores, to train a policy."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from spie_robo.policies.windows import WindowIndex, WindowShape, index_windows
 
 ACTION = "action"
 _OUTCOMES = (ACTION, "reward", "success")
-"""What a policy does and what comes of it: no observation has these keys."""
+"""Keys of actions and their results, which no observation has."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Some windows. B windows, To observation steps, H steps in all.
+    """A batch of B windows, with To observation steps and H steps in all.
 
     Attributes:
-        images: By name of the camera: uint8, (B, To, side, side, 3).
+        images: By camera, uint8, (B, To, side, side, 3).
         state: float32, (B, To, S); S is 0 without a state.
-        action: float32, (B, H, A), as the store has them.
+        action: float32, (B, H, A), in the units of the store.
     """
 
     images: Mapping[str, Tensor]
@@ -42,7 +42,7 @@ class WindowBatch:
     action: Tensor
 
     def to(self, device: torch.device) -> WindowBatch:
-        """The same on another device."""
+        """Return the batch on another device."""
         images = {name: image.to(device) for name, image in self.images.items()}
         return WindowBatch(images, self.state.to(device), self.action.to(device))
 
@@ -63,19 +63,19 @@ class _Part:
 class WindowDataset:
     """Windows over stores of ``record``, ``convert`` or the original Diffusion Policy tools.
 
-    Without weights, an epoch is every window once. With weights it is as many windows, of which
-    each store gives its share: the windows of a store with a large share come several times, those
-    of a store with a small one are a new random part in every epoch. The order is a function of
-    seed and epoch, so that a resumed run needs only the number of its next batch.
+    Without weights, an epoch has every window once. With weights it has as many windows, and each
+    store gives its share: windows of a store with a large share repeat, and a store with a small
+    share gives a new random part in every epoch. The order is a function of seed and epoch, so
+    that a resumed run needs only the number of its next batch.
 
     Args:
         stores: Folders of stores.
         shape: Lengths of the windows.
-        cameras: Keys such as ``front_rgb``, ``front_raw`` or ``img``, or the names of cameras
+        cameras: Keys such as ``front_rgb``, ``front_raw`` or ``img``, or names of cameras
             (``front`` is ``front_rgb``); None takes all ``<camera>_rgb``, or else all images. A
-            store of raw frames has no ``<camera>_raw``: there its ``_rgb`` stands for it.
-        state: Keys whose numbers, one after the other, make the state; may be empty.
-        image_size: Side that frames are resized to, pixels.
+            store of raw frames has no ``<camera>_raw``: its ``_rgb`` is used instead.
+        state: Keys whose numbers are joined to the state; may be empty.
+        image_size: Side of the resized frames, pixels.
         weights: Share of each store; None takes all windows alike.
         cache: Folder for decoded frames, see :mod:`spie_robo.policies.cache`; None keeps them
             in memory.
@@ -83,16 +83,16 @@ class WindowDataset:
     Attributes:
         cameras: Store key of each camera, by the camera's name in an environment.
         state_keys: Keys of the state.
-        state_dim: Numbers of a state.
-        action_dim: Numbers of an action.
-        env_id: The environment that the stores name; empty if they name none, or several.
-        notes: What a user should know of the stores before training on them.
+        state_dim: Number of values in a state.
+        action_dim: Number of values in an action.
+        env_id: Environment of the stores; empty if they name none, or several.
+        notes: Notes about the stores for the user.
 
     Raises:
-        ConfigError: If there are no stores, weights do not fit them, or a key of the state is none
-            of observations.
+        ConfigError: If there are no stores, weights do not fit them, or a key of the state does
+            not belong to observations.
         StoreError: If a store lacks a key, has no or too short episodes, or a key holds another
-            count of numbers than in the first store.
+            number of values than in the first store.
         StoreCorruptError: If a store is damaged.
 
     Example:
@@ -112,7 +112,8 @@ class WindowDataset:
         weights: Sequence[float] | None = None,
         cache: Path | None = None,
     ) -> None:
-        """Open the stores, and decode what is not in the cache yet."""
+        """Open the stores, and decode the arrays that are not in the cache."""
+        # Read the settings, and index the windows of each store.
         if not stores:
             raise ConfigError("stores: expected one or more, got none.")
         self.shape, self.state_keys, self.image_size = shape, tuple(state), image_size
@@ -122,6 +123,7 @@ class WindowDataset:
         self.cameras = {camera_name(key): key for key in _camera_keys(sources[0], cameras)}
         if not self.cameras and not self.state_keys:
             raise ConfigError("A policy needs a camera or a state, got neither.")
+        # Refuse keys that an acting policy cannot see, and stores that do not fit together.
         if unseen := [key for key in self.state_keys if key in _OUTCOMES]:
             raise ConfigError(
                 f"state: expected keys of observations, got {', '.join(unseen)}, which a policy "
@@ -129,6 +131,7 @@ class WindowDataset:
             )
         for key in (*self.state_keys, ACTION):
             _require_equal_sizes(key, sources)
+        # Decode the arrays.
         plain = [_numbers(source, self.state_keys) for source in sources]
         self._parts = [
             _Part(source, self._images(source, cache), *arrays, index)
@@ -137,29 +140,30 @@ class WindowDataset:
         self._offsets = np.cumsum([0, *(len(index) for index in indices)])
         self._epoch: tuple[tuple[int, int], NDArray[np.int64]] | None = None
         self.state_dim, self.action_dim = plain[0][0].shape[1], plain[0][1].shape[1]
+        # Collect the notes for the user.
         named = sorted({source.env_id for source in sources} - {""})
         self.env_id = named[0] if len(named) == 1 else ""
         others = () if cameras else _other_cameras(sources, self.cameras)
         self.notes = (*others, *_notes(sources[0], self.cameras, named, self.actions))
 
     def __len__(self) -> int:
-        """Number of windows of all stores together, which is also the length of an epoch."""
+        """Return the number of windows of all stores, which is also the length of an epoch."""
         return int(self._offsets[-1])
 
     @property
     def states(self) -> NDArray[np.float32]:
-        """Every state, float32, (steps, S)."""
+        """All states, float32, (steps, S)."""
         return np.concatenate([part.state for part in self._parts])
 
     @property
     def actions(self) -> NDArray[np.float32]:
-        """Every action, float32, (steps, A)."""
+        """All actions, float32, (steps, A)."""
         return np.concatenate([part.action for part in self._parts])
 
     def digest(self) -> str:
-        """Hex digits that change when the numbers, the episodes' bounds or the pictures do.
+        """Return hex digits that change with the numbers, the episodes' bounds or the pictures.
 
-        Of each camera a few frames are looked at, not all.
+        Only some frames of each camera are hashed.
         """
         found = hashlib.sha256()
         for part in self._parts:
@@ -171,14 +175,14 @@ class WindowDataset:
         return found.hexdigest()
 
     def batches_in_epoch(self, batch_size: int) -> int:
-        """Whole batches that an epoch gives, at least 1."""
+        """Return the number of whole batches in an epoch, at least 1."""
         return max(1, len(self) // batch_size)
 
     def batch(self, number: int, batch_size: int, *, seed: int) -> WindowBatch:
-        """Batch ``number`` of an endless sequence of shuffled epochs.
+        """Return batch ``number`` of an endless sequence of shuffled epochs.
 
-        The last windows of an epoch that do not fill a batch are left out; where there are fewer
-        windows than a batch, they are repeated.
+        The last windows of an epoch that do not fill a batch are left out; if there are fewer
+        windows than a batch, they repeat.
         """
         epoch, place = divmod(number, self.batches_in_epoch(batch_size))
         order = self._order(seed, epoch)
@@ -186,7 +190,7 @@ class WindowDataset:
         return self.windows(chosen[place * batch_size : (place + 1) * batch_size])
 
     def windows(self, numbers: NDArray[np.int64]) -> WindowBatch:
-        """Windows by number; those of the first store come first, in the order of its rows."""
+        """Return windows by index; indices follow the order of the stores and their rows."""
         numbers = np.asarray(numbers, np.int64)
         horizon, seen, side = self.shape.horizon, self.shape.observation_horizon, self.image_size
         count = len(numbers)
@@ -217,7 +221,7 @@ class WindowDataset:
         return self._epoch[1]
 
     def _draw(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """The windows of an epoch in the order of training, int64, (len(self),)."""
+        """Draw the order of an epoch's windows, int64, (len(self),)."""
         generator = np.random.default_rng((seed, epoch))
         if self.weights is None:
             return generator.permutation(len(self))
@@ -232,7 +236,7 @@ class WindowDataset:
 
 
 def camera_name(key: str) -> str:
-    """What an environment calls the camera whose frames a store keeps under ``key``."""
+    """Return the environment's name of the camera whose frames a store keeps under ``key``."""
     for suffix in (fields.rgb_key(""), fields.raw_key("")):
         if key.endswith(suffix) and key != suffix:
             return key.removesuffix(suffix)
@@ -240,7 +244,7 @@ def camera_name(key: str) -> str:
 
 
 def _camera_keys(source: Source, wanted: Sequence[str] | None) -> list[str]:
-    """Keys of the cameras, as the first store has them."""
+    """Return the keys of the cameras in the first store."""
     if wanted is None:
         recorded = [fields.rgb_key(camera) for camera in fields.cameras_of(source.shapes)]
         return recorded or [
@@ -261,7 +265,7 @@ def _camera_keys(source: Source, wanted: Sequence[str] | None) -> list[str]:
 
 
 def _key_in(source: Source, key: str) -> str:
-    """``key``, or in a store of raw frames the one that stands for it."""
+    """Return ``key``, or its counterpart in a store of raw frames."""
     raw = fields.raw_key("")
     if key.endswith(raw) and key not in source.shapes:
         stand_in = fields.rgb_key(key.removesuffix(raw))
@@ -272,7 +276,7 @@ def _key_in(source: Source, key: str) -> str:
 def _numbers(
     source: Source, state_keys: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """States (steps, S) and actions (steps, A) of a store."""
+    """Read the states (steps, S) and actions (steps, A) of a store."""
     states = [read_numbers(source, key) for key in state_keys]
     nothing = np.empty((source.n_steps, 0), np.float32)
     return np.concatenate([nothing, *states], axis=1), read_numbers(source, ACTION)
@@ -317,7 +321,7 @@ def _notes(
 
 
 def _other_cameras(sources: Sequence[Source], cameras: Mapping[str, str]) -> Iterator[str]:
-    """A note of each store that shows more than the policy sees."""
+    """Yield a note for each store with more cameras than the policy sees."""
     for source in sources[1:]:
         more = sorted({camera_name(key) for key in _camera_keys(source, None)} - set(cameras))
         if cameras and more:
@@ -339,7 +343,7 @@ def _shares(weights: Sequence[float] | None, stores: int) -> tuple[float, ...] |
 
 
 def _deal(count: int, shares: Sequence[float]) -> list[int]:
-    """``count`` in whole parts as near to ``shares`` as can be (largest remainders)."""
+    """Divide ``count`` into whole parts close to ``shares``, by largest remainders."""
     exact = [count * share for share in shares]
     parts = [int(value) for value in exact]
     by_remainder = sorted(range(len(parts)), key=lambda i: parts[i] - exact[i])

@@ -1,7 +1,7 @@
-"""Diffusion Policy: actions by denoising, conditioned on what the policy sees.
+"""Denoise actions, conditioned on observations, with Diffusion Policy.
 
-Chi et al., "Diffusion Policy: Visuomotor Policy Learning via Action Diffusion" (RSS 2023), with its
-convolutional network at a size for a CPU.
+Source: Chi et al., "Diffusion Policy: Visuomotor Policy Learning via Action Diffusion" (RSS 2023);
+its convolutional network is scaled down for a CPU.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _GROUPS = 8
 
 @final
 class DiffusionPolicy(Policy):
-    """Learns the noise in a chunk of actions (DDPM) and removes it in a few steps (DDIM).
+    """A policy that learns the noise in a chunk of actions (DDPM) and removes it (DDIM).
 
     Raises:
-        ConfigError: If the horizon is odd: the network halves it once.
+        ConfigError: If the horizon is odd, because the network halves it once.
     """
 
     def __init__(self, spec: PolicySpec) -> None:
@@ -50,7 +50,7 @@ class DiffusionPolicy(Policy):
     def chunk_loss(
         self, features: Tensor, chunk: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Mean squared error of the predicted noise, at a random step of each window."""
+        """Return the mean squared error of the predicted noise, at random noise steps."""
         noise = torch.randn(chunk.shape, generator=generator).to(chunk.device)
         times = torch.randint(0, NOISE_STEPS, (len(chunk),), generator=generator).to(chunk.device)
         noisy = self._noising.add_noise(chunk, noise, times)
@@ -58,7 +58,7 @@ class DiffusionPolicy(Policy):
         return loss, {"noise_mse": float(loss.detach())}
 
     def predict(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalised actions, (B, H, A), from noise of ``generator`` by deterministic DDIM."""
+        """Denoise random actions, (B, H, A), by deterministic DDIM."""
         scheduler = DDIMScheduler(**_SCHEDULE)
         scheduler.set_timesteps(self.spec.denoising_steps)
         shape = (len(features), self.spec.horizon, self.spec.action_dim)
@@ -72,10 +72,10 @@ class DiffusionPolicy(Policy):
 
 @final
 class ConditionalUnet1d(nn.Module):
-    """A 1-D UNet over time with two resolutions; a condition scales and shifts each block (FiLM).
+    """A 1-D UNet over time with two resolutions; FiLM conditions each block by scale and shift.
 
     Args:
-        action_dim: Numbers of an action.
+        action_dim: Number of values in an action.
         condition_dim: Length of the vector of observations.
         width: Channels at full resolution, twice as many at half.
     """
@@ -105,12 +105,12 @@ class ConditionalUnet1d(nn.Module):
         """Predict the noise in a chunk.
 
         Args:
-            chunk: Noisy actions, (B, H, A).
-            times: int64, (B,): steps of the noise schedule.
-            features: (B, condition_dim).
+            chunk: (B, H, A), noisy actions.
+            times: int64, (B,), steps of the noise schedule.
+            features: (B, condition_dim), vectors of observations.
 
         Returns:
-            (B, H, A).
+            (B, H, A), the predicted noise.
         """
         condition = torch.cat([features, self.time(_sinusoids(times, self._time_dim))], dim=1)
         x = chunk.movedim(1, 2)
@@ -139,7 +139,7 @@ class _Block(nn.Module):
         self.residual: nn.Module = nn.Identity() if same else nn.Conv1d(channels_in, channels, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """From (B, channels_in, H) to (B, channels, H)."""
+        """Turn (B, channels_in, H) into (B, channels, H)."""
         scale, shift = self.film(condition)[..., None].chunk(2, dim=1)
         y: Tensor = self.second(self.first(x) * (1 + scale) + shift) + self.residual(x)
         return y
@@ -154,7 +154,7 @@ def _convolution(channels_in: int, channels: int) -> nn.Sequential:
 
 
 def _sinusoids(times: Tensor, size: int) -> Tensor:
-    """Sines and cosines of a step at wavelengths from 2 pi to 20,000 pi, (B, size)."""
+    """Return sines and cosines of a step, (B, size), at wavelengths from 2 pi to 20,000 pi."""
     half = size // 2
     frequencies = torch.exp(
         -math.log(10_000) * torch.arange(half, device=times.device) / max(1, half - 1)

@@ -1,4 +1,4 @@
-"""From a window of observations to one vector: a small image encoder per camera, and the state."""
+"""Encode a window of observations to one vector: an image encoder a camera, and the state."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.nn import functional
 
 @final
 class SpatialSoftmax(nn.Module):
-    """Where each channel is active: the expected image coordinates of its softmax.
+    """A layer that gives the expected image coordinates of each channel's softmax.
 
-    From Levine et al., "End-to-End Training of Deep Visuomotor Policies" (JMLR 2016), with one
-    learned temperature.
+    Source: Levine et al., "End-to-End Training of Deep Visuomotor Policies" (JMLR 2016), here with
+    one learned temperature.
     """
 
     def __init__(self) -> None:
-        """Start at temperature 1."""
+        """Start with temperature 1."""
         super().__init__()
         self.log_temperature = nn.Parameter(torch.zeros(()))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """From (N, C, h, w) to (N, 2 C): x of all channels, then y, each in -1..1."""
+        """Turn (N, C, h, w) into (N, 2 C): x of all channels, then y, each in -1..1."""
         count, channels, height, width = maps.shape
         flat = maps.reshape(count, channels, height * width) / self.log_temperature.exp()
         weights = flat.softmax(dim=-1).reshape(count, channels, height, width)
@@ -35,10 +35,10 @@ class SpatialSoftmax(nn.Module):
 
 @final
 class ImageEncoder(nn.Module):
-    """A few convolutions, then keypoints; trained from scratch.
+    """A small encoder of convolutions and keypoints, trained from scratch.
 
-    Two convolutions of stride 2 and two of stride 1, so that maps have a quarter of the image's
-    side: enough to tell a pixel or two apart, and cheap on a CPU.
+    It has two convolutions of stride 2 and two of stride 1, so that maps have a quarter of the
+    image's side: precise to a pixel or two, and cheap on a CPU.
 
     Args:
         width: Channels of the last maps.
@@ -65,19 +65,19 @@ class ImageEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * width, features), nn.LayerNorm(features), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        """From float images in -1..1, (N, 3, side, side), to (N, features)."""
+        """Turn float images in -1..1, (N, 3, side, side), into vectors (N, features)."""
         vector: Tensor = self.head(self.keypoints(self.convolutions(images)))
         return vector
 
 
 @final
 class ObservationEncoder(nn.Module):
-    """One :class:`ImageEncoder` per camera and a layer for the state; steps are concatenated.
+    """An :class:`ImageEncoder` for each camera and a layer for the state, joined over the steps.
 
     Args:
         cameras: Names of the cameras.
-        state_dim: Numbers of a state; 0 for none.
-        observation_horizon: Steps of a window of observations, To.
+        state_dim: Number of values in a state; 0 for none.
+        observation_horizon: Observation steps of a window, To.
         width: Channels of the image encoders.
         features: Length of each camera's vector.
 
@@ -95,7 +95,7 @@ class ObservationEncoder(nn.Module):
     ) -> None:
         """Draw the weights from torch's global generator."""
         super().__init__()
-        # Names of cameras may hold anything, names of modules no dots: so by number.
+        # Number the modules: a camera's name may have dots, a module's may not.
         self._cameras = tuple(cameras)
         self.images = nn.ModuleList(ImageEncoder(width, features) for _ in cameras)
         self.state = nn.Sequential(nn.Linear(state_dim, features), nn.ReLU()) if state_dim else None
@@ -106,11 +106,11 @@ class ObservationEncoder(nn.Module):
         """Encode windows.
 
         Args:
-            images: By camera: float in -1..1, (B, To, 3, side, side).
-            state: Normalised, (B, To, S).
+            images: By camera, float in -1..1, (B, To, 3, side, side).
+            state: (B, To, S), normalised.
 
         Returns:
-            (B, output_dim).
+            (B, output_dim), one vector a window.
         """
         parts = []
         for name, encoder in zip(self._cameras, self.images, strict=True):
@@ -123,14 +123,14 @@ class ObservationEncoder(nn.Module):
 
 
 def random_shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Shift each window by up to ``most`` pixels, all its steps alike; edges are repeated.
+    """Shift each window by up to ``most`` pixels, all its steps alike, and repeat the edges.
 
-    The augmentation of DrQ (Yarats et al., ICLR 2021).
+    Source: the augmentation of DrQ (Yarats et al., ICLR 2021).
 
     Args:
         images: float, (B, To, 3, side, side).
-        most: Pixels; 0 changes nothing.
-        generator: On the CPU.
+        most: Largest shift, pixels; 0 changes nothing.
+        generator: CPU generator of the shifts.
     """
     if not most:
         return images
@@ -149,7 +149,7 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
     Args:
         images: float in -1..1, (B, To, 3, side, side).
         strength: Largest change of the gain, and of the offset in units of half the range.
-        generator: On the CPU.
+        generator: CPU generator of the changes.
     """
     if not strength:
         return images

@@ -1,4 +1,4 @@
-"""How often a policy solves its task, with an interval, and why that number is what it is."""
+"""Measure how often a policy solves its task, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from spie_robo.types import PolicyLike
 @final
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """One episode.
+    """The outcome of one episode.
 
     Attributes:
-        seed: Of its reset and of the policy.
+        seed: Seed of the reset and of the policy.
         success: Whether the task was solved at some step.
-        steps: Its length.
-        reward: Sum over its steps.
+        steps: Number of steps.
+        reward: Sum of the rewards.
     """
 
     seed: int
@@ -40,31 +40,31 @@ class EpisodeOutcome:
 @final
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Outcomes of some episodes.
+    """The outcomes of some episodes.
 
     Attributes:
-        episodes: In order.
+        episodes: Outcomes in order.
     """
 
     episodes: tuple[EpisodeOutcome, ...]
 
     @property
     def successes(self) -> int:
-        """Episodes that were solved."""
+        """Number of solved episodes."""
         return sum(episode.success for episode in self.episodes)
 
     @property
     def success_rate(self) -> float:
-        """Their share."""
+        """Share of solved episodes."""
         return self.successes / len(self.episodes)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the success rate (Wilson)."""
+        """Wilson's 95 % interval of the success rate."""
         return wilson_interval(self.successes, len(self.episodes))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain JSON values."""
+        """Return the result as plain JSON values."""
         return {
             "success_rate": self.success_rate,
             "interval": list(self.interval),
@@ -73,7 +73,7 @@ class EvaluationResult:
         }
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return the result in one line."""
         low, high = self.interval
         tried = counted(len(self.episodes), "episode")
         return (
@@ -82,7 +82,7 @@ class EvaluationResult:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: a number that is not finite is null."""
+    """Replace numbers that are not finite by null, because JSON has no infinity."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -100,25 +100,25 @@ def evaluate_policy(
     on_episode: Callable[[EpisodeOutcome], None] | None = None,
     progress: bool = True,
 ) -> EvaluationResult:
-    """Run a policy; episode i resets the environment and the policy with ``seed + i``.
+    """Run a policy; episode i resets environment and policy with ``seed + i``.
 
-    An episode is solved if ``info["is_success"]``, or else ``info["success"]``, is true after some
-    step, as ``record`` has it.
+    As in ``record``, an episode is solved if ``info["is_success"]``, or else ``info["success"]``,
+    is true after some step.
 
     Args:
-        policy: What acts.
-        env: An environment that says whether its task is solved.
-        episodes: Episodes to run, 1 or more.
-        seed: Of the first episode: demonstrations, which were made from seeds, are no test.
-        max_steps: Cut episodes at this length; None leaves it to the environment.
-        other_env: Let a learned policy act in an environment of another id than its own.
-        on_episode: Called after each episode.
+        policy: Policy that acts.
+        env: Environment that reports whether its task is solved.
+        episodes: Number of episodes, 1 or more.
+        seed: Seed of the first episode; take seeds that no demonstration used.
+        max_steps: Most steps of an episode; None leaves it to the environment.
+        other_env: Allow a learned policy in an environment of another id than its own.
+        on_episode: Function that is called after each episode.
         progress: Show a progress bar.
 
     Raises:
         ConfigError: If a number is out of range.
-        EnvError: If the policy is of another environment, or the environment never says whether
-            its task is solved.
+        EnvError: If the policy is of another environment, or the environment does not report
+            whether its task is solved.
     """
     if episodes < 1 or seed < 0 or (max_steps is not None and max_steps < 1):
         raise ConfigError(
@@ -139,7 +139,7 @@ def evaluate_policy(
 
 
 def write_result(file: Path, result: EvaluationResult, settings: Mapping[str, Any]) -> None:
-    """Write a result and what it depends on as JSON, whole or not at all.
+    """Write a result and its settings as JSON, whole or not at all.
 
     Raises:
         ConfigError: If the file cannot be written.

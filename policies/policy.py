@@ -1,4 +1,4 @@
-"""A trained policy in an environment: history of observations, chunks of actions."""
+"""Act with a trained policy: keep the history of observations and the chunks of actions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _Seen = tuple[dict[str, NDArray[np.uint8]], NDArray[np.float32]]
 
 @final
 class ActingPolicy:
-    """Acts with a trained policy; satisfies :class:`spie_robo.types.PolicyLike`.
+    """A trained policy that acts; it satisfies :class:`spie_robo.types.PolicyLike`.
 
     It executes ``action_steps`` of each predicted chunk before it predicts again. Actions are a
-    function of the observations and of the seed of the episode.
+    function of the observations and of the episode's seed.
 
     Args:
         policy: The trained network.
-        name: What it is called in messages.
+        name: Name of the policy, for messages.
     """
 
     def __init__(self, policy: Policy, name: str = "policy") -> None:
@@ -44,37 +44,37 @@ class ActingPolicy:
 
     @property
     def spec(self) -> PolicySpec:
-        """What it sees and predicts."""
+        """Settings of the policy."""
         return self._policy.spec
 
     @property
     def needs_observation(self) -> bool:
-        """Whether the next :meth:`act` looks at its observation.
+        """True if the next :meth:`act` reads its observation.
 
-        Where it does not, the observation may be anything: a costly renderer need not be asked.
+        If it does not, the observation may be anything, so that no costly renderer need run.
         """
         return len(self._queue) < self.spec.observation_horizon
 
     def reset(self, seed: int | None = None) -> None:
-        """Forget the last episode; ``seed`` is that of a diffusion policy's noise, 0 if None."""
+        """Forget the last episode and seed a diffusion policy's noise (None: 0)."""
         self._seen.clear()
         self._queue.clear()
         self._generator.manual_seed(0 if seed is None else seed)
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The next action, float32 (A,).
+        """Return the next action, float32 (A,), and predict a new chunk if needed.
 
         Args:
-            observation: Of the environment; see :attr:`needs_observation`.
+            observation: Observation of the environment; see :attr:`needs_observation`.
 
         Raises:
-            EnvError: If it lacks a camera or state of the policy, or has one of another size, or
-                a state that is not finite.
+            EnvError: If the observation lacks a camera or state of the policy, or has one of
+                another size, or a state that is not finite.
             TrainingError: If the policy's action is not finite.
         """
         if self.needs_observation:
             seen = self._look(observation)
-            # An episode starts as in training: the first observation stands for those before it.
+            # Start as in training: the first observation also stands for those before it.
             missing = self.spec.observation_horizon - 1 if not self._seen else 0
             self._seen.extend([seen] * (missing + 1))
         if not self._queue:
@@ -82,15 +82,15 @@ class ActingPolicy:
         return self._queue.popleft()
 
     def check_env(self, env: gym.Env[Any, Any], *, other_env: bool = False) -> None:
-        """Raise if the policy does not belong to ``env``.
+        """Refuse an environment that the policy does not belong to.
 
         Args:
-            env: Where it is to act.
-            other_env: Accept an environment of another id, as one with another look has.
+            env: Environment to act in.
+            other_env: Accept an environment of another id, e.g. one with another look.
 
         Raises:
-            EnvError: If actions have another size than the policy's, or, unless ``other_env``, it
-                learnt from episodes of an environment of another id.
+            EnvError: If actions have another size than the policy's, or, without ``other_env``,
+                the policy learnt in an environment of another id.
         """
         env_id, own = env.spec.id if env.spec is not None else "", self.spec.env_id
         if own and env_id and own != env_id and not other_env:
@@ -126,7 +126,7 @@ class ActingPolicy:
         return list(actions)
 
     def _look(self, observation: Mapping[str, Any]) -> _Seen:
-        """The parts of an observation that the policy sees, at its image size."""
+        """Return the cameras and the state of an observation, at the policy's image size."""
         numbers, images = split_observation(observation)
         for name in self.spec.cameras:
             if name not in images:
@@ -160,7 +160,7 @@ class ActingPolicy:
 
 
 def load_policy(folder: str | Path) -> ActingPolicy:
-    """Load the policy that ``spie-robo policy train`` left in a folder.
+    """Load the policy that ``spie-robo policy train`` wrote into a folder.
 
     Raises:
         ConfigError: If there is no policy in the folder.

@@ -1,4 +1,4 @@
-"""Where windows come from: stores of this package, and those of the original Diffusion Policy."""
+"""Open the stores that windows come from: this package's, and the original Diffusion Policy's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from spie_robo.errors import SpieRoboError, StoreError
 
 
 class Source(ABC):
-    """Episodes in one store: arrays of all episodes together, and where each episode ends.
+    """A store of episodes: arrays of all episodes together, and the end of each episode.
 
     Attributes:
         path: Folder of the store.
         env_id: Gymnasium id of the environment; empty if the store does not say.
-        episode_ends: int64, (episodes,): cumulative, exclusive.
+        episode_ends: int64, (episodes,), cumulative and exclusive.
         shapes: Shape of each array, the steps of all episodes first.
     """
 
@@ -40,31 +40,31 @@ class Source(ABC):
 
     @abstractmethod
     def dtype(self, key: str) -> np.dtype[Any]:
-        """Type of an array."""
+        """Return the type of an array."""
 
     @abstractmethod
     def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop`` of an array.
+        """Read rows ``start`` to ``stop`` of an array.
 
         Raises:
-            StoreCorruptError: If the store keeps checksums, and one does not fit.
+            StoreCorruptError: If the store has checksums, and one does not match.
             StoreError: If the array cannot be decoded.
         """
 
     @abstractmethod
     def fingerprint(self, key: str) -> str:
-        """Hex digits that change when the array does: a name for copies of it."""
+        """Return hex digits that change with the array, as a name for copies of it."""
 
     @property
     def n_steps(self) -> int:
-        """Steps of all episodes together."""
+        """Number of steps of all episodes together."""
         return int(self.episode_ends[-1]) if len(self.episode_ends) else 0
 
     def require(self, key: str) -> None:
-        """Raise unless there is such an array.
+        """Refuse a key that the store does not have.
 
         Raises:
-            StoreError: Naming the arrays that there are.
+            StoreError: If it is missing, with the keys that exist.
         """
         if key not in self.shapes:
             raise StoreError(
@@ -75,7 +75,7 @@ class Source(ABC):
 
 @final
 class RecordedSource(Source):
-    """A store that ``spie-robo record`` or ``convert`` wrote; what is read is checked."""
+    """A store that ``spie-robo record`` or ``convert`` wrote; all reads are checked."""
 
     def __init__(self, store: EpisodeStore) -> None:
         """Read from ``store``."""
@@ -86,15 +86,15 @@ class RecordedSource(Source):
         self.shapes = {key: (store.n_steps, *arrays[key].row.shape) for key in store.keys}
 
     def dtype(self, key: str) -> np.dtype[Any]:
-        """Type of an array."""
+        """Return the type of an array."""
         return np.dtype(self._store.commit.arrays[key].row.dtype)
 
     def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows of an array, their checksums compared."""
+        """Read rows of an array and compare their checksums."""
         return self._store.array(key).read(start, stop)
 
     def fingerprint(self, key: str) -> str:
-        """Of the whole store's content."""
+        """Return the fingerprint of the whole store."""
         return self._store.fingerprint()
 
 
@@ -102,17 +102,17 @@ class RecordedSource(Source):
 class ReplayBufferWindows(Source):
     """A zarr group as the original Diffusion Policy's ``ReplayBuffer`` writes it.
 
-    ``data/<key>`` and ``meta/episode_ends``, without checksums: zarr reads a chunk that is missing
-    as its fill value, and nothing can tell.
+    It holds ``data/<key>`` and ``meta/episode_ends`` without checksums: zarr reads a missing chunk
+    as its fill value, and this cannot be detected.
     """
 
     env_id = ""
 
     def __init__(self, path: Path, root: zarr.Group) -> None:
-        """Read from the group ``root`` at ``path``, opened with its headers checked.
+        """Read from the group ``root`` at ``path``, whose headers were checked.
 
         Raises:
-            StoreError: If it is no replay buffer.
+            StoreError: If it is not a replay buffer.
         """
         self.path = path
         self._arrays = _members(root, "data")
@@ -141,16 +141,16 @@ class ReplayBufferWindows(Source):
         self.shapes = {key: (self.n_steps, *a.shape[1:]) for key, a in self._arrays.items()}
 
     def dtype(self, key: str) -> np.dtype[Any]:
-        """Type of an array."""
+        """Return the type of an array."""
         return np.dtype(self._arrays[key].dtype)
 
     def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows of an array."""
+        """Read rows of an array."""
         with named_damage(self.path / "data" / key):
             return np.asarray(self._arrays[key][start:stop])
 
     def fingerprint(self, key: str) -> str:
-        """Of the names, sizes and times of the array's files."""
+        """Return a hash of the names, sizes and times of the array's files."""
         folder = self.path / "data" / key
         files = sorted(f for f in folder.rglob("*") if f.is_file()) or [self.path]  # or a zip file
         described = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
@@ -161,9 +161,9 @@ def open_windows(path: Path) -> Source:
     """Open a store of this package, or one of the original Diffusion Policy tools, zipped or not.
 
     Raises:
-        StoreError: If there is neither, or it asks for pickles or for absurd sizes. A data set of
-            another format is told how it becomes a store.
-        StoreCorruptError: If it is damaged.
+        StoreError: If there is neither, or it asks for pickles or for absurd sizes. For a data
+            set of another format the message names the command that converts it.
+        StoreCorruptError: If the store is damaged.
     """
     path = Path(path).absolute()
     if (path / ".zgroup").is_file() or zipfile.is_zipfile(path):
@@ -181,13 +181,13 @@ def open_windows(path: Path) -> Source:
 
 
 def block_rows(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Rows of about 16 MB, to read at a time."""
+    """Return the number of rows in about 16 MB, to read at a time."""
     return max(1, 16 * 2**20 // max(1, dtype.itemsize * math.prod(row_shape)))
 
 
 def _other_format(path: Path) -> str | None:
-    """What a data set is that ``convert`` reads, and is no store; None if it is something else."""
-    with suppress(SpieRoboError):  # what is wrong with a store, the store itself says best
+    """Return the foreign format of a data set that ``convert`` reads; None if there is none."""
+    with suppress(SpieRoboError):  # opening the store reports its faults better
         name = detect_format(path)
         return None if name == "zarr" else name
     return None

@@ -1,4 +1,4 @@
-"""``spie-robo policy train``: from stores to the folder of a policy."""
+"""Run ``spie-robo policy train``: stores become the folder of a policy."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _LOG_EVERY = 10
 @final
 @dataclass(frozen=True)
 class PolicyTrainSummary:
-    """What a run left behind.
+    """The result of a training run.
 
     Attributes:
         out: Folder of the policy.
-        steps: Steps done, those before a resume included.
-        skipped: Steps that were not finite and changed nothing.
+        steps: Number of steps, with those before a resume.
+        skipped: Number of steps that were not finite and changed nothing.
         loss: Running mean of the loss at the end.
-        windows: Windows that an epoch has.
-        seconds: Of the steps done now.
-        cameras: What the policy sees, by the names of the environment.
-        state_dim: Numbers of the state that it sees besides.
-        env_id: Environment that the stores name; empty if unknown.
+        windows: Number of windows in an epoch.
+        seconds: Duration of the steps of this call, seconds.
+        cameras: Cameras of the policy, by their names in the environment.
+        state_dim: Number of values in the policy's state.
+        env_id: Environment of the stores; empty if unknown.
     """
 
     out: Path
@@ -69,7 +69,7 @@ class PolicyTrainSummary:
     env_id: str = ""
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return the result in one line."""
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         parts = [", ".join(self.cameras)] if self.cameras else []
         parts += [f"a state of {self.state_dim} numbers"] if self.state_dim else []
@@ -81,15 +81,16 @@ class PolicyTrainSummary:
 
 
 def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyTrainSummary:
-    """Train a policy as ``config`` says.
+    """Train a policy with the settings of ``config``.
 
     Raises:
         ConfigError: If settings do not fit each other, ``out`` cannot be written or holds a run
             that is not to be resumed, or that run had other settings.
-        StoreError: If a store cannot be used, or another process trains in ``out``.
+        StoreError: If a store cannot be used, or another process is training in ``out``.
         TrainingError: If a checkpoint is broken, too many steps in a row were not finite, or the
-            last ones.
+            last ones were not.
     """
+    # Open the stores and build the trainer, from a checkpoint if asked for.
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     _require_free(config)
@@ -99,6 +100,7 @@ def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyT
     trainer = PolicyTrainer(build_new_policy(config, dataset), dataset, config)
     if config.resume:
         trainer.resume()
+    # Train and write the averaged policy.
     started = time.perf_counter()
     trainer.run(show=progress)
     done = trainer.progress
@@ -119,7 +121,7 @@ def train_policy(config: PolicyTrainConfig, *, progress: bool = True) -> PolicyT
 
 
 def open_dataset(config: PolicyTrainConfig) -> WindowDataset:
-    """The windows that ``config`` describes.
+    """Open the windows of the stores in ``config``.
 
     Raises:
         StoreError: If a store cannot be used.
@@ -137,7 +139,7 @@ def open_dataset(config: PolicyTrainConfig) -> WindowDataset:
 
 
 def build_new_policy(config: PolicyTrainConfig, dataset: WindowDataset) -> Policy:
-    """An untrained policy with weights of ``config.seed`` and the data's normalisers."""
+    """Build an untrained policy with weights of ``config.seed`` and the data's normalisers."""
     spec = PolicySpec(
         algorithm=config.algorithm,
         cameras=tuple(dataset.cameras),
@@ -161,16 +163,16 @@ def build_new_policy(config: PolicyTrainConfig, dataset: WindowDataset) -> Polic
 
 @final
 class PolicyTrainer:
-    """The steps of a run: AdamW with warm-up and cosine, and an average of the weights.
+    """The loop of a run: AdamW with warm-up and cosine, and an average of the weights.
 
     Args:
-        policy: What trains.
-        dataset: What it learns from.
-        config: Everything else.
+        policy: Policy to train.
+        dataset: Windows to learn from.
+        config: Settings of the run.
     """
 
     def __init__(self, policy: Policy, dataset: WindowDataset, config: PolicyTrainConfig) -> None:
-        """Build the optimiser; CUDA is used where there is one."""
+        """Build the optimiser; CUDA is used if available."""
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.policy, self.progress = policy.to(self._device), StepProgress()
         self._dataset, self._config = dataset, config
@@ -182,14 +184,14 @@ class PolicyTrainer:
 
     @property
     def averaged(self) -> Policy:
-        """The policy with averaged weights, which is the one to act with."""
+        """Policy with averaged weights, which is the one to act with."""
         return cast("Policy", self._average.module)
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one.
+        """Continue from the newest whole checkpoint, if there is one.
 
         Raises:
-            TrainingError: If it is broken.
+            TrainingError: If the checkpoint is broken.
             ConfigError: If the run had other settings.
         """
         found = steps_folder(self._config.out).checkpoints()
@@ -203,8 +205,8 @@ class PolicyTrainer:
 
         Raises:
             TrainingError: If too many steps in a row were not finite.
-            ConfigError: If nothing can be written in the run's folder.
-            StoreLockedError: If another process trains in it.
+            ConfigError: If the run's folder cannot be written.
+            StoreLockedError: If another process is training in it.
         """
         config = self._config
         until = config.steps if until is None else min(until, config.steps)
@@ -223,15 +225,16 @@ class PolicyTrainer:
                     for name, value in metrics.items():
                         add_point(name, value, step)
                 due = step % config.checkpoint_every == 0 or step == until
-                if due and not self.progress.skipped_in_a_row:  # a good one is not pushed out
+                if due and not self.progress.skipped_in_a_row:  # keep the good checkpoints
                     self._save()
 
     def step(self) -> dict[str, float]:
-        """One step; a loss or gradient that is not finite changes nothing and is counted.
+        """Run one step; a loss or gradient that is not finite changes nothing and is counted.
 
         Raises:
-            TrainingError: If it is the last of too many in a row.
+            TrainingError: If too many steps in a row were not finite.
         """
+        # Compute loss and gradient of one batch.
         now, config = self.progress, self._config
         batch = self._dataset.batch(now.step, config.batch_size, seed=config.seed)
         augmentation = Augmentation(config.shift, config.color)
@@ -243,6 +246,7 @@ class PolicyTrainer:
         rate = learning_rate(config, now.step)
         value = float(loss.detach())
         finite = math.isfinite(value) and math.isfinite(float(norm))
+        # Update the weights and their average, or count a skipped step.
         if finite:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
@@ -271,16 +275,16 @@ class PolicyTrainer:
 
 
 def learning_rate(config: PolicyTrainConfig, step: int) -> float:
-    """Linear warm-up over a tenth of the run, at most 100 steps, then a cosine to 0."""
+    """Return the rate of a step: linear warm-up over up to 100 steps, then a cosine to 0."""
     warmup = max(1, min(100, config.steps // 10))
     cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
     return config.learning_rate * min(1.0, (step + 1) / warmup) * cosine
 
 
 def _average(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-    """Exponential average whose memory grows with the run: decay 1 - (1 + n)^(-3/4).
+    """Average exponentially with a memory that grows with the run: decay 1 - (1 + n)^(-3/4).
 
-    The schedule of Diffusion Policy, which averages over the last part of short runs too.
+    This is Diffusion Policy's schedule; in short runs too it averages over the last part.
     """
     decay = min(1 - (1 + int(count)) ** -0.75, 0.9999)
     moved: Tensor = average + (1 - decay) * (current - average)
@@ -288,7 +292,7 @@ def _average(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
-    """What is random in a step, as a function of the seed and the step."""
+    """Return the generator of a step's random draws, a function of seed and step."""
     state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
@@ -303,7 +307,7 @@ def _not_finite(progress: StepProgress, out: Path) -> str:
 
 
 def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, Any]:
-    """What a resumed run must share, in plain values."""
+    """Return the settings that a resumed run must share, as plain values."""
     record = dataclasses.asdict(config) | {"windows": len(dataset), "content": dataset.digest()}
     record["stores"] = [str(path.resolve()) for path in config.stores]
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
@@ -311,7 +315,7 @@ def _settings(config: PolicyTrainConfig, dataset: WindowDataset) -> dict[str, An
 
 
 def _require_free(config: PolicyTrainConfig) -> None:
-    """Raise if the run would write over another or among other files, or has none to resume."""
+    """Refuse an output that holds another run or other files, or no run to resume."""
     within = {config.out.resolve(), *config.out.resolve().parents}
     if inside := [store for store in config.stores if store.resolve() in within]:
         raise ConfigError(

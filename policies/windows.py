@@ -1,4 +1,4 @@
-"""Which rows of a store make a training window, as Diffusion Policy cuts and pads them."""
+"""Cut the rows of a store into training windows, padded as in Diffusion Policy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from spie_robo.errors import ConfigError, StoreError
 @final
 @dataclass(frozen=True)
 class WindowShape:
-    """How long a window is, and how far it may reach beyond its episode.
+    """Lengths of a window, and how far it may reach beyond its episode.
 
     Attributes:
         observation_horizon: Steps at the start of a window whose observations a policy sees.
-        horizon: Steps of a window; every one has an action.
-        action_steps: Actions that are executed, the first of them at the newest observation.
+        horizon: Steps of a window, each with an action.
+        action_steps: Executed actions, the first of them at the newest observation.
 
     Raises:
         ConfigError: If the executed actions do not fit into the window.
@@ -30,7 +30,7 @@ class WindowShape:
     action_steps: int = 8
 
     def __post_init__(self) -> None:
-        """Check that every part has a step, and that the whole has room for its parts."""
+        """Check that every part has a step and that the window holds them all."""
         for name in ("observation_horizon", "horizon", "action_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
@@ -43,7 +43,7 @@ class WindowShape:
 
     @property
     def shortest_episode(self) -> int:
-        """Steps that an episode needs for one window."""
+        """Fewest steps of an episode that give a window."""
         return max(1, self.horizon - (self.observation_horizon - 1) - (self.action_steps - 1))
 
 
@@ -53,9 +53,9 @@ class WindowIndex:
     """The windows of a store, each by its first row and the bounds of its episode.
 
     Attributes:
-        start: int64, (windows,): row of the first step; before ``first`` where it is padded.
-        first: int64, (windows,): first row of the episode.
-        last: int64, (windows,): last row of the episode.
+        start: int64, (windows,), row of the first step; before ``first`` where it is padded.
+        first: int64, (windows,), first row of the episode.
+        last: int64, (windows,), last row of the episode.
     """
 
     start: NDArray[np.int64]
@@ -63,13 +63,13 @@ class WindowIndex:
     last: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return len(self.start)
 
     def rows(self, windows: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """Rows of the first ``length`` steps of some windows, int64, (len(windows), length).
+        """Return rows (len(windows), length), int64, of the first steps of some windows.
 
-        A step before its episode is the episode's first row, one after it the last.
+        A step before its episode gives the episode's first row, one after it the last.
         """
         steps = self.start[windows, None] + np.arange(length)
         rows: NDArray[np.int64] = np.clip(
@@ -81,22 +81,23 @@ class WindowIndex:
 def index_windows(
     episode_ends: NDArray[np.int64], shape: WindowShape, where: str = "store"
 ) -> WindowIndex:
-    """Every window of a store, in the order of its rows.
+    """Index every window of a store, in the order of its rows.
 
     The rule is that of Diffusion Policy's ``SequenceSampler`` (Chi et al., RSS 2023;
     ``diffusion_policy/common/sampler.py``) with ``sequence_length = horizon``,
     ``pad_before = observation_horizon - 1`` and ``pad_after = action_steps - 1``: in an episode of
-    n steps, windows start at steps ``-pad_before`` to ``n - horizon + pad_after``. There, episodes
-    that are too short for one are left out in silence; here they are refused.
+    n steps, windows start at steps ``-pad_before`` to ``n - horizon + pad_after``. Diffusion Policy
+    silently leaves out episodes that are too short for a window; this function refuses them.
 
     Args:
-        episode_ends: (episodes,): cumulative, exclusive.
-        shape: Lengths.
+        episode_ends: int64, (episodes,), cumulative and exclusive.
+        shape: Lengths of the windows.
         where: Name of the store, for messages.
 
     Raises:
-        StoreError: If there is no episode, or one is empty or too short for a window.
+        StoreError: If there is no episode, or an episode is empty or too short for a window.
     """
+    # Refuse stores without episodes, and episodes without a window.
     ends = np.asarray(episode_ends, np.int64)
     if not len(ends):
         raise StoreError(f"{where}: expected finished episodes, found none. Record some first.")
@@ -111,6 +112,7 @@ def index_windows(
             f"{where}: episode {episode} has {fit}, a window needs {shape.shortest_episode} "
             f"({len(short)} such episodes). " + _way_out(shape, steps)
         )
+    # Number the windows of each episode.
     before = shape.observation_horizon - 1
     counts = lengths - shape.horizon + (shape.action_steps - 1) + before + 1
     first = np.repeat(firsts, counts)
