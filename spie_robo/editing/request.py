@@ -25,7 +25,7 @@ class EditRequest:
     references: OptionalPath = None
     """Reference photos, a folder or a file; unset: the editor's own."""
     instruction: OptionalText = None
-    """Text for the editor; unset: the editor's own."""
+    """Text for the editor; unset: its own."""
     seed: Count = 0
     """Seed of the run; each episode has its own (record: N, N + 1, ...)."""
     steps: OptionalCount = None
@@ -33,7 +33,7 @@ class EditRequest:
     frames_per_pass: OptionalCount = None
     """Frames a pass; unset: the editor's."""
     guard: bool = True
-    """Judge each edit; otherwise all are accepted."""
+    """Judge each edit, or accept all."""
     retries: Count = 1
     """Further seeds to try after a rejection."""
     protect: Names = ()

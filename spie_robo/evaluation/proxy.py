@@ -1,8 +1,8 @@
 """Measure proxy fidelity: how well success in a simulator predicts success in reality.
 
 ``success rates of the same policies, real and per simulator -> ProxyFidelity``. Pearson's r
-measures whether the rates lie on a line, MMRV how much real success differs where the ranking is wrong. Both
-have bootstrap intervals, and all simulators are compared on the same resamples.
+measures whether the rates lie on a line, MMRV how much real success differs where the ranking is
+wrong. Both have bootstrap intervals, and all simulators are compared on the same resamples.
 
 Source: Li et al., "Evaluating Real-World Robot Manipulation Policies in Simulation" (SIMPLER),
 arXiv 2405.05941, section III-B.
