@@ -1,4 +1,4 @@
-"""Random looks for a tabletop environment, and the way back."""
+"""Draw random looks for a tabletop environment, and restore its first look."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TEXTURE_PIXELS = 512
 @final
 @dataclass(frozen=True)
 class RandomizationConfig:
-    """What a :class:`~spie_robo.envs.randomization.DomainRandomizationWrapper` changes.
+    """Settings of a :class:`~spie_robo.envs.randomization.DomainRandomizationWrapper`.
 
     Attributes:
         colors: Draw the colours of table, wall, floor, robot and distractors.
@@ -43,9 +43,8 @@ class RandomizationConfig:
             moves by half of it and its field of view by 40 degrees per metre.
         wrist_camera: Standard deviation of the wrist camera's position in metres; it turns by
             2 degrees per centimetre.
-        keep_task_colors: Leave the cube and the goal as they are, since a policy may need their
-            colour.
-        bodies: Names of the bodies whose colour and texture may change; none: all.
+        keep_task_colors: Keep the colours of cube and goal, because a policy may need them.
+        bodies: Names of the bodies whose colour and texture may change; empty: all.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -75,7 +74,7 @@ class RandomizationConfig:
 
 @dataclass(frozen=True)
 class _Visual:
-    """One visual shape as it was built: where it is and its colour (rgba)."""
+    """One visual shape as it was built, with its place in the body and its colour (rgba)."""
 
     body: int
     link: int
@@ -86,15 +85,15 @@ class _Visual:
 
 @final
 class Appearance:
-    """Draws looks for one environment and remembers the one that it was built with.
+    """A generator of looks for one environment, which also restores its first look.
 
     Args:
         env: The environment.
-        config: What to change.
+        config: Settings of the changes.
     """
 
     def __init__(self, env: TabletopEnv, config: RandomizationConfig) -> None:
-        """Note how everything looks now.
+        """Store the present look.
 
         Raises:
             ConfigError: If ``config`` names a body that the environment does not have.
@@ -111,7 +110,7 @@ class Appearance:
         self._textures: dict[int, int] = {}
 
     def draw(self, rng: np.random.Generator) -> None:
-        """Give the environment another look."""
+        """Draw a new look for the environment."""
         colors, textures, light, front, wrist = rng.spawn(5)
         self._draw_surfaces(colors, textures)
         if self._config.light:
@@ -121,7 +120,7 @@ class Appearance:
         self._env.wrist_adjustment = _small_motion(wrist, self._config.wrist_camera)
 
     def restore(self) -> None:
-        """Give the environment its first look back."""
+        """Restore the environment's first look."""
         for visual in self._visuals:
             self._paint(visual, visual.color)
         self._env.light = dict(self._light)
@@ -131,7 +130,7 @@ class Appearance:
     def _draw_surfaces(self, colors: np.random.Generator, textures: np.random.Generator) -> None:
         config = self._config
         kept = TASK_BODIES if config.keep_task_colors else ()
-        # Every name draws, also those that keep their colour: one option moves no other's dice.
+        # Draw for every name, so that keeping one colour does not change the draws of others.
         tints = {name: colors.uniform(0.15, 1.0, 3) for name in self._names}
         chosen = {name: int(textures.integers(_TEXTURE_COUNT)) for name in SURFACES}
         textured = {name for name in SURFACES if textures.random() < config.textures}
@@ -153,7 +152,7 @@ class Appearance:
         self._env.scene.client.changeVisualShape(visual.body, visual.link, visual.index, **options)
 
     def _load_texture(self, number: int) -> int:
-        """PyBullet's id of a texture; it frees none, so each is loaded once and then kept."""
+        """Return PyBullet's id of a texture; PyBullet frees none, so each is loaded once."""
         if number not in self._textures:
             with tempfile.TemporaryDirectory(prefix="spie_robo_texture_") as folder:
                 path = Path(folder) / f"{number}.png"
@@ -174,7 +173,7 @@ def _visuals(env: TabletopEnv) -> tuple[_Visual, ...]:
 
 
 def _tint(visual: _Visual, tint: NDArray[np.float64]) -> tuple[float, ...]:
-    """The robot keeps its light and dark parts; all else takes the colour as it is."""
+    """Tint a shape; the robot keeps its light and dark parts."""
     if visual.name != "panda":
         return (*tint.tolist(), 1.0)
     own = np.array(visual.color[:3])
@@ -183,7 +182,7 @@ def _tint(visual: _Visual, tint: NDArray[np.float64]) -> tuple[float, ...]:
 
 @functools.cache
 def _texture_png(number: int) -> bytes:
-    """A bright greyish texture, which the surface's colour then tints."""
+    """Return a bright greyish texture as PNG, which the surface's colour then tints."""
     material = Material(
         pattern=_PATTERNS[number % len(_PATTERNS)],
         color=(0.95, 0.95, 0.95),
@@ -209,7 +208,7 @@ def _random_light(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _small_motion(rng: np.random.Generator, deviation: float) -> NDArray[np.float64]:
-    """A rigid motion, float64 (4, 4), of ``deviation`` metres and 2 degrees per centimetre."""
+    """Draw a rigid motion (4, 4) of ``deviation`` metres and 2 degrees per centimetre."""
     motion = np.eye(4)
     motion[:3, 3] = deviation * rng.standard_normal(3)
     turn = np.radians(200.0 * deviation) * rng.standard_normal(3)

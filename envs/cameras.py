@@ -1,4 +1,4 @@
-"""Cameras in PyBullet: matrices, the two renderers, and ground truth in metric units."""
+"""Render PyBullet cameras: matrices, the two renderers, and ground truth in metric units."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_LIGHT: dict[str, Any] = {
     "lightDiffuseCoeff": 0.35,
     "lightSpecularCoeff": 0.05,
 }
-"""TinyRenderer's light, spelled out: what a call leaves out it keeps from the call before."""
+"""Light of TinyRenderer, complete: PyBullet keeps every value that a call leaves out."""
 
 _OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -41,16 +41,16 @@ raise SystemExit(0 if plugin >= 0 else 1)
 
 
 def view_matrix(camera: CameraPose) -> list[float]:
-    """The OpenGL view matrix, column-major, as PyBullet takes it."""
+    """Return the OpenGL view matrix, column-major, as PyBullet expects it."""
     return list((_OPENCV_TO_OPENGL @ camera.extrinsics).T.ravel())
 
 
 def projection_matrix(camera: CameraPose, hardware: bool = False) -> list[float]:
-    """The OpenGL projection matrix, column-major, as PyBullet takes it.
+    """Return the OpenGL projection matrix, column-major, as PyBullet expects it.
 
     TinyRenderer samples a pixel at its bottom-left corner instead of its centre (measured: the
     depth of a plane fits row + 1 to 4e-6 m, and row + 0.5 only to 4e-3 m), so its principal
-    point is moved by half a pixel each way. Without that nothing else is aligned with it.
+    point is moved by half a pixel each way. Without this no other data is aligned with the image.
     """
     matrix = list(
         pybullet.computeProjectionMatrixFOV(
@@ -109,18 +109,18 @@ def render(
     light: Mapping[str, Any] | None = None,
     hardware: bool = False,
 ) -> tuple[RGB, Geometry]:
-    """Take a picture and its ground truth.
+    """Render an image and its ground truth.
 
     Args:
         client: A ``BulletClient``.
-        camera: Where to look from.
+        camera: Pose and lens of the camera.
         names: Name of each body id, for the segmentation.
         light: Keyword arguments of ``getCameraImage`` such as ``lightDirection``.
-        hardware: Use the EGL plugin, which must have been loaded into ``client``.
+        hardware: Use the EGL plugin, which must be loaded into ``client``.
 
     Returns:
-        The image, uint8 (height, width, 3), and its geometry. Pixels that show nothing have
-        segmentation -1 and depth ``camera.far``.
+        The image, uint8 (height, width, 3), and its geometry. Empty pixels have segmentation -1
+        and depth ``camera.far``.
     """
     answer = client.getCameraImage(
         camera.width,
@@ -143,9 +143,9 @@ def render(
 
 @functools.cache
 def egl_available() -> bool:
-    """Whether PyBullet's EGL plugin renders on this machine.
+    """Return whether PyBullet's EGL plugin renders on this machine.
 
-    Tried in a process of its own: where there is no EGL device the plugin ends its process.
+    The test runs in another process, because without an EGL device the plugin ends its process.
     """
     command = [sys.executable, "-c", _EGL_PROBE]
     try:
@@ -161,7 +161,7 @@ def load_hardware_renderer(client: Any, renderer: Renderer) -> bool:
         True if the plugin was loaded.
 
     Raises:
-        EnvError: If ``renderer`` is ``"egl"`` and the plugin does not work here, or unknown.
+        EnvError: If ``renderer`` is unknown, or ``"egl"`` and the plugin does not work here.
     """
     if renderer not in ("tiny", "egl", "auto"):
         raise EnvError(f"renderer: expected 'tiny', 'egl' or 'auto', got {renderer!r}.")

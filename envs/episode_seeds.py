@@ -1,4 +1,4 @@
-"""One seed an episode for things that must not touch an environment's own random numbers."""
+"""Derive one seed an episode for draws that must not use an environment's own random numbers."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from spie_robo.envs.tabletop_env import TabletopEnv
 
 @final
 class EpisodeSeeds:
-    """Seeds that depend on the env's seed and on how many resets came after it.
+    """Seeds that depend on the env's seed and on the number of resets after it.
 
     Args:
-        env: The environment whose seed counts.
-        stream: A number of one's own, so that two users of one env draw different things.
+        env: The environment whose seed is used.
+        stream: Number of the user, so that two users of one env draw different values.
     """
 
     def __init__(self, env: TabletopEnv, stream: int) -> None:
-        """Wait for the first reset."""
+        """Start before the first reset."""
         self._env = env
         self._stream = stream
         self._episode = 0
 
     def announce(self, seed: int | None) -> None:
-        """Say what the coming reset was called with."""
+        """Store the seed of the coming reset."""
         if seed is not None:
             self._episode = 0
 
     def next(self) -> list[int]:
-        """The seed of this episode, for ``numpy.random.default_rng``; once a reset."""
+        """Return the seed of this episode, for ``numpy.random.default_rng``; call once a reset."""
         episode = self._episode
         self._episode += 1
-        # -1 stands for an env whose generator was set by hand.
+        # The seed is -1 if the env's generator was set by hand.
         return [self._env.np_random_seed % 2**64, episode, self._stream]

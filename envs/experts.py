@@ -1,4 +1,4 @@
-"""Scripted experts: they read the simulator's state, not its images."""
+"""Solve the tasks with scripted experts, which read the simulator's state and not its images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPEN, _CLOSED = 1.0, -1.0
 
 
 class Expert(ABC):
-    """A policy that solves one task; see :func:`make_expert`."""
+    """A scripted policy for one task; see :func:`make_expert`."""
 
     def __init__(self) -> None:
         """Start in the first phase."""
@@ -28,13 +28,13 @@ class Expert(ABC):
         self._steps_in_phase = 0
 
     def reset(self, seed: int | None = None) -> None:
-        """Start over; an expert has no randomness of its own."""
+        """Start over; an expert has no random draws."""
         self._phase = 0
         self._steps_in_phase = 0
 
     @abstractmethod
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The next action, float32 (4,)."""
+        """Return the next action, float32 (4,)."""
 
     def _next_phase(self) -> None:
         self._phase += 1
@@ -43,7 +43,7 @@ class Expert(ABC):
 
 @final
 class ReachExpert(Expert):
-    """Goes straight to the marker."""
+    """An expert that goes straight to the marker."""
 
     def __init__(self, env: ReachEnv) -> None:
         """Bind to ``env``."""
@@ -51,13 +51,13 @@ class ReachExpert(Expert):
         self._env = env
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The next action, float32 (4,)."""
+        """Return the next action, float32 (4,)."""
         return _towards(self._env, self._env.goal, _OPEN)
 
 
 @final
 class PushExpert(Expert):
-    """Goes behind the cube, seen from the disc, and pushes; starts over when it slips."""
+    """An expert that goes behind the cube and pushes it to the disc, again after a slip."""
 
     _above, _behind, _push = 0, 1, 2
     _standoff = CUBE_EDGE / 2 + 0.035
@@ -70,13 +70,15 @@ class PushExpert(Expert):
         self._env = env
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The next action, float32 (4,)."""
+        """Return the next action, float32 (4,)."""
+        # Choose the point behind the cube, and start over after a slip.
         cube, goal = self._env.cube[:2], self._env.goal[:2]
         direction = (goal - cube) / max(float(np.linalg.norm(goal - cube)), 1e-6)
         start = cube - direction * self._standoff
         grasp = self._env.robot.grasp_position
         if self._phase == self._push and self._slipped(grasp, cube, direction):
             self._phase = self._above
+        # Go to the point from above, then down, then push.
         if self._phase == self._above:
             target = np.array([*start, self._travel_height])
             if np.linalg.norm(grasp - target) < 0.015:
@@ -97,7 +99,7 @@ class PushExpert(Expert):
     def _slipped(
         self, grasp: NDArray[np.float64], cube: NDArray[np.float64], direction: NDArray[np.float64]
     ) -> bool:
-        """Whether the hand is no longer behind the cube on the line to the disc."""
+        """Return whether the hand is no longer behind the cube on the line to the disc."""
         offset = cube - grasp[:2]
         along = float(offset @ direction)
         across = float(np.linalg.norm(offset - direction * along))
@@ -106,7 +108,7 @@ class PushExpert(Expert):
 
 @final
 class PickPlaceExpert(Expert):
-    """Grasps the cube from above, carries it to the disc, sets it down and lets go."""
+    """An expert that grasps the cube from above, carries it to the disc and releases it."""
 
     _hover, _descend, _close, _lift, _carry, _lower, _release = range(7)
     _travel_height = 0.16
@@ -117,7 +119,7 @@ class PickPlaceExpert(Expert):
         self._env = env
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The next action, float32 (4,)."""
+        """Return the next action, float32 (4,)."""
         self._steps_in_phase += 1
         if self._lost_cube():
             self._phase = self._hover
@@ -149,22 +151,22 @@ class PickPlaceExpert(Expert):
         return targets[self._phase]
 
     def _lost_cube(self) -> bool:
-        """Whether the cube is not between the fingers although it should be."""
+        """Return whether the cube is not between the fingers although it should be."""
         held = np.linalg.norm(self._env.robot.grasp_position - self._env.cube) < 0.05
         return self._phase in (self._carry, self._lower) and not held
 
 
 def make_expert(env: gymnasium.Env[Any, Any]) -> Expert:
-    """The expert for an environment, wrapped or not.
+    """Make the expert for an environment, wrapped or not.
 
     Args:
         env: One of the ``SpieRobo`` environments.
 
     Returns:
-        Its expert, bound to that very instance.
+        The expert, bound to that instance.
 
     Raises:
-        EnvError: If there is no expert for it.
+        EnvError: If there is no expert for the environment.
 
     Example:
         >>> import gymnasium, spie_robo.envs

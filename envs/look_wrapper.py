@@ -1,4 +1,4 @@
-"""What wrappers that draw a new look at each reset have in common."""
+"""Share the code of wrappers that draw a new look at each reset."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spie_robo.errors import EnvError
 
 
 class LookWrapper(gym.Wrapper[Any, Any, Any, Any], ABC):
-    """Draws how an environment looks at each of its resets, and undoes it at the end.
+    """A wrapper that draws a look at each reset, and restores the first look at the end.
 
-    What is drawn depends on the env's seed and the number of resets since, and on nothing else.
+    The draw depends only on the env's seed and on the number of resets since then.
 
     Args:
         env: One of the ``SpieRobo`` environments, wrapped or not.
-        config: What its :class:`~spie_robo.envs.appearance.Appearance` draws.
-        stream: A number of the wrapper's own, for its seeds.
+        config: Settings of the :class:`~spie_robo.envs.appearance.Appearance`.
+        stream: Number of the wrapper, for its seeds.
 
     Raises:
         ConfigError: If ``config`` names a body that the environment does not have.
@@ -30,7 +30,7 @@ class LookWrapper(gym.Wrapper[Any, Any, Any, Any], ABC):
     """
 
     def __init__(self, env: gym.Env[Any, Any], config: RandomizationConfig, stream: int) -> None:
-        """Note how everything looks now."""
+        """Store the present look."""
         super().__init__(env)
         self._task: TabletopEnv = tabletop(env)
         if self._task.appearance is not None:
@@ -44,17 +44,17 @@ class LookWrapper(gym.Wrapper[Any, Any, Any, Any], ABC):
 
     @abstractmethod
     def _draw(self, rng: np.random.Generator) -> None:
-        """Give the env another look, when everything is in place and no image is taken yet."""
+        """Draw a look, after all bodies are in place and before the first image."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode with another look."""
+        """Start an episode with a new look."""
         self._seeds.announce(seed)
         return self.env.reset(seed=seed, options=options)
 
     def close(self) -> None:
-        """Undo everything and close the env."""
+        """Restore the first look and close the env."""
         if self._task.scene.client is not None:
             self._appearance.restore()
         self._task.appearance = None

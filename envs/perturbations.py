@@ -1,4 +1,4 @@
-"""One thing about a scene's look changed strongly: the conditions of the robustness benchmark."""
+"""Change one part of a scene's look strongly, for the robustness benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spie_robo.errors import ConfigError
 Perturbation = Literal[
     "light-intensity", "light-color", "background", "table-texture", "robot-texture", "camera-noise"
 ]
-"""What can change, as in NVIDIA's Isaac Lab Mimic robustness table."""
+"""Kind of the change, as in NVIDIA's Isaac Lab Mimic robustness table."""
 
 PERTURBATIONS: tuple[Perturbation, ...] = get_args(Perturbation)
 
@@ -33,16 +33,16 @@ _NOISE = 0.12
 
 @final
 class PerturbationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
-    """Gives every episode another draw of one change of look; all else stays as it was.
+    """A wrapper that gives every episode a new draw of one change of look.
 
     - ``light-intensity``: the light at 35 to 60 % or 150 to 180 % of its strength;
     - ``light-color``: one or two channels of the light at 35 to 60 %;
     - ``background``: wall and floor in another colour and texture;
-    - ``table-texture``, ``robot-texture``: the table, the robot;
+    - ``table-texture``, ``robot-texture``: the table or the robot in another colour and texture;
     - ``camera-noise``: sensor noise of deviation up to 0.12 (of 0..1), new in every image.
 
-    Physics, rewards, spaces and the env's own random numbers do not change; what is drawn depends
-    on the env's seed and the number of resets since.
+    Physics, rewards, spaces and the env's own random numbers do not change; the draw depends only
+    on the env's seed and on the number of resets since then.
 
     Example:
         >>> import gymnasium, spie_robo.envs
@@ -58,7 +58,7 @@ class PerturbationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
 
         Args:
             env: One of the ``SpieRobo`` environments, wrapped or not.
-            kind: What changes.
+            kind: Kind of the change.
 
         Raises:
             ConfigError: If there is no such kind.
@@ -83,7 +83,7 @@ class PerturbationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode with another draw."""
+        """Start an episode with a new draw."""
         observation, info = super().reset(seed=seed, options=options)
         return self._noisy(observation), info
 

@@ -1,4 +1,4 @@
-"""Pick and place: grasp a cube, set it down on a disc, let go."""
+"""Pick and place: grasp a cube, set it down on a disc and release it."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class PickPlaceEnv(TabletopEnv):
         return self.scene.position(self._goal_body)
 
     def distance(self) -> float:
-        """From the grasp point to the cube plus from the cube to the disc, metres."""
+        """Return the distance from grasp point to cube plus from cube to disc, metres."""
         to_cube = np.linalg.norm(self.robot.grasp_position - self.cube)
         to_goal = np.linalg.norm(self.cube[:2] - self.goal[:2])
         return float(to_cube + to_goal)
 
     def success(self) -> bool:
-        """Whether the cube rests on the disc with the gripper open."""
+        """Return whether the cube rests on the disc with the gripper open."""
         offset = np.linalg.norm((self.cube - self.goal)[:2])
         resting = abs(self.cube[2] - CUBE_EDGE / 2) < 0.01
         return bool(offset < _TOLERANCE and resting and self.robot.opening > _RELEASED_OPENING)

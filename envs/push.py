@@ -1,4 +1,4 @@
-"""Push: shove a cube onto a disc with closed fingers."""
+"""Push: move a cube onto a disc with closed fingers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PushEnv(TabletopEnv):
         while np.linalg.norm(goal - cube) < 0.10:
             goal = sample_xy(rng, (0.38, 0.60), (-0.18, 0.18))
         self.scene.place(self._goal_body, (*goal, 0.002))
-        # A cube that starts square to the world slides off sideways less; turn it a little.
+        # A cube aligned with the world slides off sideways less, so turn it a little.
         self.scene.place(self._cube_body, (*cube, CUBE_EDGE / 2), yaw=float(rng.uniform(-0.4, 0.4)))
         self.robot.reset(np.array([0.40, 0.0, 0.22]), opening=0.0)
 
@@ -60,9 +60,9 @@ class PushEnv(TabletopEnv):
         return self.scene.position(self._goal_body)
 
     def distance(self) -> float:
-        """From the cube to the disc along the table, metres."""
+        """Return the distance from cube to disc along the table, metres."""
         return float(np.linalg.norm((self.cube - self.goal)[:2]))
 
     def success(self) -> bool:
-        """Whether the cube is on the disc and still on the table."""
+        """Return whether the cube is on the disc and still on the table."""
         return self.distance() < _TOLERANCE and bool(self.cube[2] > 0)

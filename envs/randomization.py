@@ -1,4 +1,4 @@
-"""Domain randomisation: the baseline that people use today in place of edited frames."""
+"""Randomise the domain: the usual baseline in place of edited frames."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ _STREAM = 0xD0_4A17
 
 @final
 class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
-    """Gives every episode random colours, textures, light and camera poses.
+    """A wrapper that gives every episode random colours, textures, light and camera poses.
 
-    What is drawn depends on the env's seed and the number of resets since, and on nothing else.
-    Physics, rewards, spaces and the env's own random numbers stay as they are: an episode takes
-    the same course with and without this wrapper. ``info["geometry"]`` describes the cameras
-    as they were moved.
+    The draw depends only on the env's seed and on the number of resets since then. Physics,
+    rewards, spaces and the env's own random numbers do not change: an episode takes the same course
+    with and without this wrapper. ``info["geometry"]`` describes the cameras after they were moved.
 
     Example:
         >>> import gymnasium, spie_robo.envs
@@ -42,8 +41,8 @@ class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
 
         Args:
             env: One of the ``SpieRobo`` environments, wrapped or not.
-            config: What to randomise, as a record or, as a spec in JSON has it, its fields; None
-                for :class:`RandomizationConfig`'s defaults.
+            config: Settings, as a record or as a mapping of its fields, as in a JSON spec; None
+                uses :class:`RandomizationConfig`'s defaults.
 
         Raises:
             ConfigError: If a field is unknown or out of its range.
@@ -56,7 +55,7 @@ class DomainRandomizationWrapper(LookWrapper, gym.utils.RecordConstructorArgs):
         LookWrapper.__init__(self, env, config, _STREAM)
 
     def restore(self) -> None:
-        """Give the env the look back that it had; the next reset draws a new one."""
+        """Restore the env's first look; the next reset draws a new one."""
         self._appearance.restore()
 
     def _draw(self, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Reach: bring the grasp point to a floating marker."""
+"""Reach: move the grasp point to a floating marker."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class ReachEnv(TabletopEnv):
 
     @property
     def goal(self) -> NDArray[np.float64]:
-        """Where the marker is, float64 (3,), metres."""
+        """Centre of the marker, float64 (3,), metres."""
         return self.scene.position(self._goal_body)
 
     def distance(self) -> float:
-        """From the grasp point to the marker, metres."""
+        """Return the distance from grasp point to marker, metres."""
         return float(np.linalg.norm(self.robot.grasp_position - self.goal))
 
     def success(self) -> bool:
-        """Whether the grasp point is within the tolerance of the marker."""
+        """Return whether the grasp point is close enough to the marker."""
         return self.distance() < _TOLERANCE

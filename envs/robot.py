@@ -1,4 +1,4 @@
-"""The Franka Panda: Cartesian control, gripper, proprioception, and the wrist camera's mount."""
+"""Control the Franka Panda: Cartesian targets, gripper, proprioception and wrist camera."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ARM_FORCE = 160.0
 _FINGER_FORCE = 60.0
 _GRIPPER_DOWN = (1.0, 0.0, 0.0, 0.0)
 
-# Behind the fingers, looking along them with a slight tilt, as such cameras are mounted.
+# The camera sits behind the fingers and looks along them with a slight tilt, as usual.
 _CAMERA_OFFSET = np.array([0.075, 0.0, 0.0])
 _CAMERA_TARGET = np.array([0.02, 0.0, 0.20])
 
 
 @final
 class Panda:
-    """Drives the robot of a scene.
+    """A controller of the robot in a scene.
 
     The gripper points straight down; its target moves within ``WORKSPACE_LOW..WORKSPACE_HIGH``.
 
@@ -42,7 +42,7 @@ class Panda:
     """
 
     def __init__(self, scene: TabletopScene) -> None:
-        """Take control of the robot of ``scene``."""
+        """Take control of the scene's robot."""
         if scene.panda is None:
             raise EnvError("This scene has no robot: build it with TabletopScene(panda=True).")
         self._client: Any = scene.client
@@ -55,10 +55,10 @@ class Panda:
             )
 
     def reset(self, position: NDArray[np.float64] | None = None, opening: float = 1.0) -> None:
-        """Jump to a posture at rest.
+        """Set a posture at rest at once.
 
         Args:
-            position: Where the grasp point is to be, metres; None for the home posture.
+            position: Position of the grasp point, metres; None for the home posture.
             opening: 0 closed to 1 open.
         """
         for joint, angle in zip(_ARM_JOINTS, HOME_JOINTS, strict=True):
@@ -87,7 +87,7 @@ class Panda:
         return np.clip(position, WORKSPACE_LOW, WORKSPACE_HIGH)
 
     def _solve(self) -> list[float]:
-        """Inverse kinematics from the present posture to the target, gripper down."""
+        """Solve inverse kinematics from the present posture to the target, gripper down."""
         solution = self._client.calculateInverseKinematics(
             self._body,
             _GRASP_LINK,
@@ -128,7 +128,7 @@ class Panda:
         )
 
     def proprioception(self) -> NDArray[np.float32]:
-        """What the robot feels of itself, float32 (14,).
+        """Return the robot's own state, float32 (14,).
 
         Grasp position (3, metres), its velocity (3, metres per second), finger distance
         (1, metres), arm joint angles (7, radians).
@@ -142,7 +142,7 @@ class Panda:
     def wrist_camera_pose(
         self,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Eye, target and up vector of the wrist camera in the world, float64 (3,) each."""
+        """Return eye, target and up vector of the wrist camera in the world, float64 (3,) each."""
         state = self._client.getLinkState(self._body, _HAND_LINK, computeForwardKinematics=True)
         rotation = np.reshape(self._client.getMatrixFromQuaternion(state[5]), (3, 3))
         origin = np.array(state[4])

@@ -1,4 +1,4 @@
-"""The PyBullet world: a table in a room, a Franka Panda on it, and objects.
+"""Build the PyBullet world: a table in a room, a Franka Panda on it, and objects.
 
 World frame, metres: x forward from the robot's base, y to its left, z up; the origin is the
 robot's base, and the table top is the plane z = 0.
@@ -47,13 +47,13 @@ _GEOMETRY_KINDS: dict[int, ShapeKind] = {
 
 @final
 class TabletopScene:
-    """Owns one physics client and everything in it.
+    """A physics client and everything in it.
 
     Args:
-        panda: Load the robot. Without it the scene is a bare table.
+        panda: Load the robot. Without it the scene is a table without a robot.
 
     Attributes:
-        client: The ``BulletClient``; several scenes in one process do not share anything.
+        client: The ``BulletClient``; scenes in one process share nothing.
         panda: Body id of the robot, or None.
         names: Name of each body id.
     """
@@ -101,7 +101,7 @@ class TabletopScene:
         color: Sequence[float] | None = None,
         collide: bool = True,
     ) -> int:
-        """Add a box of edge lengths ``size``; returns its body id."""
+        """Add a box of edge lengths ``size`` and return its body id."""
         half = [edge / 2 for edge in size]
         kind = {"shapeType": pybullet.GEOM_BOX, "halfExtents": half}
         return self._add(name, kind, kind, position, mass, color, collide)
@@ -116,7 +116,7 @@ class TabletopScene:
         color: Sequence[float] | None = None,
         collide: bool = True,
     ) -> int:
-        """Add a sphere; returns its body id."""
+        """Add a sphere and return its body id."""
         kind = {"shapeType": pybullet.GEOM_SPHERE, "radius": radius}
         return self._add(name, kind, kind, position, mass, color, collide)
 
@@ -131,7 +131,7 @@ class TabletopScene:
         color: Sequence[float] | None = None,
         collide: bool = True,
     ) -> int:
-        """Add an upright cylinder; returns its body id."""
+        """Add an upright cylinder and return its body id."""
         kind = {"shapeType": pybullet.GEOM_CYLINDER, "radius": radius}
         return self._add(
             name, {**kind, "height": height}, {**kind, "length": height}, position, mass, color,
@@ -165,26 +165,26 @@ class TabletopScene:
         return body
 
     def bodies(self, name: str) -> list[int]:
-        """Ids of all bodies called ``name``."""
+        """Return the ids of all bodies called ``name``."""
         return [body for body, other in self.names.items() if other == name]
 
     def place(self, body: int, position: Vector, yaw: float = 0.0, tilt: float = 0.0) -> None:
-        """Put a body somewhere at rest; angles in radians."""
+        """Place a body at rest; angles in radians."""
         orientation = self.client.getQuaternionFromEuler([tilt, 0, yaw])
         self.client.resetBasePositionAndOrientation(body, list(position), orientation)
         self.client.resetBaseVelocity(body, [0, 0, 0], [0, 0, 0])
 
     def remove(self, body: int) -> None:
-        """Take a body out of the world."""
+        """Remove a body from the world."""
         self.client.removeBody(body)
         del self.names[body]
 
     def position(self, body: int) -> NDArray[np.float64]:
-        """Position of a body, float64 (3,), metres."""
+        """Return the position of a body, float64 (3,), metres."""
         return np.array(self.client.getBasePositionAndOrientation(body)[0])
 
     def state(self, cameras: Sequence[CameraPose]) -> SceneState:
-        """Everything that is visible now, as plain data."""
+        """Return everything that is visible, as plain data."""
         shapes = [shape for body in self.names for shape in self._shapes(body)]
         return SceneState(tuple(shapes), tuple(cameras))
 
@@ -207,7 +207,7 @@ class TabletopScene:
             )
 
     def _link_pose(self, body: int, link: int) -> tuple[Sequence[float], Sequence[float]]:
-        """World pose of a link's URDF frame; PyBullet reports a base by its inertial frame."""
+        """Return the world pose of a link's URDF frame, which differs from the inertial frame."""
         if link >= 0:
             state = self.client.getLinkState(body, link, computeForwardKinematics=True)
             return state[4], state[5]
@@ -228,7 +228,7 @@ class TabletopScene:
         return pose
 
     def close(self) -> None:
-        """Disconnect; safe to call twice."""
+        """Disconnect; calling it twice is allowed."""
         if self.client is not None:
             self.client.disconnect()
             self.client = None

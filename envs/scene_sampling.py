@@ -1,6 +1,6 @@
-"""Random tabletop scenes: what the editor and the guard's judge are trained on.
+"""Draw random tabletop scenes, on which the editor and the guard's judge are trained.
 
-The tasks' own scenes are special cases of these: one cube, one goal, the robot somewhere above.
+The tasks' own scenes are special cases of these, with one cube, one goal and the robot above.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CLEARANCE = 0.10
 
 @dataclass(frozen=True, eq=False)
 class SampledScene:
-    """One random moment.
+    """A random scene at one moment.
 
     Attributes:
-        frame: The simulator's image and geometry.
-        state: The same moment as plain data, with the one camera that took the frame.
+        frame: Image and geometry from the simulator.
+        state: The same moment as plain data, with the camera of the frame.
     """
 
     frame: Frame
@@ -36,12 +36,12 @@ class SampledScene:
 
 @final
 class SceneSampler:
-    """Draws random scenes; a scene is a function of its seed alone.
+    """A generator of random scenes; a scene is a function of its seed alone.
 
     Args:
-        height: Pixels.
-        width: Pixels.
-        wrist_share: Share of frames that the wrist camera takes.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
+        wrist_share: Share of frames from the wrist camera.
         front_jitter: See :func:`~spie_robo.envs.viewpoints.front_camera`.
     """
 
@@ -62,7 +62,7 @@ class SceneSampler:
         self._taken: list[tuple[float, float]] = []
 
     def sample(self, seed: int) -> SampledScene:
-        """The scene of a seed."""
+        """Draw the scene of a seed and render it."""
         rng = np.random.default_rng([seed, 0x5CE7E])
         self._clear()
         for index in range(rng.integers(1, _MAX_OBJECTS + 1)):
@@ -90,7 +90,7 @@ class SceneSampler:
         self._taken = []
 
     def _free_spot(self, rng: np.random.Generator) -> tuple[float, float]:
-        """A place on the table away from the other objects, or anywhere if it is crowded."""
+        """Draw a place on the table away from other objects, or anywhere if it is crowded."""
         for _ in range(20):
             x, y = float(rng.uniform(0.28, 0.75)), float(rng.uniform(-0.38, 0.38))
             if all(np.hypot(x - a, y - b) > _CLEARANCE for a, b in self._taken):
@@ -129,7 +129,7 @@ class SceneSampler:
 
 
 def _object_color(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Mostly saturated, as task objects are; sometimes grey, white or black."""
+    """Draw a colour, mostly saturated like task objects', sometimes grey, white or black."""
     if rng.random() < 0.2:
         value = float(rng.uniform(0.05, 0.95))
         return (value, value, value)
@@ -141,7 +141,7 @@ def _object_color(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def _light(rng: np.random.Generator) -> dict[str, Any]:
-    """The simulator's light, varied so that the editor does not depend on one setting."""
+    """Draw a light, so that the editor does not depend on one setting."""
     if rng.random() < 0.5:
         return dict(DEFAULT_LIGHT)
     return {**DEFAULT_LIGHT, "lightDirection": [*rng.uniform(-1.5, 1.5, 2).tolist(), 2.0]}

@@ -1,7 +1,7 @@
-"""What a scene looks like at one instant, as plain data: the seam between physics and rendering.
+"""Describe a scene at one instant as plain data, for any renderer.
 
-A :class:`SceneState` holds no simulator handle, so it can be sent to another process, stored, and
-rendered by anything: the photoreal twin reads nothing else.
+A :class:`SceneState` holds no simulator handle: it can be sent to another process, stored, and
+rendered by any renderer. The photoreal twin reads nothing else.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Shape:
     """One visual shape in the world.
 
     Attributes:
-        name: Name of the instance that it belongs to, e.g. ``"cube"``.
+        name: Name of the shape's instance, e.g. ``"cube"``.
         instance: Segmentation id of that instance.
         kind: Primitive or mesh.
-        size: Metres. Box: three edge lengths; sphere: (radius,); cylinder (along local z):
+        size: In metres. Box: three edge lengths; sphere: (radius,); cylinder (along local z):
             (length, radius); mesh: three scale factors.
-        pose: float64, (4, 4): local to world.
-        color: Linear rgb in 0..1, as the simulator has it.
+        pose: float64, (4, 4), local to world.
+        color: Linear rgb in 0..1, as in the simulator.
         mesh: Path of the OBJ file of a mesh; empty otherwise.
     """
 
@@ -44,13 +44,13 @@ class CameraPose:
     """A pinhole camera with square pixels.
 
     Attributes:
-        name: What the camera is called.
-        extrinsics: float64, (4, 4): world to camera; x right, y down, z forward (OpenCV).
-        vertical_fov: Degrees.
-        height: Pixels.
-        width: Pixels.
-        near: Metres; nothing nearer is seen.
-        far: Metres; nothing farther is seen.
+        name: Name of the camera.
+        extrinsics: float64, (4, 4), world to camera; x right, y down, z forward (OpenCV).
+        vertical_fov: Vertical field of view, degrees.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
+        near: Distance of the near plane, metres.
+        far: Distance of the far plane, metres.
     """
 
     name: str
@@ -63,14 +63,14 @@ class CameraPose:
 
     @property
     def intrinsics(self) -> NDArray[np.float64]:
-        """float64, (3, 3): pinhole matrix in pixels; pixel centres at half-integers."""
+        """Pinhole matrix in pixels, float64, (3, 3); pixel centres at half-integers."""
         focal = 0.5 * self.height / np.tan(np.radians(self.vertical_fov) / 2)
         return np.array([[focal, 0, self.width / 2], [0, focal, self.height / 2], [0, 0, 1.0]])
 
 
 @dataclass(frozen=True, eq=False)
 class SceneState:
-    """Everything that a renderer needs.
+    """The shapes and cameras that a renderer needs.
 
     Attributes:
         shapes: All visual shapes.
@@ -81,10 +81,10 @@ class SceneState:
     cameras: tuple[CameraPose, ...]
 
     def camera(self, name: str) -> CameraPose:
-        """The camera called ``name``.
+        """Return the camera called ``name``.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If there is no such camera.
         """
         for camera in self.cameras:
             if camera.name == name:
@@ -95,12 +95,12 @@ class SceneState:
 def look_at(
     eye: NDArray[np.float64], target: NDArray[np.float64], up: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """World-to-camera matrix of a camera at ``eye`` that looks at ``target``.
+    """Return the world-to-camera matrix of a camera at ``eye`` that looks at ``target``.
 
     Args:
-        eye: (3,), metres.
-        target: (3,), metres.
-        up: (3,), the direction that is up in the image; not parallel to the line of sight.
+        eye: (3,), position of the camera, metres.
+        target: (3,), point to look at, metres.
+        up: (3,), direction that is up in the image; not parallel to the line of sight.
 
     Returns:
         float64, (4, 4); x right, y down, z forward (OpenCV).

@@ -1,4 +1,4 @@
-"""The part that all tabletop tasks share: spaces, cameras, control, ground truth in ``info``."""
+"""Share what all tabletop tasks have: spaces, cameras, control and ground truth in ``info``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Action: TypeAlias = NDArray[np.float32]
 
 CONTROL_RATE = 20
 STEP_LENGTH = 0.05
-"""Metres that the grasp target moves for an action of 1."""
+"""Distance that the grasp target moves for an action of 1, metres."""
 
 CAMERAS = ("front", "wrist")
 
@@ -36,7 +36,7 @@ _STATE_LIMIT = np.repeat(np.array([5, 100, 0.2, 10], np.float32), (3, 3, 1, 7))
 class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
     """A Franka Panda at a table, seen by a front and a wrist camera.
 
-    Action: float32 (4,) in -1..1: displacement of the grasp point (x, y, z; 1 is 5 cm) and
+    Action: float32 (4,) in -1..1, displacement of the grasp point (x, y, z; 1 is 5 cm) and
     gripper (-1 closed, 1 open). One step is 1/20 s.
 
     Observation:
@@ -55,21 +55,21 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
     at most 0.
 
     Args:
-        width: Pixels of both cameras.
-        height: Pixels of both cameras.
+        width: Width of both cameras' images, pixels.
+        height: Height of both cameras' images, pixels.
         reward_type: ``"sparse"`` or ``"shaped"``.
         render_mode: ``"rgb_array"`` makes ``render()`` return the front camera's image.
         renderer: ``"tiny"`` (CPU), ``"egl"`` (GPU plugin) or ``"auto"``.
-        distractors: Number of further objects that the task does not need.
+        distractors: Number of objects that the task does not need.
 
     Attributes:
         scene: The physics world.
         robot: The robot in it.
         light: Keyword arguments of ``getCameraImage``.
         front: The front camera.
-        wrist_adjustment: float64 (4, 4): moves the wrist camera within its own frame.
-        appearance: Called at each reset, when everything is in place and before the first image
-            is taken: the place to change how things look; physics must not change.
+        wrist_adjustment: float64 (4, 4), motion of the wrist camera within its own frame.
+        appearance: Function that is called at each reset, after all bodies are in place and
+            before the first image. It may change the look, but not the physics.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -119,7 +119,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         ]
         self._start = self.scene.client.saveState()
 
-    # What a task defines.
+    # Methods that a task defines.
 
     @abstractmethod
     def _build(self) -> None:
@@ -131,18 +131,18 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
 
     @abstractmethod
     def distance(self) -> float:
-        """How far the task is from done, metres; the shaped reward is its negative."""
+        """Return the remaining distance, metres; the shaped reward is its negative."""
 
     @abstractmethod
     def success(self) -> bool:
-        """Whether the task is done now."""
+        """Return whether the task is solved now."""
 
-    # Gymnasium.
+    # Methods of Gymnasium.
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; a seed decides everything about it."""
+        """Start an episode, which is a function of its seed."""
         super().reset(seed=seed)
         self.scene.client.restoreState(self._start)
         self._forget_contacts()
@@ -153,10 +153,10 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         return self._observe()
 
     def _forget_contacts(self) -> None:
-        """Drop what the engine remembers of the last episode's contacts.
+        """Delete the contacts of the last episode from the engine.
 
-        Restoring a state leaves cached contact points alive where bodies touch again, and they
-        move a cube by micrometres: enough to break equality of two runs.
+        Restoring a state keeps cached contact points where bodies touch again. They move a cube by
+        micrometres, so that two runs would not be equal.
         """
         for index, body in enumerate(self._movable):
             self.scene.place(body, (0.0, 0.0, -5.0 - index))
@@ -164,7 +164,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         self.scene.client.performCollisionDetection()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Move for 1/20 s; ``terminated`` on success."""
+        """Move for 1/20 s; ``terminated`` is True on success."""
         self.advance(action)
         observation, info = self._observe()
         success = bool(info["success"])
@@ -174,7 +174,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         return observation, reward, success, False, info
 
     def advance(self, action: Action) -> None:
-        """The physics of :meth:`step`, without looking.
+        """Simulate one step without rendering.
 
         Raises:
             EnvError: If ``action`` is not four finite numbers.
@@ -191,7 +191,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         self.robot.command(action[:3] * STEP_LENGTH, opening)
 
     def render(self) -> RGB | None:
-        """The front camera's image if ``render_mode`` is ``"rgb_array"``."""
+        """Return the front camera's image if ``render_mode`` is ``"rgb_array"``."""
         if self.render_mode != "rgb_array":
             return None
         return self._look(self.front)[0]
@@ -203,12 +203,12 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
     # Cameras and ground truth.
 
     def cameras(self) -> tuple[CameraPose, CameraPose]:
-        """The front and the wrist camera as they stand now."""
+        """Return front and wrist camera at their present poses."""
         wrist = wrist_camera(self.robot, *self._size)
         return self.front, replace(wrist, extrinsics=self.wrist_adjustment @ wrist.extrinsics)
 
     def scene_state(self) -> SceneState:
-        """What is visible now, as plain data: the photoreal twin renders it."""
+        """Return everything that is visible, as plain data, e.g. for the photoreal twin."""
         return self.scene.state(self.cameras())
 
     def _look(self, camera: CameraPose) -> tuple[RGB, Geometry]:
@@ -241,7 +241,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         return self.scene.add_sphere(name, 0.03, hidden, mass=0.2, color=color)
 
     def _place_distractors(self, rng: np.random.Generator) -> None:
-        # Along the table's far edges, out of the robot's way.
+        # Place them along the table's far edges, outside the robot's way.
         for index, body in enumerate(self._distractors):
             side = -1 if index % 2 else 1
             x = 0.30 + 0.18 * (index // 2) + float(rng.uniform(-0.03, 0.03))
@@ -251,10 +251,10 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
 
 
 def tabletop(env: gymnasium.Env[Any, Any]) -> TabletopEnv:
-    """The tabletop environment inside of any wrappers.
+    """Return the tabletop environment inside any wrappers.
 
     Raises:
-        EnvError: If there is none.
+        EnvError: If there is no such environment.
     """
     task = env.unwrapped
     if not isinstance(task, TabletopEnv):
@@ -286,5 +286,5 @@ def sample_xy(
     x_range: tuple[float, float] = (0.36, 0.60),
     y_range: tuple[float, float] = (-0.20, 0.20),
 ) -> NDArray[np.float64]:
-    """A point on the table within the robot's reach, float64 (2,), metres."""
+    """Draw a point on the table within the robot's reach, float64 (2,), metres."""
     return np.array([rng.uniform(*x_range), rng.uniform(*y_range)])

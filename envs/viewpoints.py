@@ -1,4 +1,4 @@
-"""Where the cameras of the tabletop environments stand."""
+"""Place the cameras of the tabletop environments."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _UP = np.array([0.0, 0.0, 1.0])
 def front_camera(
     height: int, width: int, rng: np.random.Generator | None = None, jitter: float = 0.0
 ) -> CameraPose:
-    """The camera that faces the robot across the table.
+    """Return the camera that faces the robot across the table.
 
     Args:
-        height: Pixels.
-        width: Pixels.
-        rng: Source of the jitter.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
+        rng: Generator of the jitter.
         jitter: Standard deviation of the eye's position in metres; the target moves by half of
             it and the field of view by 40 degrees per metre.
 
@@ -38,5 +38,5 @@ def front_camera(
 
 
 def wrist_camera(robot: Panda, height: int, width: int) -> CameraPose:
-    """The camera on the robot's hand, wherever the hand is now."""
+    """Return the camera on the robot's hand at its present pose."""
     return CameraPose("wrist", look_at(*robot.wrist_camera_pose()), WRIST_FOV, height, width)
