@@ -1,4 +1,4 @@
-"""The UNet's first convolution: 2C input channels in stock InstructPix2Pix, 3C with a prompt.
+"""Change the UNet's first convolution: 2C input channels in stock InstructPix2Pix, 3C here.
 
 Channel order of the grown input: noisy latents, image latents, visual prompt (C each).
 """
@@ -13,7 +13,7 @@ from spie_robo.errors import EditorError
 
 
 def style_weight_of(unet: UNet2DConditionModel) -> Tensor:
-    """The style channels (width, C, k, k) of a grown ``conv_in``: a view, not a copy.
+    """Return a view of the style channels (width, C, k, k) of a grown ``conv_in``.
 
     Raises:
         EditorError: If the UNet has no style channels.
@@ -34,7 +34,7 @@ def grow_conv_in(unet: UNet2DConditionModel, style_weight: Tensor | None = None)
     Args:
         unet: A UNet with C output and 2C input channels.
         style_weight: (width, C, k, k), weights of the new channels; None makes them zero, so
-            that the UNet computes what it did before.
+            that the UNet's output does not change.
 
     Raises:
         EditorError: If the UNet has other channels.
@@ -60,16 +60,16 @@ def grow_conv_in(unet: UNet2DConditionModel, style_weight: Tensor | None = None)
 
 
 def shrink_conv_in(unet: UNet2DConditionModel) -> tuple[UNet2DConditionModel, Tensor]:
-    """Split a grown UNet into a stock one and the weights of its style channels.
+    """Split a grown UNet into a stock UNet and the weights of its style channels.
 
     Args:
-        unet: A UNet with 3C input channels; it is left as it is.
+        unet: A UNet with 3C input channels, which is not changed.
 
     Returns:
         A copy with 2C input channels, and the style weights (width, C, k, k).
 
     Raises:
-        EditorError: If the UNet has other channels, or carries an unmerged LoRA.
+        EditorError: If the UNet has other channels or an unmerged LoRA.
     """
     style_weight = style_weight_of(unet).clone()
     channels = unet.config.out_channels

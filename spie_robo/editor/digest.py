@@ -1,4 +1,4 @@
-"""What an editor is, as one number: SHA-256 over everything that shapes its edits but settings."""
+"""Hash an editor: SHA-256 over everything that shapes its edits, except its settings."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 _SCALING = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
-"""What of a LoRA's configuration changes its effect and is not in its tensors."""
+"""Parts of a LoRA's configuration that change its effect and are not in its tensors."""
 
 
 def weights_digest(pipeline: SpiePipeline) -> str:
-    """SHA-256 (hex) over names, types, shapes and bytes of all weights, and the latent spec.
+    """Return SHA-256 (hex) over all weights and the latent spec of a pipeline.
 
-    It does not depend on the device or on how the weights are stored, only on their values in
-    memory.
+    It covers names, types, shapes and bytes in memory, and does not depend on the device or on how
+    the weights are stored.
     """
     digest = hashlib.sha256(repr(pipeline.latent_spec).encode())
     scheduler = {k: v for k, v in pipeline.scheduler.config.items() if not k.startswith("_")}
@@ -37,16 +37,16 @@ def weights_digest(pipeline: SpiePipeline) -> str:
 def adapter_digest(
     base_digest: str, config: LoraConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
 ) -> str:
-    """SHA-256 (hex) over an adapter and the base that it belongs to, apart from each other.
+    """Return SHA-256 (hex) over an adapter and its base, hashed separately.
 
-    Merged weights would not do: their last bits depend on how the processor multiplies matrices,
-    and an editor recorded on one machine would be another on the next.
+    Merged weights are not hashed: their last bits depend on how the processor multiplies matrices,
+    so that an editor would have another id on another machine.
 
     Args:
         base_digest: :func:`weights_digest` of the base.
-        config: Of the LoRA.
-        tensors: All of the adapter's, as its files hold them.
-        dtype: That the merged editor will run in.
+        config: Configuration of the LoRA.
+        tensors: All tensors of the adapter, as its files hold them.
+        dtype: Type of the merged weights.
     """
     scaling = {key: getattr(config, key) for key in _SCALING}
     digest = hashlib.sha256(f"{base_digest} {dtype}".encode())

@@ -1,4 +1,4 @@
-"""``Editor``: frames in, frames in the look of the reference photos out."""
+"""Edit frames in the look of reference photos with :class:`Editor`."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError
 from spie_robo.types import RGB, EditResult, Frame, References
 
-_CACHED = 8  # reference sets, texts; one or two are the rule
+_CACHED = 8  # sets of references, and texts; one or two are usual
 
 
 @final
 class Editor:
-    """Edits camera frames after an instruction and reference photos.
+    """An editor of camera frames, which follows an instruction and reference photos.
 
-    An edit is a function of (frame, references, instruction, editor, seed): all its noise comes
-    from a generator of its own, and with ``batch_size`` 1 not a bit depends on its neighbours.
+    An edit is a function of (frame, references, instruction, editor, seed): each frame's noise has
+    its own generator, and with ``batch_size`` 1 no bit depends on the other frames.
 
     Args:
-        pipeline: The networks. They are used as they are, and must not change afterwards.
-        name: What :attr:`id` starts with; what ``from_pretrained`` takes.
+        pipeline: The networks, used as they are; they must not change afterwards.
+        name: Name that :attr:`id` starts with and that ``from_pretrained`` takes.
         settings: See :class:`.settings.EditorSettings`.
-        references: What to use when ``edit`` is given none; None: no visual prompt.
+        references: Photos to use when ``edit`` is given none; None: no visual prompt.
         protect: Instance ids or object names whose chroma edits must keep.
-        weights_hash: Of what the pipeline was made from; None: of its weights as they are.
+        weights_hash: Hash of the weights that the pipeline was made from; None hashes its weights.
 
     Raises:
         ConfigError: If the settings do not fit the pipeline's scheduler.
@@ -66,7 +66,7 @@ class Editor:
         protect: Sequence[int | str] = (),
         weights_hash: str | None = None,
     ) -> None:
-        """Take over a pipeline."""
+        """Take over a pipeline and set its scheduler."""
         if weights_hash is not None:
             self.weights_hash = weights_hash
         self.pipeline = pipeline
@@ -95,19 +95,19 @@ class Editor:
         """Load an editor.
 
         Args:
-            name: ``"embedded"``; ``"embedded-labs"``, the same with photos of ten labs, of which
-                each seed picks one; a pipeline or adapter folder; or a Hub id. An editor's
-                :attr:`id` does too, and then its weights must have that hash.
-            device: Where to run; None: CUDA if there is one.
+            name: ``"embedded"``; ``"embedded-labs"``, the same with photos of ten labs, one of
+                which each seed picks; a pipeline or adapter folder; or a Hub id. An editor's
+                :attr:`id` works too, and the weights must then have its hash.
+            device: Device of the networks; None: CUDA if available.
             dtype: Type of the weights.
-            base: For an adapter: the base to use instead of the one that it names.
-            settings: Instead of the editor's own.
-            steps: Number of denoising steps, instead of the settings'.
-            batch_size: Frames per forward pass, instead of the settings'.
+            base: For an adapter: base to use instead of the one that it names.
+            settings: Settings that replace the editor's own.
+            steps: Number of denoising steps, in place of the settings'.
+            batch_size: Frames in one forward pass, in place of the settings'.
             protect: Instance ids or object names whose chroma edits must keep.
 
         Raises:
-            EditorError: If there is no such editor, or it is broken or of another hash.
+            EditorError: If there is no such editor, or it is broken or has another hash.
             ConfigError: If a setting is invalid.
         """
         name, digest = _split_id(str(name))
@@ -129,22 +129,22 @@ class Editor:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 in hex of all weights; of an adapter, and of its base, from before merging."""
+        """SHA-256 in hex of all weights; for an adapter, of adapter and base before merging."""
         return weights_digest(self.pipeline)
 
     @property
     def id(self) -> str:
-        """``name@hash``: with equal ids and settings, edits are equal."""
+        """Name and hash, ``name@hash``: with equal ids and settings, edits are equal."""
         return f"{self.name}@{self.weights_hash[:8]}"
 
     @property
     def instruction(self) -> str:
-        """What an edit is told if nothing else is said."""
+        """Text that edits follow if no other is given."""
         return self.settings.instruction
 
     @property
     def description(self) -> dict[str, Any]:
-        """What edits depend on beside :attr:`id`, in plain values, for what a store remembers."""
+        """Settings that edits depend on beside :attr:`id`, in plain values, for a store."""
         return {
             "settings": asdict(self.settings),
             "references": None if self.references is None else self.references.digest,
@@ -152,7 +152,7 @@ class Editor:
         }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Editor:
-        """An editor does not change: copies of what holds one (an env's spec) share it."""
+        """Return the editor itself: it does not change, so copies of an env's spec share it."""
         return self
 
     def edit(
@@ -163,25 +163,26 @@ class Editor:
         seeds: Sequence[int] | None = None,
         protect: Sequence[int | str] | None = None,
     ) -> list[EditResult]:
-        """Edit frames.
+        """Edit frames in the look of the references.
 
         Args:
-            frames: Of any sizes of at least 16x16; see :mod:`.resolution`.
+            frames: Frames of any sizes from 16x16 on; see :mod:`.resolution`.
             references: A folder or file of photos, or images; None: the editor's own. Each seed
                 picks one photo of the set.
-            instruction: What to do; None: the editor's own.
-            seeds: One a frame; None: 0 for all, so that the look stays the same.
-            protect: As in the constructor; None: what was given there.
+            instruction: Text to follow; None: the editor's own.
+            seeds: One seed a frame; None: 0 for all, so that the look stays the same.
+            protect: As in the constructor; None: the constructor's.
 
         Returns:
             One result a frame, in order.
 
         Raises:
-            ConfigError: If there are not as many seeds as frames.
+            ConfigError: If there is not one seed a frame.
             ReferencePhotoError: If there are no usable photos.
-            FrameError: If a protected object is not in the geometry of a frame.
+            FrameError: If a protected object is missing in the geometry of a frame.
             EditorError: If the networks return NaN.
         """
+        # Complete the arguments from the editor's settings.
         seeds = [0] * len(frames) if seeds is None else [int(seed) for seed in seeds]
         if len(seeds) != len(frames):
             raise ConfigError(f"seeds: expected one a frame ({len(frames)}), got {len(seeds)}.")
@@ -189,6 +190,7 @@ class Editor:
         masks = [protected_mask(frame, protect) if protect else None for frame in frames]
         text = self.settings.instruction if instruction is None else instruction
         photos = self.references if references is None else self._load(references)
+        # Edit at working resolution, then restore each frame's size and protected colours.
         raw = [frame.rgb for frame in frames]
         results = []
         for image, mask, edit, seed in zip(
@@ -202,7 +204,7 @@ class Editor:
     def _edit_images(
         self, images: Sequence[RGB], photos: ReferenceSet | None, text: str, seeds: Sequence[int]
     ) -> list[RGB]:
-        """Edit at working resolution; batches hold images of one working size."""
+        """Edit at working resolution, in batches of images of one working size."""
         resolution, multiple = self.settings.resolution, self.pipeline.size_multiple
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
@@ -245,7 +247,7 @@ class Editor:
         return output.cpu()
 
     def _load(self, references: References) -> ReferenceSet:
-        """Load photos; a folder is read again only when a file in it changed."""
+        """Load photos; a folder is read again only if a file in it changed."""
         if not isinstance(references, (str, Path)):
             return load_references(references)
         key = _photo_key(references)
@@ -274,7 +276,7 @@ class Editor:
         return torch.cat([self._text_states(text) for text in texts])
 
     def _text_states(self, text: str) -> Tensor:
-        """Of a text, which seldom changes; every edit needs its own and the empty one's."""
+        """Return the states of a text, cached because every edit also needs the empty text's."""
         states = self._texts.get(text)
         if states is None:
             _make_room(self._texts)
@@ -282,10 +284,10 @@ class Editor:
         return states
 
     def _convert_scheduler(self) -> None:
-        """Follow ``settings.sampler``, on the noise schedule that the weights were trained for."""
+        """Set the scheduler of ``settings.sampler`` with the noise schedule of the weights."""
         scheduler, wanted = self.pipeline.scheduler, self.settings.sampler
         if wanted == "ddim" and not isinstance(scheduler, DDIMScheduler):
-            # other schedulers' configs lack clip_sample, whose default would clip latents
+            # Other schedulers' configs lack clip_sample, whose default would clip latents.
             scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False)
         elif wanted == "euler_ancestral":
             scheduler = EulerAncestralDiscreteScheduler.from_config(scheduler.config)
@@ -293,7 +295,7 @@ class Editor:
 
 
 def _split_id(name: str) -> tuple[str, str]:
-    """Split ``name@hash``; an existing folder is a name, whatever it is called."""
+    """Split ``name@hash``; an existing folder is always a name."""
     match = re.fullmatch(r"(.+)@([0-9a-f]{8})", name)
     if match is None or Path(name).is_dir():
         return name, ""

@@ -1,6 +1,6 @@
-"""What SPIE adds to a stock pipeline, as files: the subfolder ``spie/``.
+"""Read and write the parts that SPIE adds to a stock pipeline, in the subfolder ``spie/``.
 
-The same two things lie in a pipeline folder and in an adapter folder::
+Pipeline folders and adapter folders hold the same two parts::
 
     conv_in.safetensors   "weight": the C style channels of the UNet's first convolution
     visual_prompt/        the visual prompt

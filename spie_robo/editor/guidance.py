@@ -1,4 +1,4 @@
-"""Classifier-free guidance over four branches, as a weighted sum that skips what weighs nothing.
+"""Combine four branches of classifier-free guidance, skipping those without weight.
 
 ========== ============== ============ ===========================
 branch     text           image latent visual prompt
@@ -23,7 +23,7 @@ from spie_robo.errors import ConfigError
 
 
 class Branch(IntEnum):
-    """What a prediction is conditioned on; each branch adds one thing to the one before."""
+    """The conditions of a prediction; each branch adds one to the branch before."""
 
     UNCOND = 0
     IMAGE = 1
@@ -65,7 +65,7 @@ class Guidance:
 
     @property
     def weights(self) -> dict[Branch, float]:
-        """The weight of each branch that has one; they sum to 1."""
+        """Weight of each branch whose weight is not 0; they sum to 1."""
         weights = {
             Branch.UNCOND: 1 - self.image,
             Branch.IMAGE: self.image - self.style,
@@ -75,10 +75,10 @@ class Guidance:
         return {branch: weight for branch, weight in weights.items() if weight != 0}
 
     def combine(self, predictions: Tensor) -> Tensor:
-        """Sum the branches.
+        """Sum the weighted predictions of the branches.
 
         Args:
-            predictions: (N B, C, h, w), the N branches of :attr:`weights`, in its order.
+            predictions: (N B, C, h, w), the N branches of :attr:`weights`, in that order.
 
         Returns:
             (B, C, h, w).
@@ -86,7 +86,7 @@ class Guidance:
         weights = list(self.weights.values())
         if weights == [1.0]:
             return predictions
-        # At least in float32: large weights of either sign cancel, and half precision with them.
+        # Use float32 or wider: large weights of opposite sign cancel and lose half precision.
         wide = torch.promote_types(predictions.dtype, torch.float32)
         factors = torch.tensor(weights, dtype=wide, device=predictions.device)
         branches = predictions.to(wide).reshape(len(weights), -1, *predictions.shape[1:])

@@ -1,7 +1,7 @@
-"""Images to latents and back.
+"""Convert images to latents and back.
 
-``image --VAE--> z --LatentSpec--> x0`` (what diffusion runs on) and the way back. Every function
-here is a pure function of its arguments.
+``image --VAE--> z --LatentSpec--> x0``, which diffusion runs on, and the way back. All functions
+are pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spie_robo.errors import ConfigError
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """How VAE latents ``z`` become diffusion targets ``x0`` and conditions.
+    """The conversion of VAE latents ``z`` to diffusion targets ``x0`` and conditions.
 
     Plain (stock InstructPix2Pix)::
 
@@ -33,10 +33,10 @@ class LatentSpec:
         image latent = image_latent_scale * z_input
 
     Attributes:
-        scaling_factor: The VAE's.
+        scaling_factor: Scaling factor of the VAE.
         image_latent_scale: 1 in stock InstructPix2Pix, which does not scale image latents.
         residual_mean: C means of ``z_target - z_input``, or None.
-        residual_std: C standard deviations of it, or None.
+        residual_std: C standard deviations of ``z_target - z_input``, or None.
     """
 
     scaling_factor: float
@@ -45,7 +45,7 @@ class LatentSpec:
     residual_std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Both residual statistics or neither, and no channel without spread."""
+        """Check that both residual statistics are given or neither, and no deviation is 0."""
         mean, std = self.residual_mean, self.residual_std
         if (mean is None) != (std is None):
             raise ConfigError("residual_mean and residual_std: expected both or neither.")
@@ -59,12 +59,12 @@ class LatentSpec:
 
     @property
     def residual(self) -> bool:
-        """Whether diffusion runs on the difference to the input."""
+        """True if diffusion runs on the difference to the input's latents."""
         return self.residual_mean is not None
 
 
 def encode_image(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """The VAE's latent ``z`` of images: the mode of its posterior, unscaled.
+    """Encode images to unscaled VAE latents ``z``, the mode of the posterior.
 
     Args:
         vae: The autoencoder; its scale factor f divides height and width.
@@ -77,25 +77,25 @@ def encode_image(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 
 def decode_image(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Images of unscaled latents ``z``.
+    """Decode unscaled latents ``z`` to images.
 
     Args:
         vae: The autoencoder.
         latents: (B, C, h, w).
 
     Returns:
-        (B, 3, f h, f w), about [-1, 1]: not clipped.
+        (B, 3, f h, f w), about [-1, 1], not clipped.
     """
     return cast(Tensor, vae.decode(latents.to(vae.dtype), return_dict=False)[0])
 
 
 def to_condition(latents: Tensor, spec: LatentSpec) -> Tensor:
-    """The image or style latent that the networks see, of an unscaled latent ``z``."""
+    """Scale unscaled latents ``z`` to the image or style latents that the networks take."""
     return latents * spec.image_latent_scale
 
 
 def to_target(target_latents: Tensor, input_latents: Tensor, spec: LatentSpec) -> Tensor:
-    """The diffusion target ``x0`` of unscaled latents, all (B, C, h, w)."""
+    """Convert unscaled latents, all (B, C, h, w), to the diffusion target ``x0``."""
     if not spec.residual:
         return target_latents * spec.scaling_factor
     mean, std = _statistics(spec, target_latents)
@@ -103,7 +103,7 @@ def to_target(target_latents: Tensor, input_latents: Tensor, spec: LatentSpec) -
 
 
 def from_target(clean: Tensor, input_latents: Tensor, spec: LatentSpec) -> Tensor:
-    """The unscaled latent ``z`` of a diffusion target ``x0``: undoes :func:`to_target`."""
+    """Convert a diffusion target ``x0`` to unscaled latents ``z``, inverting :func:`to_target`."""
     if not spec.residual:
         return clean / spec.scaling_factor
     mean, std = _statistics(spec, clean)
@@ -113,14 +113,14 @@ def from_target(clean: Tensor, input_latents: Tensor, spec: LatentSpec) -> Tenso
 def encode_target(
     vae: AutoencoderKL, images: Tensor, input_latents: Tensor, spec: LatentSpec
 ) -> Tensor:
-    """The diffusion target ``x0`` (B, C, h, w) of target images (B, 3, H, W) in [-1, 1]."""
+    """Encode target images (B, 3, H, W) in [-1, 1] to diffusion targets ``x0`` (B, C, h, w)."""
     return to_target(encode_image(vae, images), input_latents, spec)
 
 
 def decode_target(
     vae: AutoencoderKL, clean: Tensor, input_latents: Tensor, spec: LatentSpec
 ) -> Tensor:
-    """The images (B, 3, H, W), about [-1, 1], of diffusion targets ``x0`` (B, C, h, w)."""
+    """Decode diffusion targets ``x0`` (B, C, h, w) to images (B, 3, H, W), about [-1, 1]."""
     return decode_image(vae, from_target(clean, input_latents, spec))
 
 

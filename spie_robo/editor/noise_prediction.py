@@ -1,4 +1,4 @@
-"""The one function that runs the UNet: for sampling, for training, for log-probabilities.
+"""Run the UNet in one function, for sampling, training and log-probabilities.
 
 ``(image latents, style latents, text) -> condition() -> Conditioning -> predict_noise()``
 """
@@ -17,17 +17,17 @@ from spie_robo.editor.guidance import Branch, Guidance
 from spie_robo.editor.visual_prompt import VisualPrompt
 
 Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(scaled noisy latents (B, C, h, w), timestep) -> model output (B, C, h, w)."""
+"""Function from (scaled noisy latents (B, C, h, w), timestep) to model output (B, C, h, w)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """All that the UNet knows about an edit besides the noisy latents; made once per edit.
+    """The inputs of the UNet besides the noisy latents; computed once an edit.
 
     Attributes:
         text: (B, T, D), states of the instruction.
         null_text: (B, T, D), states of the empty text.
-        image_latents: (B, C, h, w), the frame's.
+        image_latents: (B, C, h, w), latents of the frames.
         prompt: (B, C, h, w), the visual prompt computed with ``text``.
         null_prompt: (B, C, h, w), the visual prompt computed with ``null_text``.
     """
@@ -39,7 +39,7 @@ class Conditioning:
     null_prompt: Tensor
 
     def branch(self, branch: Branch) -> tuple[Tensor, Tensor, Tensor]:
-        """Text states, image latents and visual prompt as one guidance branch sees them."""
+        """Return text states, image latents and visual prompt of one guidance branch."""
         nothing = torch.zeros_like(self.image_latents)
         if branch == Branch.UNCOND:
             return self.null_text, nothing, nothing
@@ -50,7 +50,7 @@ class Conditioning:
         return self.text, self.image_latents, self.prompt
 
     def dropped(self, branches: Tensor) -> Conditioning:
-        """Reduce each row to one branch: the condition dropout of classifier-free training.
+        """Reduce each row to one branch, as condition dropout in classifier-free training.
 
         Args:
             branches: (B,) int64, a :class:`Branch` per row.
@@ -76,9 +76,9 @@ def condition(
     """Compute the visual prompts of an edit.
 
     Args:
-        visual_prompt: The block.
-        image_latents: (B, C, h, w), the frames', as :func:`latents.to_condition` scales them.
-        style_latents: (B, C, h, w), the reference photos', scaled likewise; None: no prompt.
+        visual_prompt: Network of the visual prompt.
+        image_latents: (B, C, h, w), latents of the frames, scaled by :func:`latents.to_condition`.
+        style_latents: (B, C, h, w), latents of the photos, scaled the same; None: no prompt.
         text: (B, T, D), states of the instructions.
         null_text: (B, T, D), states of the empty text.
     """
@@ -101,19 +101,19 @@ def predict_noise(
     conditioning: Conditioning,
     guidance: Guidance,
 ) -> Tensor:
-    """Run the UNet once over all branches that have weight, and combine them.
+    """Run the UNet once over all branches that have a weight, and combine them.
 
     Args:
-        unet: With 3C input channels.
-        latents: (B, C, h, w), noisy, scaled as the scheduler asks.
-        timestep: Scalar, or (B,) one per row.
-        conditioning: Of the same B rows.
-        guidance: The scales; ``Guidance(1, 1, 1)`` is the plain conditional prediction that
-            training uses.
+        unet: UNet with 3C input channels.
+        latents: (B, C, h, w), noisy latents, scaled for the scheduler.
+        timestep: A scalar, or (B,), one a row.
+        conditioning: Conditioning of the same B rows.
+        guidance: Scales of the conditions; ``Guidance(1, 1, 1)`` is the plain conditional
+            prediction that training uses.
 
     Returns:
-        The model output (B, C, h, w): noise, velocity or sample, as the scheduler's
-        ``prediction_type`` says.
+        The model output (B, C, h, w): noise, velocity or sample, by the scheduler's
+        ``prediction_type``.
     """
     branches = [conditioning.branch(branch) for branch in guidance.weights]
     text = torch.cat([text for text, _, _ in branches])
@@ -130,7 +130,7 @@ def predict_noise(
 def denoiser(
     unet: UNet2DConditionModel, conditioning: Conditioning, guidance: Guidance
 ) -> Denoiser:
-    """:func:`predict_noise` with everything fixed but the latents and the timestep."""
+    """Return :func:`predict_noise` as a function of latents and timestep only."""
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
         return predict_noise(unet, latents, timestep, conditioning, guidance)

@@ -1,9 +1,9 @@
-"""The embedded editor's autoencoder: whitened principal components of small image patches.
+"""Encode small image patches by whitened principal components, for the embedded editor.
 
 A learned convolutional VAE of this size, trained for an hour, blurs (28 dB). The linear optimum
-for 4x4 patches needs no training at all: 16 of the 48 components keep tabletop frames at 37 to
-41 dB with all of their gradients, cost one strided convolution each way, and, being orthogonal,
-make an error of the diffusion model no larger in pixels than it was in latents.
+for 4x4 patches needs no training: 16 of the 48 components keep tabletop frames at 37 to 41 dB with
+all of their gradients, cost one strided convolution each way, and, being orthogonal, do not enlarge
+an error of the diffusion model from latents to pixels.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
 
     Args:
         latent_channels: C, at most 3 P^2.
-        patch: P, a power of 2: the scale factor.
+        patch: P, a power of 2; it is the scale factor.
         scaling_factor: As in ``AutoencoderKL``; 1, since latents have unit variance.
-        block_out_channels: Follows from the others and is ignored; it is in the config because
-            diffusers reads the scale factor off its length: 2 ** (len - 1).
+        block_out_channels: Ignored, because it follows from the others; the config has it because
+            diffusers reads the scale factor from its length: 2 ** (len - 1).
 
     Raises:
         ConfigError: If P is not a power of 2 or C does not fit.
@@ -52,7 +52,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] | None = None,
     ) -> None:
-        """Make one without useful weights: see :meth:`fit`."""
+        """Make an autoencoder with random weights; use :meth:`fit` to compute them."""
         super().__init__()
         levels = round(math.log2(patch)) if patch > 0 else -1
         if levels < 1 or 2**levels != patch:
@@ -67,7 +67,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
 
     @classmethod
     def fit(cls, images: Tensor, latent_channels: int = 16, patch: int = 4) -> PatchAutoencoder:
-        """Compute the components of images: a closed form, without randomness.
+        """Compute the principal components of images, in closed form without random draws.
 
         Args:
             images: (N, 3, H, W) in [-1, 1]; H and W multiples of ``patch``.
@@ -80,7 +80,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         mean = values.mean(dim=0)
         variances, vectors = torch.linalg.eigh(torch.cov((values - mean).T))
         components = vectors.flip(1)[:, :latent_channels]
-        # The sign of an eigenvector is arbitrary: fix it, so that every machine agrees.
+        # The sign of an eigenvector is arbitrary: fix it, so that it is the same on every machine.
         components = components * components.sum(dim=0).sign().where(components.sum(0) != 0, 1.0)
         deviations = variances.flip(0)[:latent_channels].clamp(min=1e-8).sqrt()
         analysis = (components / deviations).T
@@ -90,18 +90,18 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
             autoencoder.encoder.weight.copy_(analysis.reshape(shape))
             autoencoder.encoder.bias.copy_(-analysis @ mean)
             autoencoder.decoder.weight.copy_((components * deviations).T.reshape(shape))
-            # A transposed convolution has one bias a colour, not one a pixel of the patch.
+            # A transposed convolution has one bias for each colour, not for each pixel of a patch.
             autoencoder.decoder.bias.copy_(mean.reshape(3, -1).mean(dim=1))
         return autoencoder
 
     def encode(self, images: Tensor) -> AutoencoderKLOutput:
-        """Latents of images.
+        """Encode images to latents.
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
 
         Returns:
-            A distribution without spread over (B, C, H / P, W / P).
+            A distribution without spread over latents (B, C, H / P, W / P).
         """
         mean = self.encoder(images)
         parameters = torch.cat([mean, torch.full_like(mean, _NO_VARIANCE)], dim=1)
@@ -110,6 +110,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
     def decode(
         self, latents: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
-        """Images of latents: (B, C, h, w) to (B, 3, P h, P w), not clipped."""
+        """Decode latents (B, C, h, w) to images (B, 3, P h, P w), not clipped."""
         images = self.decoder(latents)
         return DecoderOutput(sample=images) if return_dict else (images,)

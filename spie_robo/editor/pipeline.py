@@ -1,6 +1,6 @@
-"""``SpiePipeline``: InstructPix2Pix with a visual prompt, as one diffusers pipeline.
+"""Combine InstructPix2Pix and a visual prompt in one diffusers pipeline, :class:`SpiePipeline`.
 
-On disk it is a stock InstructPix2Pix folder plus one subfolder, so that diffusers opens it too::
+On disk it is a stock InstructPix2Pix folder plus one subfolder, so that diffusers can open it::
 
     model_index.json  vae/  text_encoder/  tokenizer/  scheduler/
     unet/                      2C input channels
@@ -51,7 +51,7 @@ with quiet_loading():  # without torchvision, the import of stock pipelines advi
 EXTRAS_CONFIG = "config.json"
 MODEL_INDEX = "model_index.json"
 TextEncoding: TypeAlias = Callable[[Sequence[str]], Tensor]
-"""B texts -> the text encoder's states (B, T, D)."""
+"""Function from B texts to the text encoder's states (B, T, D)."""
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _OWN_SETTINGS = ("residual_latents", "residual_mean", "residual_std", "image_latent_scale")
 # what diffusers, transformers and safetensors raise for a broken folder
@@ -68,26 +68,26 @@ _BROKEN_FOLDER = (
 
 @final
 class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is untyped
-    """Edits images after an instruction and a reference photo.
+    """A pipeline that edits images by an instruction and a reference photo.
 
-    With stock InstructPix2Pix weights (style channels zero, plain latents) it computes what
-    diffusers' ``StableDiffusionInstructPix2PixPipeline`` computes.
+    With stock InstructPix2Pix weights (style channels zero, plain latents) it computes the same as
+    diffusers' ``StableDiffusionInstructPix2PixPipeline``.
 
     Args:
         vae: Autoencoder with C latent channels; the embedded editor's is linear.
         text_encoder: CLIP text model.
-        tokenizer: Its tokenizer.
-        unet: With 3C input channels: noisy latents, image latents, visual prompt.
-        scheduler: DDIM or Euler ancestral.
-        visual_prompt: The visual prompt.
+        tokenizer: Tokenizer of the text model.
+        unet: UNet with 3C input channels: noisy latents, image latents, visual prompt.
+        scheduler: DDIM or Euler ancestral scheduler.
+        visual_prompt: Network of the visual prompt.
         residual_latents: Diffuse the standardised difference to the input's latents.
-        residual_mean: C means of that difference, in unscaled latents; needed with
+        residual_mean: C means of that difference, in unscaled latents; required with
             ``residual_latents``.
-        residual_std: C standard deviations of it.
-        image_latent_scale: Factor on image and style latents where they condition the networks.
+        residual_std: C standard deviations of that difference.
+        image_latent_scale: Factor on the image and style latents that condition the networks.
 
     Raises:
-        EditorError: If the channels of the parts do not fit together.
+        EditorError: If the channels of the parts do not match.
         ConfigError: If the residual statistics are incomplete.
     """
 
@@ -106,7 +106,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         residual_std: Sequence[float] | None = None,
         image_latent_scale: float = 1.0,
     ) -> None:
-        """Register the parts and check that they fit together."""
+        """Register the parts and check that their channels match."""
         super().__init__()
         self.register_modules(
             vae=vae,
@@ -126,7 +126,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
 
     @property
     def latent_spec(self) -> LatentSpec:
-        """How latents become diffusion targets and conditions."""
+        """Conversion of latents to diffusion targets and conditions."""
         residual = self.config.residual_latents
         return LatentSpec(
             scaling_factor=self.vae.config.scaling_factor,
@@ -137,12 +137,12 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
 
     @property
     def vae_scale_factor(self) -> int:
-        """Image pixels per latent pixel, along one side."""
+        """Image pixels in one latent pixel, along one side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of images must be multiples of this."""
+        """Number that height and width of images must be multiples of."""
         return int(self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
     def encode_text(self, instructions: Sequence[str]) -> Tensor:
@@ -164,13 +164,13 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         instructions: Sequence[str],
         encode_text: TextEncoding | None = None,
     ) -> Conditioning:
-        """All that the UNet is told about a batch of edits.
+        """Compute the conditioning of a batch of edits.
 
         Args:
             input_latents: (B, C, h, w), unscaled VAE latents of the frames.
-            style_latents: (B, C, h, w), those of the reference photos; None: no prompt.
+            style_latents: (B, C, h, w), unscaled VAE latents of the photos; None: no prompt.
             instructions: B texts.
-            encode_text: In place of :meth:`encode_text`, for who remembers what it gave.
+            encode_text: Function to use instead of :meth:`encode_text`, e.g. one with a cache.
         """
         encode, spec = encode_text or self.encode_text, self.latent_spec
         distinct = list(dict.fromkeys(instructions))
@@ -201,21 +201,23 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         Args:
             images: (B, 3, H, W) in [-1, 1]; H and W multiples of :attr:`size_multiple`.
             instructions: B texts.
-            generators: B CPU generators: all randomness of an image comes from its own.
+            generators: B CPU generators, one for all random draws of an image.
             style_latents: (B, C, h, w), unscaled VAE latents of the reference photos.
-            guidance: The scales; None: the paper's.
+            guidance: Scales of the conditions; None: the paper's.
             steps: Number of denoising steps.
             eta: Noise of DDIM's steps.
-            initial_noise: Standard deviation of the noise that the chain starts from.
-            encode_text: In place of :meth:`encode_text`.
+            initial_noise: Standard deviation of the noise at the start of the chain.
+            encode_text: Function to use instead of :meth:`encode_text`.
 
         Returns:
             (B, 3, H, W) in [-1, 1].
         """
+        # Encode the images and compute their conditioning.
         self._check_size(images)
         sampler = build_sampler(self.scheduler, steps, eta)
         input_latents = encode_image(self.vae, images.to(self.device))
         conditioning = self.condition(input_latents, style_latents, instructions, encode_text)
+        # Denoise and decode.
         noise = draw_noise(input_latents.shape[1:], generators, input_latents)
         denoise = denoiser(self.unet, conditioning, guidance or Guidance())
         clean, _ = sample(denoise, sampler, initial_noise * noise, generators)
@@ -226,7 +228,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
     def from_instruct_pix2pix(
         cls, pipeline: StableDiffusionInstructPix2PixPipeline
     ) -> SpiePipeline:
-        """Add style channels and a visual prompt; the parts are taken over, not copied.
+        """Add style channels and a visual prompt to a stock pipeline, whose parts are reused.
 
         Raises:
             EditorError: If the UNet is not InstructPix2Pix's.
@@ -241,21 +243,22 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             visual_prompt=VisualPrompt.from_unet(pipeline.unet),
         )
 
-    def save_pretrained(  # the base class would need its own code to load the parts again
+    def save_pretrained(  # the base class would need its own code to load the parts
         self, save_directory: str | Path, dtype: torch.dtype | None = None
     ) -> None:
-        """Write the folder that this module's docstring describes; safetensors only.
+        """Write the folder that this module's docstring describes, with safetensors only.
 
-        A pipeline on residual latents names itself ``SpiePipeline`` in ``model_index.json``:
-        stock code would decode its latents to noise, and so refuses it instead.
+        A pipeline on residual latents has the class name ``SpiePipeline`` in ``model_index.json``,
+        so that stock code refuses it instead of decoding its latents to noise.
 
         Args:
-            save_directory: Made if missing.
-            dtype: Stored type of the weights, e.g. ``torch.float16``; None: as they are.
+            save_directory: Folder to write, made if missing.
+            dtype: Stored type of the weights, e.g. ``torch.float16``; None keeps theirs.
 
         Raises:
-            EditorError: If the UNet carries an unmerged LoRA.
+            EditorError: If the UNet has an unmerged LoRA.
         """
+        # Write the stock pipeline.
         folder = Path(save_directory)
         unet, style_weight = shrink_conv_in(self.unet)
         stock = StableDiffusionInstructPix2PixPipeline(
@@ -269,6 +272,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             requires_safety_checker=False,
         )
         stock.save_pretrained(folder)
+        # Add the parts that stock InstructPix2Pix does not have.
         if self.config.residual_latents:
             index = json.loads((folder / MODEL_INDEX).read_text())
             index["_class_name"] = type(self).__name__
@@ -280,20 +284,20 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         share_weights(folder)
 
     @classmethod
-    def from_pretrained(  # as above: the style channels live beside the stock UNet
+    def from_pretrained(  # the style channels are stored beside the stock UNet
         cls,
         pretrained_model_name_or_path: str | Path,
         dtype: torch.dtype = torch.float32,
     ) -> SpiePipeline:
-        """Load a local folder: one of ours, or stock InstructPix2Pix.
+        """Load a local folder of this pipeline or of stock InstructPix2Pix.
 
         Args:
-            pretrained_model_name_or_path: The folder. For names and Hub ids see
+            pretrained_model_name_or_path: The folder. For names and Hub ids use
                 :func:`spie_robo.editor.presets.resolve`.
             dtype: Type of the weights in memory.
 
         Raises:
-            EditorError: If a part is missing, broken or of another model.
+            EditorError: If a part is missing, broken or belongs to another model.
         """
         folder = Path(pretrained_model_name_or_path)
         try:
@@ -304,7 +308,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
                 parts |= _own_settings(folder / EXTRAS / EXTRAS_CONFIG)
             else:
                 grow_conv_in(parts["unet"])
-                with torch.random.fork_rng(devices=[]):  # the same folder, the same weights
+                with torch.random.fork_rng(devices=[]):  # the same folder gives the same weights
                     torch.default_generator.manual_seed(0)
                     parts["visual_prompt"] = VisualPrompt.from_unet(parts["unet"])
             pipeline = cls(**parts)
@@ -315,7 +319,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
                 "tokenizer/, scheduler/)."
             ) from error
         for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
-            nn.Module.to(module, dtype=dtype).eval()  # diffusers' own `to` warns of every cast
+            nn.Module.to(module, dtype=dtype).eval()  # diffusers' own `to` warns about each cast
         return pipeline
 
     def _own_config(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Objects whose colour matters to the task: a red cube must stay red, whatever the lab's light.
+"""Keep the colour of objects that matter to the task: a red cube must stay red in any light.
 
-Inside the protected silhouettes the edit keeps its lightness (shading, shadows) and takes the
-chroma of the raw frame, in CIE Lab; the seam is feathered.
+Inside the protected silhouettes the edit keeps its lightness (shading, shadows) and gets the chroma
+of the raw frame, in CIE Lab; the seam is feathered.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _FEATHER = 1 / 128  # standard deviation of the seam, as a share of the shorter 
 
 
 def protected_mask(frame: Frame, protect: Sequence[int | str]) -> NDArray[np.bool_]:
-    """The pixels of protected objects.
+    """Return the pixels of protected objects.
 
     Args:
-        frame: Its geometry must hold a segmentation.
-        protect: Instance ids, or names of ``geometry.names``. An object that is out of view
-            has no pixels; that is no error.
+        frame: Frame whose geometry has a segmentation.
+        protect: Instance ids, or names of ``geometry.names``. An object that is out of view has no
+            pixels, which is no error.
 
     Returns:
         bool (height, width).
 
     Raises:
-        FrameError: If there is no segmentation, or no object of that name.
+        FrameError: If there is no segmentation, or no object has that name.
     """
     geometry = frame.geometry
     if geometry is None or geometry.segmentation is None:
@@ -63,7 +63,7 @@ def hold_chroma(edit: RGB, raw: RGB, mask: NDArray[np.bool_]) -> RGB:
         mask: bool (H, W).
 
     Returns:
-        uint8 (H, W, 3); pixels far from the mask are those of ``edit``, bit for bit.
+        uint8 (H, W, 3); pixels far from the mask equal those of ``edit`` exactly.
     """
     if not mask.any():
         return edit

@@ -1,10 +1,10 @@
-"""Frames of any size: down to the working resolution, and back without losing fine detail.
+"""Shrink frames to the working resolution, and restore edits without losing fine detail.
 
 ``frame --shrink--> working image --edit--> edited working image --restore--> edited frame``
 
-What comes back is not the enlarged edit, which would be soft, but the *frame itself* with its
-colours mapped as the edit mapped them, locally: the fast guided filter (He, Sun, arXiv
-1505.00996). Edges and texture are the frame's own; so is the geometry.
+The result is not the enlarged edit, which would be soft, but the *frame itself* with its colours
+mapped locally as the edit mapped them, by the fast guided filter (He, Sun, arXiv 1505.00996).
+Edges, texture and geometry stay the frame's own.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from numpy.typing import NDArray
 from spie_robo.types import RGB
 
 _RADIUS = 3  # windows of 7x7 working pixels
-_DETAIL_RADIUS = 8  # windows of 17x17: wide enough that an object's halo does not shape the map
+_DETAIL_RADIUS = 8  # windows of 17x17: so wide that an object's halo does not shape the map
 _EPSILON = 1e-3  # squared contrast, in [0, 1] units, below which a window counts as flat
-_FLAT_GAIN = (0.5, 2.0)  # how far a flat window may dim or amplify the frame's detail
+_FLAT_GAIN = (0.5, 2.0)  # limits of dimming or amplifying the frame's detail in a flat window
 
 Pixels = NDArray[np.float32]
-"""(h, w, 3)."""
+"""Image, float32 (h, w, 3)."""
 Planes = NDArray[np.float32]
-"""(..., h, w)."""
+"""Stack of planes, float32 (..., h, w)."""
 Plane = NDArray[np.float32]
-"""(h, w)."""
+"""One plane, float32 (h, w)."""
 
 
 def working_size(height: int, width: int, resolution: int, multiple: int) -> tuple[int, int]:
-    """The size at which a frame is edited.
+    """Return the size at which a frame is edited.
 
     Args:
-        height: Of the frame, in pixels.
-        width: Of the frame, in pixels.
-        resolution: The working image has about ``resolution * resolution`` pixels.
-        multiple: What both sides must be multiples of.
+        height: Height of the frame, pixels.
+        width: Width of the frame, pixels.
+        resolution: Side of a square with about as many pixels as the working image.
+        multiple: Number that both sides must be multiples of.
 
     Returns:
-        (height, width), with the frame's aspect ratio as nearly as ``multiple`` allows; the
-        frame's own size where that fits.
+        (height, width), with the frame's aspect ratio as closely as ``multiple`` allows; the
+        frame's own size if that fits.
     """
     scale = resolution / math.sqrt(height * width)
     sides = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
@@ -50,7 +50,7 @@ def working_size(height: int, width: int, resolution: int, multiple: int) -> tup
 
 
 def shrink(image: RGB, size: tuple[int, int]) -> RGB:
-    """Resize an image to (height, width), without aliasing; itself if it has that size."""
+    """Resize an image to (height, width) without aliasing; return it if it has that size."""
     if image.shape[:2] == size:
         return image
     smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
@@ -59,15 +59,15 @@ def shrink(image: RGB, size: tuple[int, int]) -> RGB:
 
 
 def restore(edit: RGB, frame: RGB) -> RGB:
-    """Bring an edit back to the size of its frame.
+    """Resize an edit to the size of its frame, with the frame's detail.
 
     Args:
         edit: uint8 (h, w, 3), the edited working image.
         frame: uint8 (H, W, 3), the raw frame.
 
     Returns:
-        uint8 (H, W, 3): ``edit`` itself if the sizes are equal; the shrunken edit if the frame
-        is the smaller one; the frame under the edit's local affine colour map otherwise.
+        uint8 (H, W, 3): ``edit`` itself if the sizes are equal; the smaller edit if the frame is
+        smaller; otherwise the frame under the edit's local affine colour map.
     """
     size = frame.shape[:2]
     if edit.shape[:2] == size or size[0] * size[1] <= edit.shape[0] * edit.shape[1]:
@@ -78,10 +78,10 @@ def restore(edit: RGB, frame: RGB) -> RGB:
 
 
 def hold_detail(edit: RGB, frame: RGB, share: float) -> RGB:
-    """Take a share of an edit's fine structure from the frame itself.
+    """Replace a share of an edit's fine structure by the frame's.
 
-    The other image is the frame under the edit's local affine colour map: its edges are the
-    frame's own, and grain that the map cannot express is gone; so is texture that the edit added.
+    The edit is blended with the frame under the edit's local affine colour map. That image has the
+    frame's edges; it has no grain that the map cannot express, and no texture that the edit added.
 
     Args:
         edit: uint8 (h, w, 3).
@@ -108,20 +108,20 @@ def _bytes(image: Pixels) -> RGB:
 
 
 def _local_affine_map(source: Pixels, target: Pixels, radius: int) -> tuple[Planes, Planes]:
-    """Least squares ``target = source @ gain + offset`` in every window, averaged per pixel.
+    """Fit ``target = source @ gain + offset`` in every window by least squares.
 
     With window means <.>, as in the guided filter paper for colour images::
 
         gain = (<s s'> - <s><s>' + eps I)^-1 (<s t'> - <s><t>' + eps g I)      (3, 3)
         offset = <t> - <s>' gain                                               (3,)
 
-    In the paper g = 0: where a window of the *working* image is flat, detail that only the full
-    frame has would be lost. Here g is the window's change of brightness, so that such detail is
-    dimmed as its surroundings are.
+    Gains and offsets are averaged at each pixel. In the paper g = 0: where a window of the
+    *working* image is flat, detail that only the full frame has would be lost. Here g is the window's change
+    of brightness, so that such detail is dimmed like its surroundings.
 
     Returns:
-        (3, 3, h, w) and (3, h, w). Whole planes take a quarter of the time that a small matrix
-        for every pixel takes.
+        (3, 3, h, w) and (3, h, w). Whole planes take a quarter of the time of a small matrix for
+        each pixel.
     """
     s, t = _channels(source), _channels(target)
     mean_s, mean_t = _window_mean(s, radius), _window_mean(t, radius)
@@ -161,7 +161,7 @@ def _solve(matrix: Planes, right: Planes) -> Planes:
 
 
 def _dot(first: Planes, second: Planes) -> Plane:
-    """The inner product at every pixel, (3, h, w) each."""
+    """Return the inner product at every pixel, (3, h, w) each."""
     product: Plane = first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
     return product
 
@@ -182,7 +182,7 @@ def _enlarge(planes: Planes, size: tuple[int, ...]) -> Planes:
 
 
 def _flat(planes: Planes) -> Planes:
-    """(n, h, w), in the same memory."""
+    """View planes as (n, h, w) in the same memory."""
     return planes.reshape(-1, *planes.shape[-2:])
 
 

@@ -1,4 +1,4 @@
-"""The visual prompt: what a reference photo tells the UNet, as ``C`` extra latent channels.
+"""Compute the visual prompt: a reference photo as ``C`` extra latent channels of the UNet.
 
 ``(style latent, input latent, text states) -> VisualPrompt -> C channels of the UNet's input``
 """
@@ -29,7 +29,7 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         a = Attention(q, c)              8 heads; keys and values from the text
         p = W_out (q + a)                D -> C
 
-    The prompt does not depend on the denoising step: it is computed once per edit.
+    The prompt does not depend on the denoising step, so it is computed once an edit.
 
     Args:
         latent_channels: C.
@@ -42,7 +42,7 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, latent_channels: int, inner_dim: int, text_dim: int) -> None:
-        """Make the block with random weights."""
+        """Make the network with random weights."""
         super().__init__()
         if inner_dim % HEADS:
             raise ConfigError(
@@ -62,17 +62,17 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
     def from_unet(cls, unet: UNet2DConditionModel) -> VisualPrompt:
         """Make the visual prompt that fits a UNet.
 
-        Keys and values start as those of the UNet's first cross-attention, which already reads
-        the same text states. That is possible where the two have one width: always when the
-        UNet's first block attends to text, as in Stable Diffusion. Where the first
-        cross-attention sits in a later, wider block, keys and values keep their random start.
+        Keys and values are copied from the UNet's first cross-attention, which reads the same text
+        states, if both have the same width. This is so if the UNet's first block attends to text,
+        as in Stable Diffusion. If the first cross-attention is in a later, wider block, keys and
+        values keep their random weights.
 
-        ``proj_out`` is *not* zero: the new input channels of ``conv_in`` are
-        (:func:`spie_robo.editor.conv_in.grow_conv_in`), and of two zero factors neither would
-        ever receive a gradient.
+        ``proj_out`` is *not* zero, because the new input channels of ``conv_in`` are
+        (:func:`spie_robo.editor.conv_in.grow_conv_in`): of two zero factors neither would ever
+        get a gradient.
 
         Args:
-            unet: With C output channels; its input may have 2C or 3C channels.
+            unet: UNet with C output channels and 2C or 3C input channels.
         """
         text_dim = unet.config.cross_attention_dim
         text_dim = text_dim if isinstance(text_dim, int) else text_dim[0]
@@ -83,7 +83,7 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         if source is not None and source.to_k.weight.shape == prompt.attention.to_k.weight.shape:
             prompt.attention.to_k.weight.data.copy_(source.to_k.weight.data)
             prompt.attention.to_v.weight.data.copy_(source.to_v.weight.data)
-        # nn.Module's own `to`: diffusers' warns of every cast
+        # Use nn.Module's own `to`: diffusers' warns about each cast.
         nn.Module.to(prompt, device=unet.device, dtype=unet.dtype)
         return prompt
 
@@ -91,9 +91,9 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         """Compute the prompt.
 
         Args:
-            style_latents: (B, C, h, w), of the reference photos.
-            input_latents: (B, C, h, w), of the frames.
-            text: (B, T, text_dim), the text encoder's states.
+            style_latents: (B, C, h, w), latents of the reference photos.
+            input_latents: (B, C, h, w), latents of the frames.
+            text: (B, T, text_dim), states of the text encoder.
 
         Returns:
             (B, C, h, w).
@@ -101,9 +101,9 @@ class VisualPrompt(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         height, width = input_latents.shape[-2:]
         pixels = torch.cat([style_latents, input_latents], dim=1)
         tokens = self.proj_in(pixels.flatten(2).transpose(1, 2))
-        # Attention alone returns a mixture of *text* values: the photo only chooses the mixture,
-        # and with an empty text there is nothing to choose from. Adding the attended values to
-        # the tokens lets the photo itself reach the UNet, whatever the text says.
+        # Attention alone returns a mixture of *text* values, and the photo only chooses the
+        # mixture; an empty text leaves no choice. Adding the attended values to the tokens passes
+        # the photo itself to the UNet, whatever the text is.
         attended = tokens + self.attention(tokens, encoder_hidden_states=text)
         channels: Tensor = self.proj_out(attended).transpose(1, 2)
         return channels.reshape(*channels.shape[:2], height, width)

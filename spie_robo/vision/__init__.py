@@ -1,1 +1,1 @@
-"""Frozen image features that guard, feedback, evaluation and pretraining share."""
+"""Share frozen image features between guard, feedback, evaluation and pretraining."""

