@@ -95,6 +95,7 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
     ) -> None:
         """Build the world; an episode starts with :meth:`reset`."""
         _check_arguments(width, height, reward_type, render_mode, distractors)
+        # The world and its cameras.
         self.render_mode = render_mode
         self._size = (height, width)
         self._reward_type = reward_type
@@ -107,11 +108,13 @@ class TabletopEnv(gymnasium.Env[Observation, Action], ABC):
         self.appearance: Callable[[], None] | None = None
         self._distractors = [self._add_distractor(i) for i in range(distractors)]
         self._build()
+        # The spaces.
         image = spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.observation_space = spaces.Dict(
             front=image, wrist=image, state=spaces.Box(-_STATE_LIMIT, _STATE_LIMIT)
         )
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        # The state that each reset restores.
         self._movable = [
             body
             for body in self.scene.names
@@ -260,7 +263,7 @@ def tabletop(env: gymnasium.Env[Any, Any]) -> TabletopEnv:
     if not isinstance(task, TabletopEnv):
         raise EnvError(
             f"Expected SpieRobo/Reach-v0, Push-v0 or PickPlace-v0, wrapped or not, got {env}: "
-            "only these say what their scene looks like."
+            "other environments do not describe their scene."
         )
     return task
 

@@ -89,11 +89,13 @@ def read_policy(folder: Path) -> Policy:
         ConfigError: If there is no policy in the folder.
         TrainingError: If a file is damaged, or the files do not belong together.
     """
+    # Both files must exist.
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ConfigError(
             f"{folder}: expected the folder of a policy with {CONFIG} and {WEIGHTS}, as "
             "`spie-robo policy train` leaves it when it is done."
         )
+    # Build the policy from its settings.
     try:
         if (size := (folder / CONFIG).stat().st_size) > _MAX_CONFIG_BYTES:
             raise ValueError(f"{size} bytes")
@@ -106,6 +108,7 @@ def read_policy(folder: Path) -> Policy:
         raise TrainingError(
             f"{folder / CONFIG}: it is no policy's ({error}). Train the policy again."
         ) from error
+    # Load the weights that the settings name.
     if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
         raise TrainingError(
             f"{folder / WEIGHTS}: it is damaged, or not the file that {CONFIG} belongs to. Restore "
@@ -174,7 +177,7 @@ def load_policy_state(
                 optimizer.state[parameter] = {"step": step, **moments}
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise TrainingError(
-            f"Checkpoint {folder} is broken ({error}). Delete it to go on from the one before."
+            f"Checkpoint {folder} is broken ({error}). Delete it to resume from the one before."
         ) from error
     return progress
 

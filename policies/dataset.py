@@ -303,7 +303,7 @@ def _notes(
     notes = []
     if (np.ptp(actions, axis=0) < SMALLEST_RANGE).all():
         notes.append(
-            f"All actions are the same to within {SMALLEST_RANGE:g}: the policy will do just that, "
+            f"All actions are the same to within {SMALLEST_RANGE:g}: the policy will do the same, "
             "whatever it sees."
         )
     if len(env_ids) > 1:

@@ -96,7 +96,7 @@ class ActingPolicy:
         if own and env_id and own != env_id and not other_env:
             raise EnvError(
                 f"{self._name} is a policy of another environment: it learnt in {own}, this is "
-                f"{env_id}. Choose {own}, or let it act here all the same with --other-env."
+                f"{env_id}. Choose {own}, or allow it here with --other-env."
             )
         space = env.action_space
         if not isinstance(space, gym.spaces.Box) or space.shape != (self.spec.action_dim,):
@@ -120,13 +120,14 @@ class ActingPolicy:
         actions: NDArray[np.float32] = chunk[0].float().cpu().numpy()
         if not np.isfinite(actions).all():
             raise TrainingError(
-                f"{self._name}: its actions are not finite, its training went astray. Train it "
+                f"{self._name}: its actions are not finite: its training diverged. Train it "
                 "again with a lower --learning-rate."
             )
         return list(actions)
 
     def _look(self, observation: Mapping[str, Any]) -> _Seen:
         """Return the cameras and the state of an observation, at the policy's image size."""
+        # The observation must have the policy's cameras and states.
         numbers, images = split_observation(observation)
         for name in self.spec.cameras:
             if name not in images:
@@ -140,6 +141,7 @@ class ActingPolicy:
                     f"{self._name} is a policy of another environment: it needs {key!r}"
                     f"{self._origin()}, the observation has {sorted(numbers)}."
                 )
+        # Join the states, which must be finite and of the policy's size.
         parts = [np.asarray(numbers[key], np.float32).ravel() for key in self.spec.state_keys]
         state = np.concatenate([np.empty(0, np.float32), *parts])
         if len(state) != self.spec.state_dim:

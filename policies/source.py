@@ -114,6 +114,7 @@ class ReplayBufferWindows(Source):
         Raises:
             StoreError: If it is not a replay buffer.
         """
+        # Find the arrays and the ends of the episodes.
         self.path = path
         self._arrays = _members(root, "data")
         ends = _members(root, "meta").get("episode_ends")
@@ -127,6 +128,7 @@ class ReplayBufferWindows(Source):
                 f"{path}/meta/episode_ends: expected a list of whole numbers, found {ends.dtype} "
                 f"of shape {ends.shape}. Restore it from a copy."
             )
+        # The ends must ascend, and every array must reach the last.
         self.episode_ends = np.asarray(ends[:], np.int64)
         if (np.diff(self.episode_ends, prepend=0) < 0).any():
             raise StoreError(f"{path}/meta/episode_ends: expected ascending row numbers.")

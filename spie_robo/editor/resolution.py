@@ -116,8 +116,8 @@ def _local_affine_map(source: Pixels, target: Pixels, radius: int) -> tuple[Plan
         offset = <t> - <s>' gain                                               (3,)
 
     Gains and offsets are averaged at each pixel. In the paper g = 0: where a window of the
-    *working* image is flat, detail that only the full frame has would be lost. Here g is the window's change
-    of brightness, so that such detail is dimmed like its surroundings.
+    *working* image is flat, detail that only the full frame has would be lost. Here g is the
+    window's change of brightness, so that such detail is dimmed like its surroundings.
 
     Returns:
         (3, 3, h, w) and (3, h, w). Whole planes take a quarter of the time of a small matrix for

@@ -126,6 +126,7 @@ def image_values(
     Returns:
         One value a frame, by the key of each metric.
     """
+    # Acceptance, sharpness and change outside the region need no further model.
     frames = [item.frame for item in inputs]
     raw, images = [frame.rgb for frame in frames], [edit.rgb for edit in edits]
     accepted = [verdict.accepted for verdict in judges.guard.judge_batch(frames, edits)]
@@ -140,6 +141,7 @@ def image_values(
         values["outside_l2"] = np.array(
             [outside_l2(*each) for each in zip(images, raw, regions, strict=True)]
         )
+    # The other metrics need the models that the user named.
     if judges.clip is not None:
         clip = judges.clip
         values["clip_text"] = text_similarity(clip, images, text)

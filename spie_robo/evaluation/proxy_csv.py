@@ -138,7 +138,7 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
     for name in columns:
         of = name.removesuffix(EPISODES)
         if name.endswith(EPISODES) and (of not in columns or of == "policy"):
-            fault = "has no success rates" if of == "policy" else "is not there"
+            fault = "has no success rates" if of == "policy" else "does not exist"
             raise ConfigError(
                 f"{file}, line 1: {name} belongs to a column {of!r}, which {fault}. Columns: "
                 f"{found}."

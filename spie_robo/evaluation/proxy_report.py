@@ -37,7 +37,7 @@ def notes(result: ProxyFidelity) -> tuple[str, ...]:
     """Return notes on the table: where r is undefined, and what was resampled."""
     found = [note for one in result.simulators if (note := _undefined(one, result)) is not None]
     resampled = ", ".join(result.resampled_episodes)
-    also = f"; episodes are, of {resampled}" if resampled else "; episodes are not"
+    also = f" and of the episodes of {resampled}" if resampled else ", not of episodes"
     found.append(
         f"Intervals: {result.resamples} bootstrap resamples of the policies{also}; seed "
         f"{result.seed}."

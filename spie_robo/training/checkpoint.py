@@ -120,7 +120,7 @@ def load_training_state(
         moments = _moments(tensors, parameters) if steps else {}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
-            f"Checkpoint {folder} is broken ({error}). Delete it to go on from the one before."
+            f"Checkpoint {folder} is broken ({error}). Delete it to resume from the one before."
         ) from error
     # Check every shape before anything is changed.
     wanted = {f"parameter.{name}": p for name, p in parameters.items()}

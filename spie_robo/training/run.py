@@ -208,7 +208,7 @@ def _check_base(out: Path, digest: str) -> None:
             recorded = json.loads(file.read_text())["sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
-                f"{file} is broken ({error}). Delete {folder} to go on from the one before."
+                f"{file} is broken ({error}). Delete {folder} to resume from the one before."
             ) from error
         if recorded != digest:
             raise ConfigError(
@@ -237,7 +237,7 @@ def _check_data(out: Path, data: TrainingData) -> None:
         begun = dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(
-            f"{file} is broken ({error}). Delete it to resume all the same."
+            f"{file} is broken ({error}). Delete it to resume without this check."
         ) from error
     changed = [name for name, digest in _digests(data).items() if begun.get(name) != digest]
     if changed:

@@ -141,7 +141,7 @@ def _settings_of(config: TrainConfig, base: EditorSettings) -> EditorSettings:
 
 def _require_base(editor: str) -> None:
     if (find_folder(editor) / ADAPTER_CONFIG).is_file():
-        raise ConfigError(f"{editor} is an adapter. Train from its base, or go on with --resume.")
+        raise ConfigError(f"{editor} is an adapter. Train from its base, or use --resume.")
 
 
 def _suited_to(config: TrainConfig, frames: Sequence[Frame]) -> TrainConfig:

@@ -175,7 +175,7 @@ def test_embedded_preset(tiny_pipeline, tmp_path, monkeypatch):
     assert Editor.from_pretrained("embedded", device="cpu").id.startswith("embedded@")
 
 
-def test_a_preset_without_its_photos_is_told(tiny_pipeline, tmp_path, monkeypatch):
+def test_a_preset_without_its_photos_is_reported(tiny_pipeline, tmp_path, monkeypatch):
     monkeypatch.setitem(presets.PRESETS, "embedded-labs", saved(tiny_pipeline, tmp_path / "editor"))
     monkeypatch.setitem(presets.LOOKS, "embedded-labs", tmp_path / "nothing")
     with pytest.raises(EditorError, match="photos of 'embedded-labs' are missing"):

@@ -109,7 +109,7 @@ def test_wrist_camera_moves_a_little() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_task_colors_stay_unless_told(keep: bool) -> None:
+def test_task_colors_stay_unless_asked_for(keep: bool) -> None:
     config = dataclasses.replace(ONLY_NOTHING, colors=True, keep_task_colors=keep)
     env, reference = randomized(config), plain()
     changes = []

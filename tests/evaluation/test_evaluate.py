@@ -248,7 +248,7 @@ def test_results_are_never_written_over_the_input_or_each_other(tmp_path: Path) 
     assert (store / "zarr.json").read_text() == "{}"
 
 
-def test_a_misspelt_baseline_is_told(tmp_path: Path, frames: Callable, lab: Callable) -> None:
+def test_a_misspelt_baseline_is_reported(tmp_path: Path, frames: Callable, lab: Callable) -> None:
     import cv2
 
     for folder, images in (("pictures", [f.rgb for f in frames(3)]), ("lab", lab(2))):

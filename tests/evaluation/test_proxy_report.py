@@ -34,7 +34,7 @@ def test_table_verdict_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert lines[0] == "simulator   policies         Pearson r [95 %]           MMRV [95 %]"
     assert lines[2].split()[:2] == ["sim", "6"] and lines[2].split()[2].startswith("-0.8")
     assert lines[3].split()[:3] == ["sim_edited", "6", "0.960"]
-    assert "episodes are, of real" in lines[4] and "seed 2" in lines[4]
+    assert "of the episodes of real" in lines[4] and "seed 2" in lines[4]
     assert lines[5].startswith("sim_edited predicts better than sim: r ")
     assert "excludes zero" in lines[5]
     record = json.loads(written.read_text())

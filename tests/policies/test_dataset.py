@@ -271,7 +271,7 @@ def test_pictures_of_another_layout_are_not_left_out_in_silence(tmp_path: Path) 
     assert not WindowDataset([numbers], SHAPE, image_size=16).notes
 
 
-def test_cameras_that_only_a_later_store_has_are_told(write_store: Callable[..., Path]) -> None:
+def test_cameras_that_only_a_later_store_has_are_noted(write_store: Callable[..., Path]) -> None:
     first = write_store("a.zarr", drop=("wrist_rgb",))
     second = write_store("b.zarr")
     data = WindowDataset([first, second], SHAPE, image_size=16)
@@ -281,7 +281,7 @@ def test_cameras_that_only_a_later_store_has_are_told(write_store: Callable[...,
         assert not WindowDataset(stores, SHAPE, image_size=16, cameras=cameras).notes
 
 
-def test_actions_that_teach_nothing_are_told(write_store: Callable[..., Path]) -> None:
+def test_actions_that_teach_nothing_are_noted(write_store: Callable[..., Path]) -> None:
     still = write_store("a.zarr", change=lambda rows: rows["action"].fill(0.5))
     (note,) = WindowDataset([still], SHAPE, image_size=16).notes
     assert note.startswith("All actions are the same to within 0.0001")

@@ -327,7 +327,7 @@ def test_behaviour_cloning_solves_what_it_was_shown(
     np.testing.assert_array_equal(policy.act(seen), rows["action"][0])
 
 
-def test_a_policy_of_another_task_is_told_although_its_spaces_are_the_same() -> None:
+def test_a_policy_of_another_task_is_refused_although_its_spaces_are_the_same() -> None:
     env = gym.make(ENV_ID)
     acting(env_id=ENV_ID).check_env(env)
     acting().check_env(env)  # of a store that names no environment

@@ -248,7 +248,7 @@ def test_an_adapter_for_another_base_is_refused(start, base, tmp_path):
         )
 
 
-def test_a_full_disk_is_told_and_the_checkpoint_before_is_kept(start, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_checkpoint_before_is_kept(start, tmp_path, monkeypatch):
     start(tmp_path, epochs=1).run()
 
     def full(*_):

@@ -87,7 +87,7 @@ def as_if_edited(data, photo):
     )
 
 
-def test_the_share_of_the_gap_is_told_where_there_is_a_floor():
+def test_the_share_of_the_gap_is_noted_where_there_is_a_floor():
     before = {"preview_semantic": 0.6, "photos_apart": 0.2}
     after = {"preview_semantic": 0.5}
     assert closed_share(before, after) == pytest.approx(0.25)
@@ -165,7 +165,7 @@ class RedIsWrong:
         return [self.judge(frame, edit) for frame, edit in zip(frames, edits, strict=True)]
 
 
-def test_acceptance_is_told_for_each_camera_and_its_fall_is_pointed_out():
+def test_acceptance_is_noted_for_each_camera_and_its_fall_is_pointed_out():
     black = np.zeros((16, 16, 3), np.uint8)
     red = np.full((16, 16, 3), (255, 0, 0), np.uint8)
     frames = [Frame(black, "front"), Frame(black, "front"), Frame(black, "wrist")]
@@ -180,7 +180,7 @@ def test_acceptance_is_told_for_each_camera_and_its_fall_is_pointed_out():
     assert "FEWER THAN BEFORE from camera wrist 0%" in acceptance_note(before, after)
 
 
-def test_pictures_of_a_folder_are_told_as_one():
+def test_pictures_of_a_folder_are_noted_as_one():
     black, red = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), (255, 0, 0), np.uint8)
     frames = [Frame(black, name) for name in ("IMG_1", "IMG_2")]
     assert accepted_shares(RedIsWrong(), frames, [black, red]) == {

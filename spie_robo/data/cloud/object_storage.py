@@ -105,6 +105,7 @@ def fetch(
         MissingExtraError: If obstore is not installed.
     """
     with _reporting_errors(source, "read"):
+        # List the objects, and delete local files that are not among them.
         bucket = _Bucket(source)
         found = _found(bucket)
         objects = {name: found[name] for name in found if wanted is None or wanted(name)}
@@ -112,6 +113,7 @@ def fetch(
         manifest = folder / _MANIFEST
         known = _manifest(manifest)
         _remove_others(root, objects)
+        # Copy what is new or changed, and note each copy in the manifest.
         total = sum(int(entry["size"]) for entry in objects.values())
         with tqdm(
             total=total, desc="fetch", unit="B", unit_scale=True, disable=not progress
@@ -237,7 +239,7 @@ class _Bucket:
         if not self.same(self._obstore.head(self._store, key), file):
             raise StoreError(
                 f"s3://{self.at.bucket}/{key}: it does not read back as it was sent. Run the same "
-                "command again; if it comes back, check the storage."
+                "command again; if it happens again, check the storage."
             )
 
     def same(self, entry: Mapping[str, Any], file: Path) -> bool:

@@ -34,8 +34,8 @@ def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str,
     chosen = wanted or set(present) - set(depth_pictures(source))
     if not chosen:
         raise ConfigError(
-            f"cameras: all of {list(present)} show depth, which has no look to edit. Name those to "
-            "edit all the same."
+            f"cameras: all of {list(present)} show depth, which has no look to edit. Name "
+            "cameras to edit them anyway."
         )
     return tuple(c for c in present if c in chosen)
 

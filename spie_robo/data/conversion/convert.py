@@ -240,6 +240,7 @@ def _open_output(
     identity: dict[str, Any],
     config: ConversionConfig,
 ) -> EpisodeWriter:
+    # Resume an output that the same conversion began.
     if out.exists():
         writer = EpisodeWriter.open(out)
         try:
@@ -248,6 +249,7 @@ def _open_output(
             writer.close()
             raise
         return writer
+    # Or create one, with the provenance of the source and of these edits.
     provenance = {**store.metadata.provenance, "conversion": identity}
     if description is not None:  # drop the description of an earlier editor
         kept = {key: value for key, value in provenance.items() if key not in PROVENANCE_KEYS}
@@ -288,7 +290,7 @@ def _check(
                     if rows.tobytes() != after[key].tobytes():
                         raise StoreCorruptError(
                             f"{out}: {key} of episode {i} is not what was written. Delete the "
-                            "output and convert again; if it comes back, check the disk."
+                            "output and convert again; if it happens again, check the disk."
                         )
                 bar.update(stop - start)
 

@@ -119,6 +119,7 @@ def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDAr
             f"3), got {_shapes(low_dimensional)}. Use an environment with cameras, or add its "
             "render with gymnasium.wrappers.AddRenderObservation."
         )
+    # Refuse verdicts of cameras that the observation does not show.
     row = dict(low_dimensional)
     geometry, raw = info.get("geometry", {}), info.get("raw", {})
     realism = info.get("realism", {})
@@ -128,6 +129,7 @@ def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDAr
             "raw frames and verdicts would be lost. Record with the wrapper's own record=, or give "
             "its cameras the names of their observation keys."
         )
+    # Add each camera's image, geometry, raw frame and verdict.
     for camera, rgb in images.items():
         row[rgb_key(camera)] = rgb
         row |= geometry_row(camera, geometry.get(camera))

@@ -65,6 +65,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
     Raises:
         StoreError: If there is no store at ``path``. Damage is reported, not raised.
     """
+    # Open the store, or report why it cannot be opened.
     path = Path(path).absolute()
     staging = staging_of(path)
     if os.path.exists(staging) and not os.path.exists(path):  # False where they may not be seen
@@ -75,6 +76,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         store = EpisodeStore.open(path, allow_unfinished=True)
     except StoreCorruptError as error:
         return VerifyReport(path, 0, 0, 0, (str(error),))
+    # Check the headers.
     problems = [*_header_problems(path, store.zarr_format)]
     if not problems:  # else these headers are already reported in more detail
         problems += [
@@ -83,6 +85,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
         ]
     if store.zarr_format == 2:
         problems += _missing_attributes(store)
+    # Check every chunk.
     chunks = 0
     for key in tqdm(store.keys, desc="verify", unit="array", disable=not progress):
         try:

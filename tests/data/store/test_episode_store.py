@@ -165,7 +165,7 @@ def test_what_is_not_a_store_is_named(tmp_path):
         EpisodeWriter.create(path)
 
 
-def test_one_writer_at_a_time_and_the_second_is_told(tmp_path):
+def test_one_writer_at_a_time_and_the_second_is_refused(tmp_path):
     path = tmp_path / "s.zarr"
     with EpisodeWriter.create(path):
         with pytest.raises(StoreLockedError, match=rf"process {os.getpid()} on host .* since 20"):
