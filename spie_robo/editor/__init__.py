@@ -1,6 +1,6 @@
-"""The editor: frames in, frames in the look of the reference photos out.
+"""Edit frames in the look of reference photos.
 
-The names below load torch and diffusers on first use, not when the package is imported.
+The names of this package load torch and diffusers on first use, not on import.
 """
 
 import lazy_loader

@@ -1,8 +1,8 @@
-"""Adapter folders: what post-training changed, on top of a base that they name.
+"""Read and write adapter folders: the changes of post-training, on top of a named base.
 
 ::
 
-    adapter_config.json          peft's; ``base_model_name_or_path`` names the base
+    adapter_config.json          peft's file; ``base_model_name_or_path`` names the base
     adapter_model.safetensors    peft's LoRA weights of the UNet
     spie/                        style channels and visual prompt, see :mod:`.extras`
     spie/base.json               SHA-256 of the base's weights
@@ -54,31 +54,35 @@ def save_adapter(
     """Write an adapter folder.
 
     Args:
-        folder: Made if missing.
-        pipeline: Its UNet carries one LoRA, added with ``unet.add_adapter(LoraConfig(...))``.
+        folder: Folder to write, made if missing.
+        pipeline: Pipeline whose UNet has one LoRA, added with
+            ``unet.add_adapter(LoraConfig(...))``.
         base: Name of the base: a preset, a Hub id, or a folder inside ``folder``.
-        base_digest: :func:`.digest.weights_digest` of the base, before it was changed.
+        base_digest: :func:`.digest.weights_digest` of the unchanged base.
         settings: Defaults of the editor.
-        references: Photos that travel along; they can be decoded back from their latents.
+        references: Photos to store with the adapter; they can be decoded from their latents.
         card: Text of the model card.
 
     Raises:
-        EditorError: If the UNet carries no LoRA, or several.
+        EditorError: If the UNet has no LoRA, or several.
     """
+    # The UNet must have exactly one LoRA.
     adapters: dict[str, LoraConfig] = getattr(pipeline.unet, "peft_config", {})
     if len(adapters) != 1:
         raise EditorError(f"UNet: expected exactly one LoRA to save, got {sorted(adapters)}.")
     ((name, config),) = adapters.items()
+    # Write the LoRA as peft does, with the base's name.
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(
         pipeline.unet,
         adapter_name=name,
-        save_embedding_layers=False,  # else peft asks the Hub
+        save_embedding_layers=False,  # otherwise peft asks the Hub
     )
     tensors = {_PREFIX + key: value.detach().cpu().contiguous() for key, value in state.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config.base_model_name_or_path = base
     config.save_pretrained(folder)
+    # Add the other trained parts, the settings and the card.
     save_extras(folder, style_weight_of(pipeline.unet), pipeline.visual_prompt)
     (folder / EXTRAS / BASE_FILE).write_text(json.dumps({"sha256": base_digest}) + "\n")
     settings.save(folder)
@@ -90,11 +94,11 @@ def save_adapter(
 
 
 def base_name(folder: Path) -> str:
-    """The base that an adapter folder names.
+    """Return the name of the base in an adapter folder.
 
     Raises:
-        EditorError: If it names none, or a path outside the folder: an adapter from elsewhere
-            does not get to choose files of this machine.
+        EditorError: If it has none, or one outside the folder: an adapter from elsewhere must not
+            choose files of this machine.
     """
     path = folder / ADAPTER_CONFIG
     base = read_mapping(path).get("base_model_name_or_path")
@@ -113,10 +117,10 @@ def base_name(folder: Path) -> str:
 
 
 def check_adapter(folder: Path) -> tuple[str, LoraConfig]:
-    """Check an adapter by its settings and the headers of its weights, before its base is loaded.
+    """Check an adapter's settings and the headers of its weights, before its base is loaded.
 
     Returns:
-        SHA-256 of the base's weights as the adapter states it, and the settings of its LoRA.
+        SHA-256 of the base's weights that the adapter requires, and the settings of its LoRA.
 
     Raises:
         EditorError: If a file is missing or broken, or claims more than a LoRA has.
@@ -130,35 +134,39 @@ def check_adapter(folder: Path) -> tuple[str, LoraConfig]:
 
 
 def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torch.float32) -> str:
-    """Put an adapter on its base, in place; the LoRA stays apart and can be switched off.
+    """Put an adapter on its base, in place; the LoRA stays separate and can be switched off.
 
     Args:
         folder: The adapter folder.
-        pipeline: The base, unchanged so far.
-        dtype: That the editor will run in.
+        pipeline: The base, not changed yet.
+        dtype: Type of the weights of the running editor.
 
     Returns:
-        :func:`.digest.adapter_digest` of the two.
+        :func:`.digest.adapter_digest` of adapter and base.
 
     Raises:
         EditorError: If a file is missing or broken, or the adapter belongs to another base.
     """
+    # Read the adapter's files.
     expected, config = check_adapter(folder)
     try:
         state = load_file(folder / ADAPTER_WEIGHTS)
         style_weight, visual_prompt = load_extras(folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise EditorError(f"Adapter {folder}: missing or broken: {error}") from error
+    # Refuse another base.
     found = weights_digest(pipeline)
     if found != expected:
         raise EditorError(
             f"Adapter {folder} was trained on a base with weights {expected[:8]}, this base has "
             f"{found[:8]}. Train it again on this base, or name the right one with base=."
         )
+    # Hash the adapter before its weights are changed.
     prompt = visual_prompt.state_dict()
     tensors = {**state, "style_weight": style_weight}
     tensors |= {f"visual_prompt.{key}": value for key, value in prompt.items()}
     digest = adapter_digest(found, config, tensors, dtype)
+    # Add the LoRA, the style channels and the visual prompt.
     unet = pipeline.unet
     stripped = {key.removeprefix(_PREFIX): value for key, value in state.items()}
     try:
@@ -178,6 +186,6 @@ def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torc
 
 
 def merge_adapter(pipeline: SpiePipeline) -> None:
-    """Add the LoRA to the UNet's weights and drop it: the same edits, in fewer operations."""
+    """Add the LoRA to the UNet's weights and remove it: the same edits in fewer operations."""
     pipeline.unet.fuse_lora()
     pipeline.unet.unload_lora()

@@ -256,11 +256,11 @@ class Editor:
         return self._photos[key]
 
     def keep_photos(self, references: str | Path, photos: ReferenceSet) -> None:
-        """Use photos that were read already, for as long as their files do not change.
+        """Keep photos that were read already, for as long as their files do not change.
 
         Args:
-            references: Their folder or file.
-            photos: What it holds.
+            references: Folder or file of the photos.
+            photos: The photos that were read from it.
         """
         _make_room(self._photos)
         self._photos[_photo_key(references)] = photos
@@ -303,7 +303,7 @@ def _split_id(name: str) -> tuple[str, str]:
 
 
 def _photo_key(references: str | Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes when one of the photos that are used does."""
+    """Return a key that changes when one of the used photos does."""
     stats = [(file, file.stat()) for file in used_photos(Path(references))]
     return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 

@@ -1,8 +1,8 @@
-"""Checks an editor's folder before anything of it is loaded: it may come from anybody.
+"""Check an editor's folder before anything in it is loaded, because it may come from anybody.
 
-The libraries that load the parts believe what the files claim. So files are first checked for
-their kind and size, settings for plain values within bounds, and weights by their headers alone.
-A refusal takes milliseconds and no memory worth speaking of.
+The libraries that load the parts trust the files. So files are first checked for kind and size,
+settings for plain values within bounds, and weights by their headers alone. A refusal takes
+milliseconds and hardly any memory.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from spie_robo.errors import EditorError
 from spie_robo.settings.wording import shortened
 
 MAX_VOCABULARY_BYTES = 16 * 2**20
-"""The largest vocabulary or list of merges; CLIP's has 4 MB."""
+"""Largest vocabulary or list of merges, bytes; CLIP's has 4 MB."""
 
 MAX_SETTINGS_BYTES = 2**20
-"""The largest JSON file of settings."""
+"""Largest JSON file of settings, bytes."""
 
 MAX_HEADER_BYTES = 8 * 2**20
-"""The largest list of tensors of a weights file; a Stable Diffusion UNet's has 0.1 MB."""
+"""Largest list of tensors of a weights file, bytes; a Stable Diffusion UNet's has 0.1 MB."""
 
 _AGAIN = "Copy the folder anew from where it comes from."
 _CLIP_DEFAULTS = {
@@ -64,26 +64,26 @@ _MOST: Mapping[str, int] = {
     "steps": 1000,
     "batch_size": 1024,
 }
-"""The largest number of each setting that costs memory or time by its size."""
+"""Largest value of each setting that costs memory or time by its size."""
 
 _LATENTS = (4096, 64, 512, 512)
-"""The most photos, channels, rows and columns of latents that travel with an editor."""
+"""Most photos, channels, rows and columns of an editor's stored latents."""
 
 _LARGEST_LATENTS = 2**28
-"""The most values of all of them."""
+"""Most values of all stored latents together."""
 
 _LORA_TENSOR = re.compile(r"[A-Za-z0-9_.]{1,300}\.lora_(?:A|B|magnitude_vector)\.[A-Za-z0-9_.]+")
 
 
 def require_harmless(folder: Path) -> None:
-    """Refuse a folder of an editor that would cost more than an editor does, or reads elsewhere.
+    """Refuse an editor's folder that would cost more than an editor does, or read other files.
 
     Args:
-        folder: A pipeline's or an adapter's. Only files that loading it reads are looked at.
+        folder: Folder of a pipeline or an adapter. Only files that loading reads are checked.
 
     Raises:
-        EditorError: Naming the file that is not a plain file or is too large, the setting that is
-            out of bounds, or the index of shards that names files which are not beside it.
+        EditorError: If a file is not a plain file or is too large, a setting is out of bounds, or
+            an index of shards names files that are not beside it.
     """
     for path in _files(folder):
         _require_plain(path)
@@ -101,7 +101,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Read a small JSON file of settings.
 
     Raises:
-        EditorError: If it is no plain file, too large, or not a JSON object.
+        EditorError: If it is not a plain file, too large, or not a JSON object.
     """
     _require_plain(path)
     try:
@@ -115,10 +115,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a safetensors file, read from its header alone.
+    """Read the shape of every tensor in a safetensors file from its header.
 
     Raises:
-        EditorError: If the header is absurdly large, or not safetensors'.
+        EditorError: If the header is too large, or the file is not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -138,10 +138,10 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def require_lora_tensors(path: Path, rank: int) -> None:
-    """Check an adapter's weights against the rank that it states, by their header.
+    """Check the header of an adapter's weights against the rank in its settings.
 
     Raises:
-        EditorError: If a name is not one of a LoRA, or a shape does not go with the rank.
+        EditorError: If a name is not one of a LoRA, or a shape does not fit the rank.
     """
     for name, shape in tensor_shapes(path).items():
         if not _LORA_TENSOR.fullmatch(name):
@@ -157,7 +157,7 @@ def require_lora_tensors(path: Path, rank: int) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files that loading an editor may read."""
+    """Yield the files that loading an editor may read."""
     for part in _PARTS:
         place = folder / part
         if not place.is_dir():
@@ -174,7 +174,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _require_plain(path: Path) -> None:
-    """Refuse what is no file with content, and texts that are too large, unread."""
+    """Refuse, without reading it, what is not a plain file, and texts that are too large."""
     try:
         found = path.stat()
     except OSError as error:
@@ -213,7 +213,7 @@ def _require_shards_beside(index: Path) -> None:
 
 
 def _require_modest(path: Path, value: Any, key: str = "", depth: int = 0) -> None:
-    """Refuse settings that are nested, long or large beyond what any editor has."""
+    """Refuse settings that are nested deeper, longer or larger than any editor's."""
     if isinstance(value, (dict, list)):
         if depth >= _MOST_DEPTH or len(value) > _MOST_ENTRIES:
             raise EditorError(
@@ -255,7 +255,7 @@ def _require_modest_latents(path: Path) -> None:
 def _require_text_weights(folder: Path) -> None:
     """Refuse a text encoder whose settings claim more than its weights hold.
 
-    transformers makes what is missing, at any size that the settings name.
+    transformers creates missing weights, of any size that the settings name.
     """
     config, weights = folder / "config.json", folder / "model.safetensors"
     if not (config.is_file() and weights.is_file()):

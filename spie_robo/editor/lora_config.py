@@ -1,7 +1,7 @@
-"""Reads peft's ``adapter_config.json`` without believing it.
+"""Read peft's ``adapter_config.json`` without trusting it.
 
-peft compiles module names of an adapter as regular expressions, and some ways to initialise a
-LoRA decompose every matrix of the base. An editor needs neither: names are compared as they are.
+peft compiles an adapter's module names as regular expressions, and some ways to initialise a LoRA
+decompose every matrix of the base. An editor needs neither: names are compared literally.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ABOUT = {
     "base_model_name_or_path", "megatron_core", "qalora_group_size", "runtime_config",
     "lora_dropout",
 }  # fmt: skip
-"""What changes nothing about the edits of a trained LoRA."""
+"""Settings that do not change the edits of a trained LoRA."""
 
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal")
 
@@ -36,13 +36,14 @@ def read_lora_config(path: Path) -> LoraConfig:
         path: ``adapter_config.json`` of an adapter folder.
 
     Raises:
-        EditorError: If it is not a LoRA with plain module names, or uses a variant of LoRA that
+        EditorError: If it is not a LoRA with plain module names, or is a variant of LoRA that
             editors do not load.
     """
     values = read_mapping(path)
     kind = values.get("peft_type")
     if kind != "LORA":
         raise EditorError(f"{path}: expected peft_type 'LORA', got {shortened(repr(kind))}.")
+    # Take over the settings that change edits, each checked.
     settings = {
         "r": _number(path, "r", values.get("r"), 1, _MOST_RANK),
         "lora_alpha": _number(path, "lora_alpha", values.get("lora_alpha"), 0, 2**16),
@@ -54,6 +55,7 @@ def read_lora_config(path: Path) -> LoraConfig:
         settings["exclude_modules"] = _names(path, "exclude_modules", excluded)
     for name in ("use_rslora", "use_dora"):
         settings[name] = _switch(path, name, values.get(name, False))
+    # Refuse settings of other kinds of LoRA.
     start = values.get("init_lora_weights", True)
     if not any(start is plain or start == plain for plain in _PLAIN_STARTS):
         raise EditorError(
@@ -65,12 +67,12 @@ def read_lora_config(path: Path) -> LoraConfig:
 
 
 def largest_rank(config: LoraConfig) -> int:
-    """The largest rank that any module of a LoRA has."""
+    """Return the largest rank of a LoRA's modules."""
     return int(max((config.r, *config.rank_pattern.values())))
 
 
 def _require_no_other(path: Path, values: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse settings of other kinds of LoRA: dropping them would change the edits."""
+    """Refuse settings of other kinds of LoRA, because dropping them would change the edits."""
     for name, value in values.items():
         if name in known or name in _ABOUT or not value or (name == "bias" and value == "none"):
             continue

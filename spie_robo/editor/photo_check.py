@@ -1,7 +1,7 @@
-"""Photos of a lab on arrival: can each be used, is it a photo of its own, are they too many?
+"""Check the photos of a lab: each must be usable, and none may repeat another.
 
-``folder or file -> check_photos() -> CheckedPhotos``. Whatever is wrong is said before any work.
-Every command takes its photos from here, so that all of them use the same ones.
+``folder or file -> check_photos() -> CheckedPhotos``. All faults are reported before any work.
+Every command reads its photos with this module, so that all use the same ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spie_robo.errors import FrameError, ReferencePhotoError
 from spie_robo.types import RGB, References, check_image
 
 MINIMUM_SIDE = 64
-"""Height and width that a photo needs at least, in pixels."""
+"""Smallest height and width of a photo, pixels."""
 
 _OTHER_PICTURES = (".heic", ".heif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".dng")
 _THUMBNAIL = 16
@@ -33,13 +33,13 @@ _SAME_PHOTO = 2.0
 @final
 @dataclass(frozen=True, eq=False)
 class CheckedPhotos:
-    """Photos that can be used.
+    """The photos that can be used.
 
     Attributes:
-        files: Where they are, in order of their names.
+        files: Their files, in order of the names.
         images: uint8, (height, width, 3) each, upright, without alpha, at most about 2048 pixels a
-            side; as many as ``files``.
-        notes: What the user should know: photos left out and why. Empty if there is nothing.
+            side; one for each file.
+        notes: Notes for the user: photos left out and why. Empty if there is nothing to note.
     """
 
     files: tuple[Path, ...]
@@ -55,18 +55,19 @@ class CheckedPhotos:
 def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
     """Read and check the photos of a lab.
 
-    Of more than ``most`` photos, that many are taken, evenly over the order of their names, and
-    only those are read. Of photos that show the same picture the first is kept. Region masks beside
+    If there are more than ``most`` photos, that many are used, evenly over the order of their
+    names, and only these are read. Of photos of the same picture the first is kept. Region masks
     their photos (``desk.mask.png`` or ``desk_mask.png`` for ``desk.jpg``) are not photos.
 
     Args:
         path: A folder with JPEG and PNG files, or one file.
-        most: Photos to use at most.
+        most: Most photos to use.
 
     Raises:
         ReferencePhotoError: If there is no photo, or a photo cannot be read or is smaller than
             64 pixels a side; it names the file.
     """
+    # Find the files, and choose evenly if there are too many.
     others = other_pictures(Path(path))
     try:
         files = photo_files(Path(path))
@@ -79,8 +80,9 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
             "Put the ones that show the lab best into a folder of their own to choose yourself."
         )
         files = used_photos(Path(path), most)
-    # Large photos take half a second each: the bar comes when it takes longer than two.
+    # Read them; large photos take half a second each, so a bar appears after two seconds.
     images = [_read(file) for file in tqdm(files, "photos", unit="photo", delay=2, leave=False)]
+    # Leave out copies.
     copies = near_duplicates(images)
     notes += [
         f"{files[copy].name} shows the same picture as {files[first].name} and is left out."
@@ -101,11 +103,11 @@ def load_references(references: References) -> PhotoReferences:
     """Load the reference photos of an edit.
 
     Args:
-        references: A folder or a file, of which :func:`check_photos` chooses; or uint8 images of
-            shape (H, W, 3), which are all used.
+        references: A folder or a file, from which :func:`check_photos` chooses; or uint8 images
+            of shape (H, W, 3), which are all used.
 
     Raises:
-        ReferencePhotoError: Naming the folder without photos, or the photo that cannot be used.
+        ReferencePhotoError: If a folder has no photos, or a photo cannot be used.
     """
     if isinstance(references, (str, Path)):
         return PhotoReferences(check_photos(references).images)
@@ -121,10 +123,10 @@ def load_references(references: References) -> PhotoReferences:
 
 
 def other_pictures(folder: Path) -> tuple[str, ...]:
-    """One sentence on the pictures of a folder that are no JPEG or PNG; none if there are none."""
+    """Return one sentence on pictures that are not JPEG or PNG; nothing if there are none."""
     try:
         names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    except OSError:  # photo_files says so
+    except OSError:  # photo_files reports it
         return ()
     found = sorted(name for name in names if Path(name).suffix.lower() in _OTHER_PICTURES)
     if not found:
@@ -137,17 +139,17 @@ def other_pictures(folder: Path) -> tuple[str, ...]:
 
 
 def near_duplicates(images: Sequence[RGB], others: Sequence[RGB] = ()) -> dict[int, int]:
-    """Which images show the same picture as an earlier one: saved anew, resized, or noisier.
+    """Find images that show the same picture as an earlier one: saved again, resized or noisier.
 
-    Colour thumbnails are compared, so another exposure of the same view is a photo of its own.
+    Colour thumbnails are compared, so that another exposure of the same view is another photo.
 
     Args:
         images: uint8, (height, width, 3) each, of any sizes.
-        others: If given, they are compared with these and not among themselves.
+        others: If given, images are compared with these and not among themselves.
 
     Returns:
-        From the index of each copy to that of the first picture that it repeats, in ``images`` or,
-        if given, in ``others``.
+        The index of the first picture, in ``images`` or, if given, in ``others``, for the index of
+        each copy.
     """
     known = [_thumbnail(image) for image in others]
     indices = list(range(len(known)))

@@ -1,7 +1,7 @@
-"""Which files of a folder are reference photos, and which of them are used.
+"""Find the reference photos in a folder, and choose those to use.
 
-One rule for every command: at most :data:`MOST_PHOTOS`, evenly over the order of their names.
-Everything else in the folder is left alone, unread.
+All commands use one rule: at most :data:`MOST_PHOTOS`, evenly over the order of their names. Other
+files in the folder are not read.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from spie_robo.errors import ReferencePhotoError
 from spie_robo.settings.wording import shortened
 
 MOST_PHOTOS = 20
-"""More photos add time and hardly any look: an edit follows one of them."""
+"""Most photos to use: an edit follows one of them, so that more add time and hardly any look."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_ENDS = (".mask", "_mask")
 
 
 def photo_files(path: Path) -> list[Path]:
-    """The photos of a folder, sorted by name; the file itself if it is one.
+    """List the photos of a folder, sorted by name, or the one file.
 
     Region masks beside their photos (``desk.mask.png`` or ``desk_mask.png`` for ``desk.jpg``, see
     :mod:`spie_robo.feedback.regions`) are not photos.
 
     Raises:
-        ReferencePhotoError: If there is no such folder or file, it cannot be read, or no photo is
-            in it.
+        ReferencePhotoError: If there is no such folder or file, it cannot be read, or it has no
+            photo.
     """
     try:
         if path.is_file():
@@ -56,15 +56,15 @@ def photo_files(path: Path) -> list[Path]:
 
 
 def used_photos(path: Path, most: int = MOST_PHOTOS) -> list[Path]:
-    """The photos that are used: all, or ``most`` of them, evenly over their names.
+    """List the photos to use: all, or ``most`` of them, evenly over their names.
 
     Raises:
-        ReferencePhotoError: As :func:`photo_files`.
+        ReferencePhotoError: As for :func:`photo_files`.
     """
     files = photo_files(path)
     if len(files) <= most:
         return files
-    # The same places as numpy.linspace, rounded half to even.
+    # Take the same places as numpy.linspace, rounded half to even.
     return [files[round(i * (len(files) - 1) / (most - 1))] for i in range(most)]
 
 

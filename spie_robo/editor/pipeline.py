@@ -35,7 +35,7 @@ from spie_robo.files.permissions import share_weights
 from spie_robo.files.quiet_loading import quiet_loading
 from spie_robo.settings.wording import shortened
 
-with quiet_loading():  # without torchvision, the import of stock pipelines advises to install it
+with quiet_loading():  # without torchvision, importing stock pipelines prints advice to install it
     import diffusers
     from diffusers import (
         AutoencoderKL,

@@ -1,4 +1,4 @@
-"""From the name of an editor to its pipeline, settings and references.
+"""Load an editor by name: its pipeline, settings and references.
 
 A name is a preset (``"embedded"``), a pipeline folder, an adapter folder, or a Hub id, in this
 order.
@@ -32,7 +32,7 @@ from spie_robo.errors import EditorError
 _WEIGHTS = Path(__file__).parent / "weights"
 PRESETS = {"embedded": _WEIGHTS / "embedded", "embedded-labs": _WEIGHTS / "embedded"}
 LOOKS = {"embedded-labs": _WEIGHTS / "embedded-labs"}
-"""Presets whose references lie apart from their networks, which they share with another."""
+"""Folders of references for presets that share the networks of another preset."""
 
 HUB_PRESETS = {"instruct-pix2pix": "timbrooks/instruct-pix2pix"}
 
@@ -48,13 +48,13 @@ _UNWANTED = ["*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.fp16.*", "*.no
 
 @dataclass(frozen=True, eq=False)
 class LoadedEditor:
-    """What an editor is made of.
+    """The parts of an editor.
 
     Attributes:
         pipeline: The networks.
-        settings: Its own defaults.
-        references: The photos that travel with it, or None.
-        weights_hash: Of an adapter, taken before it was merged; None: that of the pipeline.
+        settings: Default settings of the editor.
+        references: Photos that are stored with the editor, or None.
+        weights_hash: Hash of an adapter, from before it was merged; None: the pipeline's.
     """
 
     pipeline: SpiePipeline
@@ -70,7 +70,7 @@ def load_editor(
 
     Args:
         name: A preset, a pipeline folder, an adapter folder, or a Hub id.
-        base: For an adapter: the base to use instead of the one that it names.
+        base: For an adapter: base to use instead of the one that it names.
         dtype: Type of the weights in memory.
 
     Raises:
@@ -90,19 +90,19 @@ def load_editor(
             f"Adapter {folder}: its base {base_folder} is an adapter too. A base must be a "
             "whole pipeline."
         )
-    # In float32, whatever is asked for: an adapter knows its base by the values it was trained on.
+    # Load in float32, because the adapter checks the base by the values that it was trained on.
     pipeline = SpiePipeline.from_pretrained(base_folder)
     weights_hash = load_adapter(folder, pipeline, dtype)
     merge_adapter(pipeline)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
-        nn.Module.to(part, dtype)  # diffusers' own `to` warns of every cast
+        nn.Module.to(part, dtype)  # diffusers' own `to` warns about each cast
     if references is None and settings.use_references:
         references = LatentReferences.load(base_folder)
     return LoadedEditor(pipeline, settings, references, weights_hash)
 
 
 def _references(name: str, folder: Path) -> LatentReferences | None:
-    """The photos of a preset or of an editor's folder."""
+    """Load the photos of a preset or of an editor's folder."""
     if name not in LOOKS:
         return LatentReferences.load(folder)
     references = LatentReferences.load(LOOKS[name])
@@ -115,10 +115,10 @@ def _references(name: str, folder: Path) -> LatentReferences | None:
 
 
 def find_folder(name: str) -> Path:
-    """The local folder of an editor, downloaded if need be.
+    """Return the local folder of an editor, downloaded if necessary.
 
     Raises:
-        EditorError: If there is none.
+        EditorError: If there is no such editor.
     """
     if name in PRESETS:
         folder = PRESETS[name]

@@ -1,4 +1,4 @@
-"""Reference photos: from files or arrays to the latents that the visual prompt reads.
+"""Turn reference photos from files or arrays into the latents that the visual prompt reads.
 
 ``folder, file or arrays -> load_references() -> PhotoReferences`` (:mod:`.photo_check`)
 ``references.safetensors -> LatentReferences``; both give ``latents(vae, height, width)``.
@@ -28,8 +28,8 @@ from spie_robo.files.permissions import share_weights
 from spie_robo.types import RGB, check_image
 
 REFERENCES_FILE = "references.safetensors"
-_MAX_SIDE = 2048  # longer photos are shrunk while they are decoded: no editor works that large
-_MAX_PIXELS = 64_000_000  # of a PNG, or of a JPEG as it is decoded
+_MAX_SIDE = 2048  # longer photos are shrunk while they are decoded; no editor works at that size
+_MAX_PIXELS = 64_000_000  # largest PNG, or JPEG at the scale of decoding
 
 
 class ReferenceSet(ABC):
@@ -38,17 +38,17 @@ class ReferenceSet(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 of the content, in hex: equal sets give equal latents."""
+        """SHA-256 of the content, in hex; equal sets give equal latents."""
 
     @abstractmethod
     def latents(self, vae: AutoencoderKL, height: int, width: int) -> Tensor:
-        """Unscaled VAE latents (N, C, h, w) of the photos, cropped to fill (height, width)."""
+        """Return unscaled VAE latents (N, C, h, w) of the photos, cropped to (height, width)."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class PhotoReferences(ReferenceSet):
-    """Photos as images.
+    """A set of photos as images.
 
     Attributes:
         images: uint8 (H, W, 3) each; sizes may differ.
@@ -67,7 +67,7 @@ class PhotoReferences(ReferenceSet):
 
     @torch.no_grad()
     def latents(self, vae: AutoencoderKL, height: int, width: int) -> Tensor:
-        """Encode the photos, one by one: their latents must not depend on each other."""
+        """Encode the photos one by one, so that their latents do not depend on each other."""
         images = [to_tensor(cover(image, height, width)) for image in self.images]
         return torch.cat([encode_image(vae, image[None].to(vae.device)) for image in images])
 
@@ -75,7 +75,7 @@ class PhotoReferences(ReferenceSet):
 @final
 @dataclass(frozen=True, eq=False)
 class LatentReferences(ReferenceSet):
-    """Photos as latents, the way they travel with an editor.
+    """A set of photos as latents, as they are stored with an editor.
 
     Attributes:
         stored: (N, C, h, w), unscaled VAE latents.
@@ -92,7 +92,7 @@ class LatentReferences(ReferenceSet):
 
     @torch.no_grad()
     def latents(self, vae: AutoencoderKL, height: int, width: int) -> Tensor:
-        """The stored latents; for another size they are decoded, cropped and encoded again."""
+        """Return the latents; for another size decode, crop and encode them again."""
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         stored = self.stored.to(device=vae.device, dtype=vae.dtype)
         if stored.shape[1] != vae.config.latent_channels:
@@ -113,7 +113,7 @@ class LatentReferences(ReferenceSet):
 
     @classmethod
     def load(cls, folder: Path) -> LatentReferences | None:
-        """Read ``references.safetensors`` of a folder; None if it has none.
+        """Read ``references.safetensors`` of a folder; None if the folder has none.
 
         Raises:
             ReferencePhotoError: If the file is broken.
@@ -135,7 +135,7 @@ class LatentReferences(ReferenceSet):
 
 
 def read_photo(path: Path) -> RGB:
-    """Read one photo upright, without alpha, its longer side at most about 2048 pixels.
+    """Read one photo: upright, without alpha, at most about 2048 pixels a side.
 
     Args:
         path: A JPEG or PNG file.
@@ -148,7 +148,7 @@ def read_photo(path: Path) -> RGB:
     """
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as opened:
-            opened.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG decodes at 1/2, 1/4, 1/8 for free
+            opened.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG decodes at 1/2, 1/4, 1/8 at no cost
             _require_modest(path, opened.size)
             upright = ImageOps.exif_transpose(opened)
             flat = _flatten(upright)
@@ -167,7 +167,7 @@ def read_photo(path: Path) -> RGB:
 
 
 def _require_modest(path: Path, size: tuple[int, int]) -> None:
-    """Refuse a picture that unpacks to gigabytes, by its header."""
+    """Refuse a picture whose header claims gigabytes of pixels."""
     if size[0] * size[1] > _MAX_PIXELS:
         raise ReferencePhotoError(
             f"{path}: expected a photo of at most {_MAX_PIXELS // 10**6} megapixels, its header "
@@ -180,13 +180,13 @@ def _flatten(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
-    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow clips at 255 instead of scaling
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow clips at 255 instead of scaling
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 
 def cover(image: RGB, height: int, width: int) -> RGB:
-    """Resize and centre-crop an image so that it fills (height, width), nothing stretched."""
+    """Resize and centre-crop an image to fill (height, width) without stretching."""
     scale = max(height / image.shape[0], width / image.shape[1])
     size = (max(height, round(image.shape[0] * scale)), max(width, round(image.shape[1] * scale)))
     resized = shrink(image, size)
@@ -195,21 +195,21 @@ def cover(image: RGB, height: int, width: int) -> RGB:
 
 
 def choose_reference(count: int, seed: int) -> int:
-    """Which of ``count`` references the edit with this seed follows.
+    """Return which of ``count`` references an edit with this seed follows.
 
-    A generator of its own: the choice must not shift the noise that the same seed draws.
+    The draw has its own generator, so that it does not shift the noise of the same seed.
     """
     generator = torch.Generator().manual_seed(seed)
     return int(torch.randint(count, (), generator=generator))
 
 
 def to_tensor(image: RGB) -> Tensor:
-    """uint8 (H, W, 3) to float32 (3, H, W) in [-1, 1]."""
+    """Convert uint8 (H, W, 3) to float32 (3, H, W) in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     return pixels.float() / 127.5 - 1
 
 
 def to_image(tensor: Tensor) -> RGB:
-    """Float (3, H, W), about [-1, 1], to uint8 (H, W, 3)."""
+    """Convert float (3, H, W), about [-1, 1], to uint8 (H, W, 3)."""
     pixels = ((tensor.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round()
     return pixels.permute(1, 2, 0).to(torch.uint8).numpy()

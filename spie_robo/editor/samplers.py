@@ -1,10 +1,10 @@
-"""Reverse diffusion as a chain of Gaussians, so that every step has a log-probability.
+"""Run reverse diffusion as a chain of Gaussians, so that every step has a log-probability.
 
 ``noise -> step 0 -> ... -> step S-1 -> x0``. Step i draws ``x' ~ N(mean_i(x), std_i^2)``.
 
-The tables are those of diffusers' schedulers; the steps equal theirs, but keep no state, so that
-any step can be repeated on its own. The last step is left out of every log-probability: its
-standard deviation is zero, or so small that its density says nothing.
+The tables are those of diffusers' schedulers. The steps equal theirs but keep no state, so that any
+step can be repeated alone. The last step is left out of every log-probability, because its standard
+deviation is zero, or so small that its density has no meaning.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Sampler(ABC):
     """A schedule of S reverse steps.
 
     Attributes:
-        timesteps: (S,), what the UNet is told at each step, decreasing.
-        initial_scale: Standard deviation of the noise that the chain starts from.
+        timesteps: (S,), timestep of the UNet at each step, decreasing.
+        initial_scale: Standard deviation of the noise at the start of the chain.
     """
 
     timesteps: Tensor
@@ -36,15 +36,15 @@ class Sampler(ABC):
 
     @abstractmethod
     def scale_input(self, latents: Tensor, index: int) -> Tensor:
-        """The latents as the UNet wants to see them at step ``index``."""
+        """Scale the latents for the UNet at step ``index``."""
 
     @abstractmethod
     def predict_clean(self, output: Tensor, latents: Tensor, index: int) -> Tensor:
-        """The prediction of ``x0`` that the model output at step ``index`` implies."""
+        """Return the ``x0`` that the model output at step ``index`` implies."""
 
     @abstractmethod
     def step(self, output: Tensor, latents: Tensor, index: int) -> tuple[Tensor, float]:
-        """Mean and standard deviation of the latents after step ``index``.
+        """Return mean and standard deviation of the latents after step ``index``.
 
         Args:
             output: (B, C, h, w), the model output.
@@ -57,7 +57,7 @@ class Sampler(ABC):
 
     @property
     def steps(self) -> int:
-        """S."""
+        """Number of denoising steps, S."""
         return len(self.timesteps)
 
 
@@ -66,9 +66,9 @@ class DDIMSampler(Sampler):
     """DDIM (Song, Meng, Ermon, arXiv 2010.02502).
 
     Args:
-        scheduler: Gives ``alphas_cumprod``, the spacing and the prediction type.
-        steps: S.
-        eta: 0 is deterministic, 1 is DDPM.
+        scheduler: Scheduler with ``alphas_cumprod``, the spacing and the prediction type.
+        steps: Number of denoising steps, S.
+        eta: Noise of the steps: 0 is deterministic, 1 is DDPM.
 
     Raises:
         ConfigError: If the scheduler uses dynamic thresholding, which is not affine, or
@@ -76,7 +76,7 @@ class DDIMSampler(Sampler):
     """
 
     def __init__(self, scheduler: DDIMScheduler, steps: int, eta: float) -> None:
-        """Read the tables of ``scheduler``, which is left as it is."""
+        """Read the tables of ``scheduler``, which is not changed."""
         if scheduler.config.thresholding:
             raise ConfigError("Scheduler: dynamic thresholding is not supported; turn it off.")
         scheduler = DDIMScheduler.from_config(scheduler.config)
@@ -100,16 +100,16 @@ class DDIMSampler(Sampler):
         ]
 
     def scale_input(self, latents: Tensor, index: int) -> Tensor:
-        """DDIM's latents keep their variance: nothing to scale."""
+        """Return the latents unchanged, because DDIM keeps their variance."""
         return latents
 
     def predict_clean(self, output: Tensor, latents: Tensor, index: int) -> Tensor:
-        """Prediction of ``x0``, clipped where the scheduler says so."""
+        """Return the predicted ``x0``, clipped if the scheduler clips."""
         clean, _ = self._clean_and_noise(output, latents, index)
         return clean
 
     def step(self, output: Tensor, latents: Tensor, index: int) -> tuple[Tensor, float]:
-        """Formula (12) of the paper.
+        """Compute formula (12) of the paper.
 
         Symbols (name here -> in the paper):
             - alpha -> alpha_t, the cumulative product
@@ -149,12 +149,12 @@ class EulerAncestralSampler(Sampler):
     """Ancestral sampling with Euler steps (k-diffusion; Karras et al., arXiv 2206.00364).
 
     Args:
-        scheduler: Gives ``sigmas``, the spacing and the prediction type.
-        steps: S.
+        scheduler: Scheduler with ``sigmas``, the spacing and the prediction type.
+        steps: Number of denoising steps, S.
     """
 
     def __init__(self, scheduler: EulerAncestralDiscreteScheduler, steps: int) -> None:
-        """Read the tables of ``scheduler``, which is left as it is."""
+        """Read the tables of ``scheduler``, which is not changed."""
         scheduler = EulerAncestralDiscreteScheduler.from_config(scheduler.config)
         scheduler.set_timesteps(steps)
         self.timesteps = scheduler.timesteps
@@ -163,11 +163,11 @@ class EulerAncestralSampler(Sampler):
         self._sigmas = [float(sigma) for sigma in scheduler.sigmas]
 
     def scale_input(self, latents: Tensor, index: int) -> Tensor:
-        """Divide by ``sqrt(sigma^2 + 1)``: the UNet was trained on unit-variance latents."""
+        """Divide by ``sqrt(sigma^2 + 1)``, because the UNet was trained on unit variance."""
         return latents / math.sqrt(self._sigmas[index] ** 2 + 1)
 
     def predict_clean(self, output: Tensor, latents: Tensor, index: int) -> Tensor:
-        """Prediction of ``x0``."""
+        """Return the predicted ``x0``."""
         sigma = self._sigmas[index]
         if self._prediction_type == "epsilon":
             return latents - sigma * output
@@ -176,11 +176,11 @@ class EulerAncestralSampler(Sampler):
         return output
 
     def step(self, output: Tensor, latents: Tensor, index: int) -> tuple[Tensor, float]:
-        """One Euler step down to ``sigma_down``, then noise up to the next sigma.
+        """Step down to ``sigma_down`` by Euler's rule, then add noise up to the next sigma.
 
         Symbols:
             - sigma, sigma_next: noise levels before and after the step; x = x_0 + sigma n
-            - sigma_up: the noise that is added; sigma_down^2 = sigma_next^2 - sigma_up^2
+            - sigma_up: deviation of the added noise; sigma_down^2 = sigma_next^2 - sigma_up^2
         """
         # 1. noise levels
         sigma, sigma_next = self._sigmas[index], self._sigmas[index + 1]
@@ -196,15 +196,15 @@ class EulerAncestralSampler(Sampler):
 def build_sampler(
     scheduler: DDIMScheduler | EulerAncestralDiscreteScheduler, steps: int, eta: float = 0.0
 ) -> Sampler:
-    """The sampler that equals a diffusers scheduler.
+    """Build the sampler that equals a diffusers scheduler.
 
     Args:
-        scheduler: Its tables and config are read; its state is neither read nor changed.
+        scheduler: Scheduler whose tables and config are read; its state is not used.
         steps: Number of denoising steps, at least 1.
-        eta: For DDIM; ignored by Euler ancestral, whose noise is fixed.
+        eta: Noise of DDIM's steps; Euler ancestral ignores it, because its noise is fixed.
 
     Raises:
-        ConfigError: For another scheduler, or values outside their range.
+        ConfigError: If the scheduler is another, or a value is out of range.
     """
     if not 1 <= steps <= scheduler.config.num_train_timesteps:
         limit = scheduler.config.num_train_timesteps
@@ -243,14 +243,14 @@ class Trajectory:
 
 
 def log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:
-    """Mean over latent elements of the Gaussian log density.
+    """Return the mean over latent elements of the Gaussian log density.
 
     ``-(x - mean)^2 / (2 std^2) - log std - log(2 pi) / 2``, averaged over C, h, w.
 
     Args:
         value: (B, C, h, w).
         mean: (B, C, h, w).
-        std: Positive.
+        std: Standard deviation, positive.
 
     Returns:
         (B,), float32.
@@ -263,11 +263,11 @@ def log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:
 def step_log_prob(
     denoise: Denoiser, sampler: Sampler, latents: Tensor, next_latents: Tensor, index: int
 ) -> Tensor:
-    """The log-probability of one recorded step, with gradients to the denoiser.
+    """Return the log-probability of one recorded step, with gradients to the denoiser.
 
     Args:
         denoise: The policy, e.g. from :func:`spie_robo.editor.noise_prediction.denoiser`.
-        sampler: The one that the trajectory was sampled with.
+        sampler: Sampler of the trajectory.
         latents: (B, C, h, w), ``trajectory.latents[:, index]``.
         next_latents: (B, C, h, w), ``trajectory.latents[:, index + 1]``.
         index: 0 <= index < S - 1.
@@ -288,12 +288,12 @@ def step_log_prob(
 
 
 def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
-    """Standard normal noise, one CPU generator a row: no row depends on its neighbours.
+    """Draw standard normal noise, with one CPU generator a row so that rows are independent.
 
     Args:
         shape: (C, h, w) of one row.
-        generators: B of them.
-        like: Gives device and dtype.
+        generators: B CPU generators.
+        like: Tensor of the wanted device and dtype.
 
     Returns:
         (B, C, h, w).
@@ -309,20 +309,20 @@ def sample(
     generators: Sequence[torch.Generator],
     record: bool = False,
 ) -> tuple[Tensor, Trajectory | None]:
-    """Run the chain.
+    """Sample a chain from noise to ``x0``.
 
     Args:
-        denoise: The model.
-        sampler: The steps.
-        noise: (B, C, h, w), standard normal: the start.
-        generators: B CPU generators for the noise of the steps.
+        denoise: Function that runs the model.
+        sampler: Denoising steps.
+        noise: (B, C, h, w), standard normal, the start of the chain.
+        generators: B CPU generators of the steps' noise.
         record: Whether to keep the trajectory.
 
     Returns:
-        The latents ``x0`` (B, C, h, w), and the trajectory if it was asked for.
+        The latents ``x0`` (B, C, h, w), and the trajectory if recorded.
 
     Raises:
-        ConfigError: If a trajectory is asked of a deterministic sampler, or of a single step.
+        ConfigError: If a deterministic sampler or a single step should be recorded.
     """
     latents = noise * sampler.initial_scale
     chain, log_probs = [latents], []
@@ -352,15 +352,15 @@ def sample(
 def sample_with_gradient(
     denoise: Denoiser, sampler: Sampler, noise: Tensor, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """Run the chain; gradients reach the denoiser through the last step only.
+    """Sample a chain with gradients to the denoiser through the last step only.
 
-    DRaFT-1 (Clark et al., arXiv 2309.17400): the memory of one step, whatever the chain's length.
+    This is DRaFT-1 (Clark et al., arXiv 2309.17400): it needs the memory of one step.
 
     Args:
-        denoise: The model.
-        sampler: The steps.
-        noise: (B, C, h, w), standard normal: the start.
-        generators: B CPU generators for the noise of the steps.
+        denoise: Function that runs the model.
+        sampler: Denoising steps.
+        noise: (B, C, h, w), standard normal, the start of the chain.
+        generators: B CPU generators of the steps' noise.
 
     Returns:
         The latents ``x0`` (B, C, h, w), equal to those of :func:`sample`.
@@ -369,7 +369,7 @@ def sample_with_gradient(
     wanted = torch.is_grad_enabled()
     for index in range(sampler.steps):
         last = index == sampler.steps - 1
-        if last:  # older releases of torch keep autocast's copies of weights made without gradients
+        if last:  # older releases of torch keep autocast's copies of weights without gradients
             torch.clear_autocast_cache()
         with torch.set_grad_enabled(wanted and last):
             latents = _drawn(*_step(denoise, sampler, latents, index), generators)

@@ -1,4 +1,4 @@
-"""How an editor edits, as far as weights do not say it: ``settings.json`` in its folder."""
+"""Define the settings of an editor beside its weights, stored as ``settings.json``."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class EditorSettings:
     """Settings of an editor; an editor's folder may hold its own defaults.
 
     Attributes:
-        instruction: What to do when ``edit`` is not told.
+        instruction: Text to follow if ``edit`` is given none.
         steps: Number of denoising steps.
         guidance: Scales of the conditions.
         sampler: ``"ddim"``, ``"euler_ancestral"``, or None for the pipeline's own scheduler.
         eta: Noise of DDIM's steps, 0 (none) to 1 (DDPM).
-        initial_noise: Standard deviation of the noise that the chain starts from, up to the 1 of
+        initial_noise: Standard deviation of the noise at the start of the chain, up to 1 as in
             training. Less makes edits cleaner and seeds more alike.
-        frame_detail: Share of an edit's fine structure that is the frame's own under the edit's
+        frame_detail: Share of an edit's fine structure that comes from the frame under the edit's
             local colours, 0 to 1; see :func:`.resolution.hold_detail`.
-        resolution: Frames are edited at about ``resolution * resolution`` pixels.
-        batch_size: Frames per forward pass. Only at 1 is an edit independent of the other frames
+        resolution: Side of a square with about as many pixels as the working image.
+        batch_size: Frames in one forward pass. Only with 1 an edit is independent of other frames
             to the last bit; larger batches are faster and change single pixels by rounding.
-        use_references: Follow bundled photos where ``edit`` gets none; False for an adapter that
-            was trained without a visual prompt.
+        use_references: Follow the stored photos if ``edit`` is given none; False for an adapter
+            that was trained without a visual prompt.
     """
 
     instruction: str = "make it look like a photo of a real lab"
@@ -49,7 +49,7 @@ class EditorSettings:
     use_references: bool = True
 
     def __post_init__(self) -> None:
-        """Validate every value."""
+        """Check every value."""
         for name, least in (("steps", 1), ("resolution", 16), ("batch_size", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -82,10 +82,10 @@ class EditorSettings:
 
     @classmethod
     def load(cls, folder: Path) -> EditorSettings:
-        """Read ``settings.json`` of a folder; the defaults if there is none.
+        """Read ``settings.json`` of a folder; the defaults if it has none.
 
         Raises:
-            ConfigError: If it is not JSON, or holds unknown or impossible values.
+            ConfigError: If it is not JSON, or holds unknown or invalid values.
         """
         path = folder / SETTINGS_FILE
         if not path.is_file():
