@@ -76,11 +76,11 @@ def depth_in_metres(buffer: NDArray[np.float32], camera: CameraPose) -> NDArray[
 def image_arrays(
     answer: Sequence[Any],
 ) -> tuple[RGB, NDArray[np.float32], NDArray[np.int32]]:
-    """Turn what ``getCameraImage`` answers into arrays of their own.
+    """Convert the answer of ``getCameraImage`` to new arrays.
 
-    PyBullet built with NumPy (``pybullet``) answers with arrays, without it (``pybullet-arm64``,
-    which Python 3.12 needs) with flat tuples of numbers. ``bytes`` and ``np.fromiter`` read these
-    in half the time that ``np.array`` takes.
+    PyBullet with NumPy (``pybullet``) returns arrays; without it (``pybullet-arm64``, which Python
+    3.12 needs) it returns flat tuples of numbers, which ``bytes`` and ``np.fromiter`` read in half
+    the time of ``np.array``.
 
     Args:
         answer: Width, height, RGBA in 0..255, depth buffer in 0..1, and body ids.

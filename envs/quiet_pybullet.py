@@ -1,7 +1,7 @@
-"""PyBullet without what its C code prints, which no Python setting reaches.
+"""Import PyBullet without the lines that its C code prints, which no Python setting hides.
 
-``pybullet`` writes when it was built on stderr as it is imported, and more on stdout as a client
-connects. Import it from here.
+``pybullet`` prints its build date on stderr on import, and more lines on stdout when a client
+connects. Import it from this module.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ STDOUT, STDERR = 1, 2
 
 @contextmanager
 def without_native_output(descriptor: int) -> Iterator[None]:
-    """Send what is written to a file descriptor nowhere while it lasts.
+    """Discard all output to a file descriptor in the body.
 
     Args:
         descriptor: ``STDOUT`` or ``STDERR``.
     """
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # there is none in a program without a console
+        if stream is not None:  # a program without a console has none
             stream.flush()
     saved = os.dup(descriptor)
     sink = os.open(os.devnull, os.O_WRONLY)

@@ -38,7 +38,7 @@ _REFUSALS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR,
     errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO,
 }  # fmt: skip
-"""What the operating system answers where a path, and not the program, is at fault."""
+"""Errors of the operating system that blame a path and not the program."""
 
 DESCRIPTION = (
     "Make a simulator's camera frames look like your lab while every object stays put.\n\n"
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 if a check failed, 2 for a user's mistake, 130 after Ctrl-C, 141 if
-            the reader of the output has closed it (``| head``), 143 after SIGTERM.
+        the reader of the output has closed it (``| head``), 143 after SIGTERM.
     """
     # Advice of transformers about optional packages is for developers and would bury our messages.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -84,7 +84,7 @@ def _run(words: list[str], debug: bool) -> int:
         return _complain(error, debug)
     command = COMMANDS[name]
     try:
-        if not __debug__ and name != "doctor":  # found out now, not after the work
+        if not __debug__ and name != "doctor":  # refuse now rather than after the work
             from spie_robo.data.store.asserts import require_asserts
 
             require_asserts()

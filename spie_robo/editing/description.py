@@ -76,7 +76,7 @@ PROVENANCE_KEYS = ("denoising_steps", "protected", "guard", "guard_limits")
 
 
 def references_digest(references: References | None) -> str | None:
-    """Hash reference photos: the files that are used, or the images themselves.
+    """Hash the reference photos that are used: their files, or the images themselves.
 
     Returns:
         SHA-256 in hexadecimal digits; None without photos.

@@ -74,7 +74,7 @@ class EditRequest:
         from spie_robo.guard import GeometryGuard
 
         assert self.editor is not None
-        # A folder without photos is refused before seconds go into loading weights.
+        # Refuse a folder without photos before seconds go into loading weights.
         photos = None if self.references is None else check_photos(self.references)
         for note in () if photos is None else photos.notes:
             print(f"photos: {note}")

@@ -6,9 +6,9 @@
     bc_raw,0.30,20,0.85,0.40
     bc_edited,0.65,20,0.80,0.70
 
-``policy``, ``real`` and ``sim`` are needed; every further column is another simulator. Rates lie
-in 0..1. ``<column>_episodes`` says how many episodes are behind the rates of a column. Columns may
-be separated by commas, semicolons or tabs; where it is not commas, 0,85 is 0.85 too.
+``policy``, ``real`` and ``sim`` are required; every further column is another simulator. Rates lie
+in 0..1. ``<column>_episodes`` gives the number of episodes of a column's rates. Columns are
+separated by commas, semicolons or tabs; without commas, 0,85 also means 0.85.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_proxy_table(file: Path) -> ProxyTable:
     """Read and check a CSV file.
 
     Args:
-        file: UTF-8, with a header.
+        file: CSV file in UTF-8, with a header.
 
     Raises:
         ConfigError: If it cannot be read, a column is missing or unknown, a rate is not a number in
@@ -115,7 +115,7 @@ def _read(file: Path) -> tuple[list[str], list[_Line]]:
 
 
 def _delimiter(header: str) -> str:
-    """What separates the columns of a header; a comma unless another comes without commas."""
+    """Return the separator of a header's columns: a comma, or without commas the most frequent."""
     if "," in header:
         return ","
     return max(",;\t", key=header.count)
@@ -188,7 +188,7 @@ def _rate(file: Path, number: int, name: str, cell: str, episodes: str) -> float
 
 
 def _as_rate(cell: str) -> str:
-    """What a cell that is no number probably means."""
+    """Return advice on a cell that is not a number."""
     if cell.endswith("%"):
         return " Write 0.85 for 85 %."
     fraction = _FRACTION.fullmatch(cell)
@@ -198,7 +198,7 @@ def _as_rate(cell: str) -> str:
 
 
 def _advice(value: float, episodes: str) -> str:
-    """What a number above 1 probably means: solved episodes, or percent."""
+    """Return advice on a number above 1, which may count solved episodes or be percent."""
     if not 1 < value <= _MOST_EPISODES:
         return ""
     with suppress(ValueError):

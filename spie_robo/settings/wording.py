@@ -1,4 +1,4 @@
-"""Wording of counts in messages."""
+"""Wording of counts and values in messages."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def shortened(text: str, most: int = 120) -> str:
-    """A text for one line of an error: cut where it is long, without line breaks."""
+    """Cut a long text to one line for an error."""
     line = " ".join(text[: 4 * most].split())
     return line if len(line) <= most and len(text) <= 4 * most else f"{line[:most]}..."
 
 
 def shown(value: object, most: int = 120) -> str:
-    """A value as an error shows it: its ``repr``, cut where it is long."""
+    """Return a value's ``repr`` for an error, cut where it is long."""
     if isinstance(value, (str, bytes)):
-        value = value[: 4 * most]  # before repr copies megabytes
+        value = value[: 4 * most]  # before repr could copy megabytes
     try:
         return shortened(repr(value), most)
-    except ValueError:  # Python does not write out numbers of thousands of digits
+    except ValueError:  # Python does not print numbers of thousands of digits
         return f"a very large {type(value).__name__}"

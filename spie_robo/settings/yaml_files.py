@@ -7,8 +7,8 @@ The keys of a YAML file are the fields of its dataclass; nested records are nest
     edit:
       editor: embedded
 
-Only plain documents are read: aliases and merge keys, with which a few lines can mean gigabytes,
-are refused, and so is nesting beyond what settings have.
+Only plain documents are read. Aliases and merge keys are refused, because a few lines of them can
+stand for gigabytes; so is nesting deeper than that of settings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spie_robo.errors import ConfigError
 from spie_robo.settings.wording import shortened, shown
 
 MAX_BYTES = 2**20
-"""The largest file of settings."""
+"""Largest file of settings, bytes."""
 
 _MOST_DEPTH = 16
 _CANNOT_MEAN = (ValueError, OverflowError, RecursionError)  # a date of month 13, a huge number
@@ -65,8 +65,8 @@ def read_values(cls: type[Any], path: str | Path, base: Any = None) -> dict[str,
     Args:
         cls: The dataclass.
         path: The YAML file.
-        base: A ``cls`` whose nested records the file changes in part; None: those that ``cls`` has
-            by default, so that a file says no more than the flags of the same names.
+        base: A ``cls`` whose nested records the file changes in part; None: the default records of
+            ``cls``, so that a file and the flags of the same names mean the same.
 
     Raises:
         ConfigError: If the file cannot be read, or a setting is unknown or of the wrong type.
@@ -104,12 +104,12 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, bounded, and strict about keys that come twice, of which the first would be lost."""
+    """A safe loader with limits, which refuses a key that stands twice; YAML would lose one."""
 
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """One value of the document; an alias or a value nested too deep is an error."""
+        """Compose one value; an alias or a value nested too deep raises YAMLError."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
@@ -187,7 +187,7 @@ def _coerce(value: Any, hint: Any) -> Any:
 
 
 def _as_float(value: Any) -> Any:
-    """Whole numbers, and what YAML takes for text (1e-4, where it wants 1.0e-4), as floats."""
+    """Convert whole numbers, and texts such as 1e-4 (YAML needs 1.0e-4), to float."""
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
             return float(value)

@@ -210,7 +210,7 @@ def build_accelerator(precision: str, logs: Path | None = None) -> Accelerator:
 
     Args:
         precision: ``"no"`` or ``"bf16"``.
-        logs: Folder of TensorBoard's files, where that is installed; None: none.
+        logs: Folder of TensorBoard's files, if it is installed; None writes none.
     """
     tracked = logs is not None and tensorboard_installed()
     return Accelerator(

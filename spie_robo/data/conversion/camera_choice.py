@@ -41,7 +41,7 @@ def edited_cameras(source: EpisodeSource, wanted: tuple[str, ...]) -> tuple[str,
 
 
 def _pictures(source: EpisodeSource) -> str:
-    """What looks like pictures in a data set without cameras."""
+    """Return the arrays that look like pictures in a data set without cameras, as text."""
     row = source.read_rows(0, 0, 1) if len(source) else {}
     shapes = {
         key: "x".join(map(str, value.shape[1:]))

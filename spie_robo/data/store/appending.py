@@ -144,9 +144,9 @@ class StoreOnDisk:
         self.commit, self.metadata = commit, metadata
 
     def _require_there(self) -> None:
-        """Find out before anything is written whether somebody deleted or moved the store.
+        """Refuse to write if the store was deleted or moved.
 
-        Writes make their folders, and would leave a store that has lost its beginning.
+        Writes make missing folders, and would leave a store without its beginning.
         """
         header = "zarr.json" if self.zarr_format == 3 else ".zgroup"
         for place in (self.path, self.path / "data", self.path / "meta"):

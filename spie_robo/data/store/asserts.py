@@ -1,7 +1,7 @@
-"""Finds out whether zarr can read what it writes in this Python.
+"""Check whether zarr can read its own groups in this Python.
 
-zarr 3.1.6 takes a key out of a group's header inside an ``assert``. ``python -O`` and
-``PYTHONOPTIMIZE`` leave asserts out, and every group then looks damaged.
+zarr 3.1.6 removes a key from a group's header inside an ``assert``. ``python -O`` and
+``PYTHONOPTIMIZE`` skip asserts, and every group then looks damaged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from spie_robo.errors import StoreError
 
 
 def require_asserts() -> None:
-    """Refuse a Python that leaves out asserts, where zarr needs them.
+    """Refuse a Python that skips asserts if zarr needs them.
 
     Raises:
         StoreError: If groups cannot be read in this Python.

@@ -1,9 +1,9 @@
-"""Rows of an episode in progress: the newest in memory, all others in a temporary file.
+"""Keep the rows of an unfinished episode: the newest in memory, all others in a temporary file.
 
-A writer takes one episode at a time, but the episodes of a vector env overlap. Each waits in a
-spool of its own until it is over, and is then copied into the store block by block.
+A writer writes one episode at a time, but the episodes of a vector env overlap. Each waits in its
+own spool until it ends, and is then copied into the store block by block.
 
-The file has no name: the operating system removes it when the process ends, however it ends.
+The file has no name: the operating system removes it when the process ends in any way.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.files.atomic import write_failure
 from spie_robo.data.store.fields import stack_rows
 from spie_robo.errors import StoreError
+from spie_robo.files.atomic import write_failure
 
 BLOCK_BYTES = 16 * 2**20
-"""Rows are moved to the file when they take this much memory."""
+"""Size of the rows in memory at which they are moved to the file, bytes."""
 
 _PACKER = numcodecs.Blosc("lz4", clevel=1)
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """One array of one block, as it lies in the file."""
+    """One array of one block in the file."""
 
     key: str
     start: int
@@ -41,7 +41,7 @@ class _Packed:
 
 @final
 class RowSpool:
-    """Keeps the rows of one episode until :meth:`blocks` gives them back in order.
+    """The rows of one episode, until :meth:`blocks` returns them in order.
 
     Example:
         >>> import tempfile, numpy as np
@@ -54,11 +54,11 @@ class RowSpool:
     """
 
     def __init__(self, folder: str | Path, block_bytes: int = BLOCK_BYTES) -> None:
-        """Keep rows beside a store.
+        """Keep rows in memory and in a file beside a store.
 
         Args:
-            folder: An existing folder on the disk that the store is on.
-            block_bytes: Size of the rows that are kept in memory.
+            folder: An existing folder on the store's disk.
+            block_bytes: Size of the rows that are kept in memory, bytes.
         """
         self._folder = Path(folder)
         self._block_bytes = block_bytes
@@ -69,14 +69,14 @@ class RowSpool:
         self._blocks: list[list[_Packed]] = []
 
     def __bool__(self) -> bool:
-        """Whether there are rows."""
+        """Return whether there are rows."""
         return bool(self._rows or self._blocks)
 
     def append(self, row: Mapping[str, NDArray[Any]]) -> None:
         """Add one step.
 
         Args:
-            row: One array a key, without a time axis. It is kept, not copied.
+            row: One array a key, without a time axis; it is kept without a copy.
 
         Raises:
             StoreError: If its keys, types or shapes differ from the first row's, or the disk is
@@ -92,7 +92,7 @@ class RowSpool:
             self._move_to_file()
 
     def blocks(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """The rows in order, as arrays of shape (steps, ...).
+        """Yield the rows in order, as arrays of shape (steps, ...).
 
         Raises:
             StoreError: If the temporary file cannot be read.
@@ -103,7 +103,7 @@ class RowSpool:
             yield stack_rows(self._rows)
 
     def clear(self) -> None:
-        """Forget all rows, and give their disk space back."""
+        """Delete all rows and free their disk space."""
         self._rows, self._blocks, self._formats, self._bytes = [], [], {}, 0
         if self._file is not None:
             self._file.close()
@@ -113,10 +113,10 @@ class RowSpool:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder)
-            # A write that failed half-way leaves the position wherever it got to.
+            # Go to the end: after a failed write the position may be anywhere.
             block, start = [], self._file.seek(0, 2)
             for key in self._formats:
-                # One key at a time: the block is in memory once, and one array of it twice.
+                # Stack one key at a time, so that only one array of the block is in memory twice.
                 array = np.stack([row[key] for row in self._rows])
                 data = _PACKER.encode(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
                 self._file.write(data)
@@ -142,7 +142,7 @@ class RowSpool:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> StoreError:
-    """The error for a row that is not like the rows before it."""
+    """Return the error for a row that differs from the rows before it."""
     wrong = sorted(key for key in before.keys() | now if before.get(key) != now.get(key))
 
     def named(formats: Mapping[str, Any], key: str) -> str:

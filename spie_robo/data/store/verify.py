@@ -68,7 +68,7 @@ def verify_store(path: str | Path, *, progress: bool = False) -> VerifyReport:
     # Open the store, or report why it cannot be opened.
     path = Path(path).absolute()
     staging = staging_of(path)
-    if os.path.exists(staging) and not os.path.exists(path):  # False where they may not be seen
+    if os.path.exists(staging) and not os.path.exists(path):  # False without permission to look
         raise StoreError(
             f"{path} is an unfinished conversion, whose edits are in {staging}. {_FINISH}"
         )

@@ -217,13 +217,13 @@ class EpisodeWriter:
         self._buffer, self._buffered = {}, 0
 
     def require_fits(self, row: Mapping[str, Any]) -> None:
-        """Check that an episode of such steps could be committed, before one is begun.
+        """Refuse steps that do not fit the store, before an episode is begun.
 
         Args:
-            row: One step, as :meth:`append` takes it.
+            row: One step, as for :meth:`append`.
 
         Raises:
-            StoreError: If a key or type cannot be stored, or the store holds other ones.
+            StoreError: If a key or type cannot be stored, or the store holds others.
         """
         self._require_open()
         arrays = {key: np.asarray(value)[np.newaxis] for key, value in row.items()}
@@ -339,7 +339,7 @@ class EpisodeWriter:
             self._dirty = True
             if isinstance(error, OSError):
                 raise write_failure(self._path, error) from error
-            if isinstance(error, KeyError):  # zarr's, for an array that is not there any more
+            if isinstance(error, KeyError):  # raised by zarr for an array that was deleted
                 raise StoreError(
                     f"{self._path}: {error} was deleted or moved while the store was being "
                     "written. Put it back and go on, or run the same command again from the start."
@@ -348,7 +348,7 @@ class EpisodeWriter:
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """The parts as one array; their memory is given back."""
+    """Join the parts to one array and free their memory."""
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
     parts.clear()
     return joined
