@@ -17,6 +17,7 @@ PyAV, and says so.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -200,11 +201,17 @@ def train(folder: Path) -> None:
     )
     run("spie-robo", "convert", store, converted, "--editor=embedded", "--to=lerobot")
     small = "dim_model=16 n_heads=2 dim_feedforward=16 n_encoder_layers=1 n_vae_encoder_layers=1"
+    # Without this the policy takes every camera of the data set, the raw ones beside the edits too.
+    seen = {
+        **{f"observation.images.{c}": {"type": "VISUAL", "shape": [3, 64, 64]} for c in CAMERAS},
+        "observation.state": {"type": "STATE", "shape": [14]},
+    }
     words = [
         *("--dataset.repo_id=local/check", f"--dataset.root={converted}"),
         *("--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false"),
         *("--policy.pretrained_backbone_weights=null", "--policy.chunk_size=4"),
         *("--policy.n_action_steps=2", "--policy.latent_dim=4"),
+        f"--policy.input_features={json.dumps(seen)}",
         *(f"--policy.{word}" for word in small.split()),
         *("--steps=4", "--batch_size=2", "--num_workers=0", "--log_freq=1", "--env_eval_freq=4"),
         *("--save_checkpoint=false", "--wandb.enable=false"),

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from lerobot_env_spie.passengers import pack_geometry, pack_looks
 from spie_robo.types import Geometry
-from spie_robo.wrappers.look_seeds import EpisodeSeeds
+from spie_robo.wrappers.look_seeds import LookSeeds
 
 
 @final
@@ -28,7 +28,7 @@ class LookSeedEnvs:
     def __init__(self, envs: Any) -> None:
         """Take over ``envs``, a vector environment with ``Dict`` observations."""
         self._envs = envs
-        self._seeds = [EpisodeSeeds() for _ in range(envs.num_envs)]
+        self._seeds = [LookSeeds() for _ in range(envs.num_envs)]
         self._over = np.zeros(envs.num_envs, np.bool_)
 
     def __getattr__(self, name: str) -> Any:

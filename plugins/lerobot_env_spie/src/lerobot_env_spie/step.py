@@ -180,10 +180,10 @@ class RealismProcessorStep(RealismConfig, ObservationProcessorStep):
         return GuardedEditor(
             load_editor(self.editor, place),
             load_guard() if self.guard else None,
-            self.references or None,
-            self.instruction or None,
-            self.retries,
-            self.on_error,
+            references=self.references or None,
+            instruction=self.instruction or None,
+            retries=self.retries,
+            on_error=self.on_error,
         )
 
 
