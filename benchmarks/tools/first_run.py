@@ -4,8 +4,9 @@
 
 Each commit is cloned into a folder of its own and ``make demo`` runs there with an empty pip cache;
 the commits take turns. Beside the seconds stand the seconds of processor time, which other work on
-the machine does not lengthen, and the load that there was. What pip downloads depends on the
-machine: the size of its cache afterwards says how much that was.
+the machine does not lengthen, and the load that there was. On a loaded machine set
+``OMP_NUM_THREADS=1``: threads that wait for each other wait long there. What pip downloads depends on
+the machine: the size of its cache afterwards says how much that was.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def main() -> None:
     arguments = parser.parse_args()
     version = subprocess.run([arguments.python, "-V"], capture_output=True, text=True, check=True)
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    print(f"{time.strftime('%F')}, {version.stdout.strip()}, {machine}")
+    threads = os.environ.get("OMP_NUM_THREADS", "unset")
+    print(f"{time.strftime('%F')}, {version.stdout.strip()}, {machine}, OMP_NUM_THREADS {threads}")
     rows: list[dict[str, Any]] = []
     for _ in range(arguments.rounds):
         for which in ("after", "before"):
