@@ -5,8 +5,8 @@
 Each commit is cloned into a folder of its own and ``make demo`` runs there with an empty pip cache;
 the commits take turns. Beside the seconds stand the seconds of processor time, which other work on
 the machine does not lengthen, and the load that there was. On a loaded machine set
-``OMP_NUM_THREADS=1``: threads that wait for each other wait long there. What pip downloads depends on
-the machine: the size of its cache afterwards says how much that was.
+``OMP_NUM_THREADS=1``: threads that wait for each other wait long there. What pip downloads depends
+on the machine: the size of its cache afterwards says how much that was.
 """
 
 from __future__ import annotations
