@@ -13,12 +13,13 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-import spie_robo.envs  # registers the environments
+import spie_robo.envs  # noqa: F401 - registers the environments
 from spie_robo.envs import cameras
 
 SEED = 0
@@ -56,12 +57,10 @@ def main() -> None:
         answer = env.scene.client.getCameraImage(
             size, size, cameras.view_matrix(env.front), cameras.projection_matrix(env.front)
         )
-        print(
-            f"{size}x{size}, {type(answer[2]).__name__}: observation "
-            f"{milliseconds(env._observe, repeats)}, reading one camera "
-            f"{milliseconds(lambda answer=answer: cameras.image_arrays(answer), repeats)}, with np.array "
-            f"{milliseconds(lambda answer=answer: with_np_array(answer), repeats)}"
-        )
+        ways = {"reading one camera": cameras.image_arrays, "with np.array": with_np_array}
+        cost = [f"{name} {milliseconds(partial(w, answer), repeats)}" for name, w in ways.items()]
+        whole = f"observation {milliseconds(env._observe, repeats)}"
+        print(f"{size}x{size}, {type(answer[2]).__name__}: {', '.join([whole, *cost])}")
         env.close()
 
 
