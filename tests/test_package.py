@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -32,6 +33,15 @@ def test_import_comes_from_the_installation(name: str, tmp_path: Path) -> None:
     direct_url = metadata.distribution("spie-robo").read_text("direct_url.json") or "{}"
     if not json.loads(direct_url).get("dir_info", {}).get("editable", False):
         assert "site-packages" in Path(elsewhere).parts
+
+
+@pytest.mark.parametrize("folder", ["spie_robo", "envs", "policies"])
+def test_every_module_of_the_tree_is_installed(folder: str) -> None:
+    """A package that the wheel forgot would be missed by its users only."""
+    files = [path.relative_to(REPOSITORY) for path in (REPOSITORY / folder).rglob("*.py")]
+    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
+    installed = [name if folder == "spie_robo" else f"spie_robo.{name}" for name in names]
+    assert installed and not [name for name in installed if importlib.util.find_spec(name) is None]
 
 
 def test_working_folder_is_not_on_the_path() -> None:
