@@ -25,6 +25,7 @@ import tyro
 
 from spie_robo import __version__
 from spie_robo.commands import COMMANDS
+from spie_robo.commands.cores import choose_threads
 from spie_robo.errors import ConfigError, SpieRoboError
 from spie_robo.settings import yaml_files as config_files
 
@@ -88,6 +89,7 @@ def _run(words: list[str], debug: bool) -> int:
             from spie_robo.data.store.asserts import require_asserts
 
             require_asserts()
+        choose_threads()
         with _termination_interrupts():
             return command.run(options)
     except SpieRoboError as error:

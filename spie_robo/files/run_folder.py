@@ -17,10 +17,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from safetensors import SafetensorError
 
 from spie_robo.errors import ConfigError, TrainingError
@@ -30,6 +32,8 @@ FOLDER = "checkpoints"
 LOGS = "logs"
 MARKER = "complete.json"
 _KEPT = 2
+_THREADS = "torch_threads"
+_MOST_THREADS = 1024
 
 
 @final
@@ -73,6 +77,7 @@ class RunFolder:
                 "folder."
             )
         if found:
+            _use_threads(found[-1])
             return
         strange = sorted({path.name for path in out.glob("*")} - {FOLDER, LOGS, *own})
         if strange and resume:
@@ -104,7 +109,8 @@ class RunFolder:
             staged.mkdir(parents=True)
             write(staged)
             share_weights(staged)
-            (staged / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+            known = {**marker, _THREADS: torch.get_num_threads()}
+            (staged / MARKER).write_text(json.dumps(known, indent=2) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(staged, folder)
         except (OSError, SafetensorError) as error:
@@ -122,6 +128,14 @@ class RunFolder:
         for folder in (self.out / FOLDER).glob(f"{self.unit}_{'?' * self.digits}"):
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _use_threads(checkpoint: Path) -> None:
+    """Go on with as many threads as the run began with: last bits of sums depend on them."""
+    with suppress(OSError, ValueError, TypeError, KeyError):  # told by who reads the checkpoint
+        count = json.loads((checkpoint / MARKER).read_text())[_THREADS]
+        if isinstance(count, int) and 1 <= count <= _MOST_THREADS:
+            torch.set_num_threads(count)
 
 
 def require_same_settings(

@@ -1,0 +1,79 @@
+"""Chooses how many threads a command computes with, and how they wait, by what is free.
+
+torch takes a thread for every core that it may use, and idle threads spin. Beside two other busy
+processes one episode of the demo took 207 s that way, and 83 s with one thread
+(``benchmarks/tools/threads.py`` measures it). So a command looks once, before torch is imported,
+which cores are idle, takes one thread for each of them, and lets threads that wait sleep.
+
+What the user has set in the environment (``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``) stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+from pathlib import Path
+
+_SECONDS = 0.2
+_USER, _NICE, _IDLE, _WAITING = 0, 1, 3, 4  # columns of /proc/stat
+
+
+def choose_threads(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set OpenMP's threads and waiting for torch, unless it is imported or the user has set them.
+
+    Args:
+        environment: What torch will read, and processes that this one starts.
+    """
+    if "torch" in sys.modules:
+        return
+    # Passive threads sleep at once; only threads that own their core gain from spinning.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_NUM_THREADS" not in environment:
+        environment["OMP_NUM_THREADS"] = str(free_cores())
+
+
+def free_cores(seconds: float = _SECONDS) -> int:
+    """How many of the cores that this process may use are idle, at least 1.
+
+    Time of processes with a lower priority counts as idle: they make way.
+
+    Args:
+        seconds: How long to look.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    idle = total = 0
+    for core in allowed:
+        if core in before and core in after:
+            spent = [new - old for old, new in zip(before[core], after[core], strict=True)]
+            idle += spent[_NICE] + spent[_IDLE] + spent[_WAITING]
+            total += sum(spent)
+    share = idle / total if total else 1.0
+    return max(1, min(round(share * len(allowed)), _quota(len(allowed))))
+
+
+def _ticks(stat: Path = Path("/proc/stat")) -> dict[int, list[int]]:
+    """Ticks of each core by kind; empty where the system does not tell."""
+    found: dict[int, list[int]] = {}
+    with suppress(OSError, ValueError):
+        for line in stat.read_text().splitlines():
+            name, *counts = line.split()
+            if name.startswith("cpu") and name != "cpu":
+                found[int(name[3:])] = [int(count) for count in counts[:8]]
+    return found
+
+
+def _quota(cores: int, root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that the control group may use, at least 1; ``cores`` without a limit."""
+    with suppress(OSError, ValueError, IndexError):
+        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
+        for place in (root / group / "cpu.max", root / "cpu.max"):
+            if place.is_file():
+                limit, period = place.read_text().split()
+                return cores if limit == "max" else max(1, round(int(limit) / int(period)))
+    return cores
