@@ -44,10 +44,10 @@ rng = np.random.default_rng(seed)
 frames = [Frame(rng.integers(0, 256, (128, 128, 3), np.uint8), "front") for _ in range(count)]
 editor, guard = Editor.from_pretrained("embedded"), GeometryGuard()
 for frame in frames[:2]:
-    guard.judge(frame, editor.edit([frame])[0].rgb)
+    guard.judge(frame, editor.edit([frame])[0])
 began = time.perf_counter()
 for number, frame in enumerate(frames):
-    guard.judge(frame, editor.edit([frame], seeds=[number])[0].rgb)
+    guard.judge(frame, editor.edit([frame], seeds=[number])[0])
 edits = time.perf_counter() - began
 unet = editor.pipeline.unet.train().requires_grad_(True)
 generator = torch.Generator().manual_seed(seed)

@@ -32,6 +32,7 @@ class EditorDescription:
         references: SHA-256 of the photos that the user gave; None if the editor uses its own.
         retries: Further seeds to try after a rejection.
         steps: Denoising steps that the user asked for; None if the editor chooses.
+        photos: Folder or file of the photos, if that is where they came from.
     """
 
     editor: str
@@ -43,6 +44,7 @@ class EditorDescription:
     references: str | None = None
     retries: int = 1
     steps: int | None = None
+    photos: str | None = None
 
     @staticmethod
     def of(editor: ImageEditor, guard: Guard | None) -> EditorDescription:
@@ -65,13 +67,14 @@ class EditorDescription:
             "protected": self.editor_description.get("protect"),
             "guard": self.guard,
             "guard_limits": self.guard_description.get("limits"),
+            "photos": self.photos and {"folder": self.photos, "sha256": self.references},
         }
         return {key: value for key, value in found.items() if value not in (None, [])}
 
 
 _PIECE = 2**20  # bytes
 
-PROVENANCE_KEYS = ("denoising_steps", "protected", "guard", "guard_limits")
+PROVENANCE_KEYS = ("denoising_steps", "protected", "guard", "guard_limits", "photos")
 """Keys of :attr:`EditorDescription.provenance`; they are removed when the edits are."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -88,7 +89,13 @@ class GuardedEditor:
             references=references_digest(self.references),
             retries=self.retries,
             steps=self.steps,
+            photos=self._photos_folder,
         )
+
+    @property
+    def _photos_folder(self) -> str | None:
+        given = self.references
+        return str(Path(given).absolute()) if isinstance(given, (str, Path)) else None
 
     def edit(self, frames: Sequence[Frame], seeds: Sequence[int]) -> list[GuardedEdit]:
         """Edit and judge a batch of frames.

@@ -363,11 +363,27 @@ def _own_settings(path: Path) -> dict[str, Any]:
     return values
 
 
+def load_autoencoder(folder: Path) -> AutoencoderKL | PatchAutoencoder:
+    """Load the autoencoder of a pipeline's folder alone.
+
+    Raises:
+        EditorError: If it is broken.
+    """
+    place = folder / "vae"
+    try:
+        with quiet_loading():
+            return _vae_class(place).from_pretrained(
+                place, use_safetensors=True, local_files_only=True
+            )
+    except _BROKEN_FOLDER as error:
+        raise EditorError(f"Cannot load the autoencoder in {place}: {error}") from error
+
+
 def _load_stock_parts(folder: Path) -> dict[str, Any]:
     safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     with quiet_loading():
         return {
-            "vae": _vae_class(folder / "vae").from_pretrained(folder / "vae", **safe),
+            "vae": load_autoencoder(folder),
             "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),

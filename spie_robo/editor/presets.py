@@ -24,10 +24,11 @@ from spie_robo.editor.adapter import (
     merge_adapter,
 )
 from spie_robo.editor.folder_check import require_harmless
-from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline
+from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline, load_autoencoder
 from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import EditorError
+from spie_robo.types import RGB
 
 _WEIGHTS = Path(__file__).parent / "weights"
 PRESETS = {"embedded": _WEIGHTS / "embedded", "embedded-labs": _WEIGHTS / "embedded"}
@@ -112,6 +113,36 @@ def _references(name: str, folder: Path) -> LatentReferences | None:
             "spie-robo again."
         )
     return references
+
+
+def local_references(name: str) -> tuple[RGB, ...] | None:
+    """The photos that travel with an editor of this machine, decoded; nothing is downloaded.
+
+    Args:
+        name: A preset, a pipeline folder or an adapter folder.
+
+    Returns:
+        uint8 (height, width, 3) each; None if there is no such editor here, or it has no photos.
+
+    Raises:
+        EditorError: If its files are broken.
+    """
+    if name not in PRESETS and not Path(name).expanduser().is_dir():
+        return None
+    folder = find_folder(name)
+    require_harmless(folder)
+    references, base = _references(name, folder), folder
+    if (folder / ADAPTER_CONFIG).is_file():
+        named = base_name(folder)
+        if named not in PRESETS and not Path(named).is_dir():
+            return None
+        base = find_folder(named)
+        require_harmless(base)
+        if references is None and EditorSettings.load(folder).use_references:
+            references = LatentReferences.load(base)
+    if references is None:
+        return None
+    return references.images(load_autoencoder(base))
 
 
 def find_folder(name: str) -> Path:

@@ -102,8 +102,13 @@ class LatentReferences(ReferenceSet):
             )
         if (stored.shape[2] * factor, stored.shape[3] * factor) == (height, width):
             return stored
-        images = tuple(to_image(decode_image(vae, latent[None])[0]) for latent in stored)
-        return PhotoReferences(images).latents(vae, height, width)
+        return PhotoReferences(self.images(vae)).latents(vae, height, width)
+
+    @torch.no_grad()
+    def images(self, vae: AutoencoderKL) -> tuple[RGB, ...]:
+        """The photos, decoded: uint8 (height, width, 3) each."""
+        stored = self.stored.to(device=vae.device, dtype=vae.dtype)
+        return tuple(to_image(decode_image(vae, latent[None])[0]) for latent in stored)
 
     def save(self, folder: Path) -> None:
         """Write ``references.safetensors`` into a folder, in half precision."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, final
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data import EpisodeSource, EpisodeStore
-from spie_robo.data.store.fields import cameras_of
+from spie_robo.data.store.fields import cameras_of, realism_key
 from spie_robo.errors import StoreError
 from spie_robo.reporting import verdicts
 from spie_robo.reporting.content import (
@@ -25,6 +25,7 @@ from spie_robo.reporting.content import (
     Tile,
 )
 from spie_robo.reporting.images import data_uri, outline_path
+from spie_robo.reporting.photos import LONGEST_SIDE, ReferencePhotos, reference_photos
 from spie_robo.reporting.text import as_text
 from spie_robo.types import RGB
 
@@ -78,9 +79,12 @@ def collect(store: EpisodeStore, frames: int, address: str | None = None) -> Rep
     cameras = require_content(store)
     metadata = store.metadata
     tally = count_all(store, cameras)
-    limits = verdicts.budgets(metadata.provenance)
+    limits = verdicts.budgets(store)
     shown = shown_episodes(store)
     per_episode = _frames_per_episode(store, cameras, len(shown), frames)
+    photos = reference_photos(metadata)
+    tracks = [_episode(store, index, cameras, per_episode, photos) for index in shown]
+    followed, tracks = _followed_alone(tracks)
     return ReportContent(
         title=metadata.env_id or store.path.name,
         instruction=metadata.instruction,
@@ -91,7 +95,9 @@ def collect(store: EpisodeStore, frames: int, address: str | None = None) -> Rep
         measurement_rows=verdicts.measurement_rows(limits, tally.measurements),
         provenance=_provenance(store, address or str(store.path)),
         budgets=limits,
-        episodes=tuple(_episode(store, index, cameras, per_episode) for index in shown),
+        episodes=tuple(tracks),
+        photos=tuple(data_uri(photos.images[index], LONGEST_SIDE) for index in followed),
+        photo_note=photos.note,
     )
 
 
@@ -152,7 +158,11 @@ def _frames_per_episode(
 
 
 def _episode(
-    source: EpisodeSource, index: int, cameras: Sequence[str], frames: int
+    source: EpisodeSource,
+    index: int,
+    cameras: Sequence[str],
+    frames: int,
+    photos: ReferencePhotos,
 ) -> EpisodeTrack:
     length = source.episode_length(index)
     shown = shown_steps(source, index, cameras, frames)
@@ -167,8 +177,22 @@ def _episode(
         note=", ".join(notes),
         length=length,
         shown=shown,
-        cameras=tuple(_camera(source, index, shown, camera) for camera in cameras),
+        cameras=tuple(_camera(source, index, shown, camera, photos) for camera in cameras),
     )
+
+
+def _followed_alone(tracks: list[EpisodeTrack]) -> tuple[list[int], list[EpisodeTrack]]:
+    """The photos that shown edits follow, and the tracks with their places among these alone."""
+    used = {p for t in tracks for c in t.cameras for p in c.photos if p is not None}
+    followed = sorted(used)
+    places = {photo: place for place, photo in enumerate(followed)}
+
+    def renumbered(camera: CameraTrack) -> CameraTrack:
+        return replace(
+            camera, photos=tuple(None if p is None else places[p] for p in camera.photos)
+        )
+
+    return followed, [replace(t, cameras=tuple(map(renumbered, t.cameras))) for t in tracks]
 
 
 def shown_steps(
@@ -190,11 +214,18 @@ def _spread(length: int, count: int) -> list[int]:
     return [int(i) for i in np.linspace(0, length - 1, min(count, length)).round()]
 
 
-def _camera(source: EpisodeSource, episode: int, shown: Sequence[int], camera: str) -> CameraTrack:
+def _camera(
+    source: EpisodeSource,
+    episode: int,
+    shown: Sequence[int],
+    camera: str,
+    photos: ReferencePhotos,
+) -> CameraTrack:
     measured = verdicts.read_measurements(source, episode, camera)
     images = [_images(source, episode, step, camera) for step in shown]
     height, width = _read(source, episode, 0, f"{camera}_rgb").shape[:2]
     raw, edited, outlines = zip(*images, strict=True)
+    outcomes = verdicts.read_verdicts(source, episode, camera, measured)
     return CameraTrack(
         name=camera,
         width=width,
@@ -202,8 +233,27 @@ def _camera(source: EpisodeSource, episode: int, shown: Sequence[int], camera: s
         raw=raw,
         edited=edited,
         outlines=outlines if any(outlines) else (),
-        verdicts=verdicts.read_verdicts(source, episode, camera, measured),
+        verdicts=outcomes,
+        photos=_photos_of(source, episode, shown, camera, outcomes, photos),
         measurements={name: verdicts.plain_value(values) for name, values in measured.items()},
+    )
+
+
+def _photos_of(
+    source: EpisodeSource,
+    episode: int,
+    shown: Sequence[int],
+    camera: str,
+    outcomes: Sequence[StepVerdict],
+    photos: ReferencePhotos,
+) -> tuple[int | None, ...]:
+    """The photo that the edit of each shown step followed, kept or not."""
+    key = realism_key(camera, "seed")
+    if not photos.images or key not in source.keys:
+        return (None,) * len(shown)
+    seeds = source.read_rows(episode, 0, source.episode_length(episode), (key,))[key]
+    return tuple(
+        None if outcomes[step] == "raw" else photos.of_seed(int(seeds[step])) for step in shown
     )
 
 

@@ -24,12 +24,16 @@ class Budget:
         label: For people, e.g. ``"depth error"``.
         limit: The budget; None if the store does not say.
         at_most: True if a value must not exceed it.
+        limit_words: The limit in words, e.g. ``"at least 60 %"``.
+        unit: Follows a value; ``"%"`` shows a share of 1 as percent.
     """
 
     name: str
     label: str
     limit: float | None
     at_most: bool
+    limit_words: str = ""
+    unit: str = ""
 
 
 @final
@@ -46,6 +50,7 @@ class CameraTrack:
         outlines: SVG path of the segmentation at each shown step; empty without one.
         verdicts: One a step of the episode.
         measurements: Per deviation one value a step; None where nothing was measured.
+        photos: Which of the page's photos the edit of each shown step follows; None for none.
     """
 
     name: str
@@ -56,6 +61,7 @@ class CameraTrack:
     outlines: tuple[str, ...]
     verdicts: tuple[StepVerdict, ...]
     measurements: Mapping[str, tuple[float | None, ...]]
+    photos: tuple[int | None, ...] = ()
 
 
 @final
@@ -106,6 +112,7 @@ class MeasurementRow:
     """One deviation over the whole store, as text."""
 
     name: str
+    meaning: str
     median: str
     worst: str
     limit: str
@@ -136,6 +143,8 @@ class ReportContent:
         provenance: Where the data comes from.
         budgets: Limits of the deviations, in the order in which they are shown.
         episodes: The episodes that are shown.
+        photos: ``data:`` addresses of the reference photos that the shown edits follow.
+        photo_note: Where the photos come from, or why there are none.
     """
 
     title: str
@@ -148,3 +157,5 @@ class ReportContent:
     provenance: tuple[Provenance, ...]
     budgets: tuple[Budget, ...]
     episodes: tuple[EpisodeTrack, ...]
+    photos: tuple[str, ...] = ()
+    photo_note: str = ""

@@ -52,6 +52,7 @@ def render_page(content: ReportContent) -> str:
     data = {
         "budgets": [dataclasses.asdict(budget) for budget in content.budgets],
         "episodes": [dataclasses.asdict(episode) for episode in content.episodes],
+        "photos": list(content.photos),
     }
     return template.render(
         report=content,

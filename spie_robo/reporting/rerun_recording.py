@@ -156,7 +156,7 @@ def _log_episode(
     )
     measured = {c: verdicts.read_measurements(source, episode, c) for c in cameras}
     judged = {c: verdicts.read_verdicts(source, episode, c, measured[c]) for c in cameras}
-    limits = {b.name: b for b in verdicts.budgets(source.metadata.provenance)}
+    limits = {b.name: b for b in verdicts.budgets(source)}
     for step in range(length):
         stream.set_time("step", sequence=first + step)
         stream.log("episode", rerun.Scalars(float(episode)))

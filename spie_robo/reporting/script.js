@@ -1,6 +1,6 @@
 "use strict";
 // One state (episode, shown frame, divider) and one function that draws it. A moment has an address:
-// report.html#episode=0&step=12&split=40&outlines=1
+// report.html#episode=0&step=12&split=40&outlines=1   (split: share of the width that shows the edit)
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const PLAY = "M4 2.5v11l9-5.5z", PAUSE = "M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z";
@@ -11,7 +11,8 @@
   const TAGS = { edited: "Edited", unjudged: "Edited", rejected: "Raw frame", failed: "Raw frame", raw: "Simulator" };
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
-  const state = { episode: 0, shown: 0, split: 50, outlines: false };
+  const OPEN = 75;  // three quarters of a picture show the edit, and so do objects in the middle
+  const state = { episode: 0, shown: 0, split: OPEN, outlines: false };
   let views = [], timer = null, chart = null;
 
   const element = (tag, attributes = {}, ...children) => {
@@ -49,18 +50,30 @@
     const outline = shape("svg", { class: "outline", viewBox: `0 0 ${camera.width} ${camera.height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
     const path = shape("path", {});
     outline.append(path);
-    const slider = element("input", { type: "range", min: "0", max: "100", step: "1", "aria-label": `${camera.name}: share of the raw frame in percent` });
+    const slider = element("input", { type: "range", min: "0", max: "100", step: "1", "aria-label": `${camera.name}: share of the edited frame in percent` });
     slider.addEventListener("input", () => { state.split = Number(slider.value); draw(); });
-    const tag = element("span", { class: "tag right" });
+    // A double click moves the divider twice before it is one: go by where it was before the first.
+    let before = state.split, last = -Infinity;
+    slider.addEventListener("pointerdown", (event) => {
+      if (event.timeStamp - last > 500) before = state.split;
+      last = event.timeStamp;
+    });
+    slider.addEventListener("dblclick", () => { state.split = 100 - before; last = -Infinity; draw(); });
+    const tag = element("span", { class: "tag left" });
     const compare = element("div", { class: "compare" }, edited, raw, outline,
-      element("span", { class: "tag left" }, "Simulator"), tag, element("span", { class: "divider" }), slider);
+      element("span", { class: "tag right" }, "Simulator"), tag, element("span", { class: "divider" }), slider);
     if (camera.verdicts.every((verdict) => verdict === "raw")) compare.dataset.plain = "";
     const badge = element("span", { class: "badge" });
     const bars = element("div", { class: "bars" });
     const name = element("span", {}, camera.name);
     name.style.color = colour(index);
-    const figure = element("figure", { class: "camera" }, element("div", { class: "camera-head" }, name, badge), compare, bars);
-    return { camera, figure, edited, raw, outline, path, tag, slider, compare, badge, bars };
+    const picture = element("img", { alt: "Reference photo that the edit follows", draggable: "false" });
+    const caption = element("figcaption");
+    const photo = element("figure", { class: "photo" }, picture, caption);
+    const followed = (camera.photos || []).some((index) => index !== null);
+    const stage = element("div", { class: followed ? "stage beside" : "stage" }, compare, ...(followed ? [photo] : []));
+    const figure = element("figure", { class: "camera" }, element("div", { class: "camera-head" }, name, badge), stage, bars);
+    return { camera, figure, edited, raw, outline, path, tag, slider, compare, badge, bars, photo, picture, caption };
   }
 
   function drawCamera(view) {
@@ -71,6 +84,12 @@
     view.compare.style.setProperty("--split", `${state.split}%`);
     view.slider.value = state.split;
     view.tag.textContent = TAGS[verdict];
+    const index = (camera.photos || [])[state.shown] ?? null;
+    view.photo.hidden = index === null;
+    if (index !== null) {
+      view.picture.src = data.photos[index];
+      view.caption.textContent = data.photos.length > 1 ? `Reference photo, ${index + 1} of the ${data.photos.length} that these episodes follow` : "Reference photo";
+    }
     view.badge.dataset.verdict = verdict;
     view.badge.textContent = VERDICTS[verdict];
     view.bars.replaceChildren();
@@ -82,8 +101,34 @@
       fill.style.width = `${Math.min(100, Math.max(0, used * 100))}%`;
       view.bars.append(element("span", {}, budget.label),
         element("div", { class: used > 1 ? "track over" : "track" }, fill),
-        element("span", { class: "value" }, `${value.toPrecision(2)} ${budget.at_most ? "≤" : "≥"} ${Number(budget.limit.toPrecision(3))}`));
+        element("span", { class: "value" }, `${inWords(value, budget.unit)}, ${budget.limit_words} accepted`));
     }
+  }
+
+  const inWords = (value, unit) => {
+    const number = unit === "%" ? 100 * value : value;
+    return `${Number(number.toPrecision(2))}${unit ? ` ${unit}` : ""}`;
+  };
+
+  // One small picture an episode: the frame that the policy saw in its middle.
+  function buildStrip() {
+    const strip = byId("strip");
+    strip.hidden = data.episodes.length < 2;
+    strip.replaceChildren(...data.episodes.map((item, index) => {
+      const camera = item.cameras[0], middle = Math.floor(item.shown.length / 2);
+      const button = element("button", { type: "button", "aria-label": `Episode ${item.label}: ${item.note}`, title: item.note },
+        element("img", { src: camera.edited[middle], alt: "" }), element("span", {}, String(index + 1)));
+      button.addEventListener("click", () => choose(index));
+      return button;
+    }));
+  }
+
+  function choose(index) {
+    state.episode = index;
+    state.shown = 0;
+    byId("episode").value = index;
+    buildEpisode();
+    draw();
   }
 
   function buildChart() {
@@ -153,6 +198,7 @@
 
   function draw() {
     views.forEach(drawCamera);
+    [...byId("strip").children].forEach((button, index) => button.setAttribute("aria-pressed", String(index === state.episode)));
     byId("time").value = state.shown;
     byId("clock").textContent = `step ${step()} / ${episode().length - 1}`;
     const at = chart.x(step());
@@ -177,7 +223,7 @@
     };
     state.episode = number("episode", 0, data.episodes.length - 1);
     state.shown = nearestShown(number("step", 0, episode().length - 1));
-    state.split = number("split", 50, 100);
+    state.split = number("split", OPEN, 100);
     state.outlines = wanted.get("outlines") === "1";
     byId("episode").value = state.episode;
     byId("outlines").checked = state.outlines;
@@ -186,11 +232,12 @@
   }
 
   data.episodes.forEach((item, index) => byId("episode").append(element("option", { value: index }, item.label)));
-  byId("episode").addEventListener("change", (event) => { state.episode = Number(event.target.value); state.shown = 0; buildEpisode(); draw(); });
+  byId("episode").addEventListener("change", (event) => choose(Number(event.target.value)));
   byId("outlines").addEventListener("change", (event) => { state.outlines = event.target.checked; draw(); });
   byId("time").addEventListener("input", (event) => { state.shown = Number(event.target.value); draw(); });
   byId("play").addEventListener("click", () => play(timer === null));
   window.addEventListener("hashchange", readAddress);
   window.addEventListener("resize", () => { buildChart(); draw(); });
+  buildStrip();
   readAddress();
 })();

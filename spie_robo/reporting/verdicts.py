@@ -10,41 +10,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.protocols import EpisodeSource
-from spie_robo.data.store.fields import realism_key
-from spie_robo.guard.budget import AT_MOST, DEVIATION_NAMES
+from spie_robo.data.store.fields import cameras_of, realism_key
 from spie_robo.reporting.content import Budget, MeasurementRow, StepVerdict
+from spie_robo.reporting.measures import in_order, measure
+
+_OUTCOMES = {"accepted", "edited", "attempts", "seed"}
+"""Fields of a verdict that are no measures."""
 
 
-def budgets(provenance: Mapping[str, Any]) -> tuple[Budget, ...]:
-    """The limits that the edits were held to, as far as the store says."""
-    recorded = provenance.get("guard_limits")
+def budgets(source: EpisodeSource) -> tuple[Budget, ...]:
+    """The limits that the edits were held to, as far as the store says.
+
+    Args:
+        source: What was measured follows from its keys and the limits that it names.
+    """
+    recorded = source.metadata.provenance.get("guard_limits")
     limits = recorded if isinstance(recorded, Mapping) else {}
-    return tuple(
-        Budget(name, label(name), _finite(limits.get(name)), AT_MOST[name])
-        for name in DEVIATION_NAMES
-    )
+    names = {str(name) for name in limits}
+    for camera in cameras_of(source.keys):
+        names |= measured_names(source, camera)
+    return tuple(_budget(name, _finite(limits.get(name))) for name in in_order(names))
 
 
-def label(name: str) -> str:
-    """A deviation's name for people."""
+def measured_names(source: EpisodeSource, camera: str) -> set[str]:
+    """Names of the measures of a camera that a store has a column for."""
+    others = [c for c in cameras_of(source.keys) if c.startswith(f"{camera}_")]
+    prefix = realism_key(camera, "")
     return {
-        "depth_error": "Depth error",
-        "mask_iou": "Mask overlap",
-        "boundary_f": "Boundary score",
-        "displacement_px": "Displacement, px",
-        "chroma_drift": "Colour drift",
-    }.get(name, name.replace("_", " ").capitalize())
+        key.removeprefix(prefix)
+        for key in source.keys
+        if key.startswith(prefix)
+        and key.removeprefix(prefix) not in _OUTCOMES
+        # A field of the camera front_top is none of the camera front.
+        and not any(key.startswith(realism_key(other, "")) for other in others)
+    }
+
+
+def _budget(name: str, limit: float | None) -> Budget:
+    words = measure(name)
+    return Budget(name, words.label, limit, words.at_most, words.limit(limit), words.unit)
 
 
 def read_measurements(
     source: EpisodeSource, episode: int, camera: str
 ) -> dict[str, NDArray[np.float64]]:
     """Each deviation of a camera that the store has, float64, (steps,), NaN where not measured."""
-    keys = {
-        name: realism_key(camera, name)
-        for name in DEVIATION_NAMES
-        if realism_key(camera, name) in source.keys
-    }
+    keys = {name: realism_key(camera, name) for name in in_order(measured_names(source, camera))}
     rows = source.read_rows(episode, 0, source.episode_length(episode), tuple(keys.values()))
     return {name: rows[key].astype(np.float64) for name, key in keys.items()}
 
@@ -95,10 +106,11 @@ def measurement_rows(
         if not len(values):
             continue
         worst = values.max() if budget.at_most else values.min()
-        sign = "at most" if budget.at_most else "at least"
-        limit = "not recorded" if budget.limit is None else f"{sign} {budget.limit:.3g}"
-        median = float(np.median(values))
-        rows.append(MeasurementRow(budget.label, f"{median:.3g}", f"{worst:.3g}", limit))
+        words = measure(budget.name)
+        median, furthest = words.number(float(np.median(values))), words.number(float(worst))
+        rows.append(
+            MeasurementRow(budget.label, words.meaning, median, furthest, budget.limit_words)
+        )
     return tuple(rows)
 
 

@@ -48,6 +48,14 @@ addEventListener("load", () => {
   const end = { clientX: box.right - 12, clientY: box.top + 20 };
   chart.dispatchEvent(new PointerEvent("pointerdown", end));
   out.step = root.step;
+  const strip = document.querySelectorAll("#strip button");
+  strip[0].click();
+  out.strip = `${strip.length} ${root.episode} ${strip[0].getAttribute("aria-pressed")}`;
+  set(document.querySelector(".compare input"), 75);
+  for (const event of [new PointerEvent("pointerdown"), new MouseEvent("dblclick")])
+    document.querySelector(".compare input").dispatchEvent(event);
+  out.swapped = root.split;
+  out.sharp = getComputedStyle(document.querySelector(".compare img")).imageRendering;
   out.wide = document.documentElement.scrollWidth <= innerWidth;
   document.body.dataset.probe = JSON.stringify(out);
 });
@@ -99,8 +107,9 @@ def test_controls(page: Path, tmp_path: Path, size: str) -> None:
     found = re.search(r'data-probe="([^"]*)"', text)
     assert found is not None
     assert found[1].replace("&quot;", '"') == (
-        '{"moved":true,"split":"80","clip":"inset(0px 20% 0px 0px)","focus":true,'
-        '"outline":true,"episode":"1","step":"23","wide":true}'
+        '{"moved":true,"split":"80","clip":"inset(0px 0px 0px 80%)","focus":true,'
+        '"outline":true,"episode":"1","step":"23","strip":"2 0 true","swapped":"25",'
+        '"sharp":"pixelated","wide":true}'
     )
 
 
