@@ -64,6 +64,15 @@ class StoreLock:
                 self._holder.unlink()
             self._lock.release()
 
+    def remove(self) -> None:
+        """Let the next writer in and leave no file of the lock behind."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._holder.unlink()
+            with suppress(OSError):  # while it is held, so that nobody's lock is deleted
+                Path(self._lock.lock_file).unlink()
+            self._lock.release()
+
     def _sign(self) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}

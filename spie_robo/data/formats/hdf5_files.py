@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.extras import need
 from spie_robo.errors import StoreCorruptError, StoreError
+from spie_robo.files.staged import require_room
 
 if TYPE_CHECKING:
     import h5py
 
 _FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, fletcher32, lzf: those that HDF5 and h5py bring along; no plugin is loaded."""
+
+ROOM_TO_CLOSE = 4 * 2**20
+"""Bytes that must stay free beside a block: HDF5's own caches and indices are written at the end."""
 
 _DEPTH = 16
 """Groups inside groups that are followed."""
@@ -39,6 +44,28 @@ def open_hdf5(path: Path) -> h5py.File:
     except OSError as error:
         raise StoreError(f"{path}: it cannot be read as HDF5: {error}.") from error
     return file
+
+
+@contextmanager
+def watched_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[int], None]]]:
+    """A new file, and a function that is told how many bytes come next.
+
+    HDF5 ends the process, or leaves a file that it cannot close, when the disk is full. So room is
+    looked for before each block, while there is still enough to close the file.
+
+    Raises:
+        MissingExtraError: If h5py is not installed.
+        OSError: When the disk has no room for the next block; the file is closed and worth nothing.
+    """
+    library = need("h5py")
+    require_room(path, ROOM_TO_CLOSE)
+    with library.File(path, "w", libver="latest", track_order=True) as file:
+
+        def watch(size: int) -> None:
+            require_room(path, size + ROOM_TO_CLOSE)
+            file.flush()
+
+        yield file, watch
 
 
 def demos_in(path: Path) -> tuple[str, ...]:
@@ -131,25 +158,69 @@ def _check_chunks(where: str, dataset: h5py.Dataset, start: int, stop: int) -> N
             raise StoreError(f"{where}: a chunk unpacks to more than {limit} bytes.")
 
 
-def same_layout(
-    path: Path, names: list[str], layouts: list[tuple[dict[str, Any], int]]
-) -> tuple[dict[str, Any], list[int]]:
-    """The arrays that all episodes have, and the length of each episode.
+def read_texts(where: str, dataset: h5py.Dataset) -> tuple[str, ...]:
+    """The texts of an array of texts, at most one for each of its rows.
+
+    Raises:
+        StoreError: If they are too long.
+        StoreCorruptError: If they cannot be read.
+    """
+    limits.check_size(where, dataset.id.get_storage_size(), limits.MAX_HEADER_BYTES)
+    limits.check_size(f"{where}: texts", dataset.size or 0, limits.MAX_STEPS)
+    if dataset.dtype.kind == "O" and need("h5py").check_string_dtype(dataset.dtype) is None:
+        return ()  # sequences and references, which are no texts
+    try:
+        values = np.atleast_1d(dataset[()]).reshape(-1).tolist()
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise StoreCorruptError(f"{where}: it cannot be decoded ({error}).") from error
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+
+
+Layout = tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], int]
+"""Type and row shape of each array of an episode, and its number of steps."""
+
+
+def common_layout(
+    path: Path, names: Sequence[str], layouts: Sequence[Layout], needed: Collection[str]
+) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], list[int], tuple[str, ...]]:
+    """The arrays that all episodes have in one type and shape, and the length of each episode.
 
     Args:
         path: The file, for messages.
         names: Names of the episodes.
-        layouts: Type and row shape of each array, and the length, of every episode.
+        layouts: Of every episode.
+        needed: Arrays that an episode must not lack if another has them, beside images.
+
+    Returns:
+        The arrays, the lengths, and a note for each array that only some episodes have.
 
     Raises:
-        StoreError: If an episode has other arrays than the first.
+        StoreError: If episodes differ in a needed array or in an image, or share no array.
     """
     first = layouts[0][0]
-    for name, (found, _) in zip(names, layouts, strict=True):
-        if found != first:
-            differ = sorted(k for k in found.keys() | first if found.get(k) != first.get(k))
+    shared, notes = {}, []
+    for array in dict.fromkeys(name for found, _ in layouts for name in found):
+        others = [n for n, (found, _) in zip(names, layouts, strict=True) if array not in found]
+        differ = [
+            n
+            for n, (found, _) in zip(names, layouts, strict=True)
+            if array in found and found[array] != first.get(array, found[array])
+        ]
+        if not others and not differ:
+            shared[array] = first[array]
+            continue
+        what = f"{array} is not in {others[0]}" if others else f"{array} of {differ[0]} is another"
+        if array in needed or any(_is_image(found.get(array)) for found, _ in layouts):
             raise StoreError(
-                f"{path}: {name} has other arrays than {names[0]}: {differ}. Every episode of a "
-                "store has the same arrays: split the file, or remove these."
+                f"{path}: {what}, and {array} is needed. Every episode of a store has the same "
+                "arrays: split the file, or remove the episodes that differ."
             )
-    return first, [length for _, length in layouts]
+        count = len(others) or len(differ)
+        notes.append(f"{array} was not kept: {count} of {len(names)} episodes differ ({what}).")
+    if not shared:
+        raise StoreError(f"{path}: its episodes have no array in common.")
+    return shared, [length for _, length in layouts], tuple(notes)
+
+
+def _is_image(row: tuple[np.dtype[Any], tuple[int, ...]] | None) -> bool:
+    return row is not None and row[0] == np.uint8 and len(row[1]) == 3

@@ -84,6 +84,9 @@ def check_size(where: str, size: int, limit: int = MAX_CHUNK_BYTES) -> None:
 def check_inside(root: Path, path: Path) -> Path:
     """Refuse a file that a symbolic link or ``..`` leads out of the data set.
 
+    The cache of the Hugging Face Hub is made of such links: there, a file of the snapshot may lie
+    in the folder ``blobs`` of the very same data set.
+
     Args:
         root: Folder of the data set.
         path: A file below it.
@@ -95,7 +98,8 @@ def check_inside(root: Path, path: Path) -> Path:
         StoreError: If it is elsewhere.
     """
     resolved, inside = path.resolve(), root.resolve()
-    if resolved != inside and inside not in resolved.parents:
+    within = resolved == inside or inside in resolved.parents
+    if not within and not _is_hub_blob(inside, resolved):
         raise StoreError(
             f"{path} leads out of {root}, to {resolved}. Nothing outside a data set is read: "
             "replace the link by the file."
@@ -103,8 +107,23 @@ def check_inside(root: Path, path: Path) -> Path:
     return resolved
 
 
+def is_numeric(dtype: object) -> bool:
+    """Whether an array of this type holds numbers or booleans, which is all that a store keeps.
+
+    Texts, objects and records are never read: some of them would be unpickled.
+    """
+    try:
+        numbers: np.dtype[np.generic] = np.dtype(dtype)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        return isinstance(dtype, str)  # a number type that numpy does not know is an error
+    return numbers.kind in "biuf"
+
+
 def check_zip(path: Path) -> dict[str, int]:
-    """Refuse a zip file whose members climb out, repeat, or claim too much.
+    """Refuse a zip file whose members climb out or claim too much.
+
+    A member that was appended again replaces the one before, as everywhere in zip files: zarr's
+    own ``ZipStore`` writes a header anew when an array grows.
 
     Returns:
         Unpacked size of every file in it. They are read where they are, never extracted.
@@ -123,11 +142,19 @@ def check_zip(path: Path) -> dict[str, int]:
         name = PurePosixPath(member.filename)
         if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
             raise StoreError(f"{path}: member {member.filename!r} climbs out of the archive.")
-        if member.filename in sizes:
-            raise StoreError(f"{path}: member {member.filename!r} is there twice.")
         check_size(f"{path}: member {member.filename!r}", member.file_size)
         sizes[member.filename] = member.file_size
     return sizes
+
+
+def _is_hub_blob(root: Path, file: Path) -> bool:
+    """Whether ``root`` is a snapshot in the Hub's cache and ``file`` one of its own blobs.
+
+    The layout is ``datasets--OWNER--NAME/{snapshots/REVISION,blobs}``; nothing else is meant.
+    """
+    snapshots = root.parent
+    ours = snapshots.name == "snapshots" and snapshots.parent.name.startswith("datasets--")
+    return ours and file.parent == snapshots.parent / "blobs" and file.is_file()
 
 
 def _at_most(where: str, what: str, claimed: int, limit: int) -> None:

@@ -19,7 +19,8 @@ set is read, and is that of the step before when one is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -31,17 +32,31 @@ from spie_robo.data.formats.detect import minari_folder
 from spie_robo.data.formats.extras import need
 from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.hdf5_files import (
+    ROOM_TO_CLOSE,
+    Layout,
     check_dataset,
     child_group,
+    common_layout,
     datasets_below,
     open_hdf5,
     read_dataset,
-    same_layout,
+    read_texts,
+)
+from spie_robo.data.formats.minari_spaces import (
+    IMAGE_SIDE,
+    as_space,
+    compact,
+    image_leaves,
+    leaves_of,
+    nested,
+    space_of,
 )
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
-from spie_robo.data.formats.pictures import decode_picture, picture_size
+from spie_robo.data.formats.pictures import decode_grey, decode_picture, picture_size
 from spie_robo.data.formats.source_record import (
+    LOSSY,
     PASSENGER,
+    TASK_KEY,
     SourceRecord,
     arrays_for,
     no_seeds,
@@ -49,11 +64,15 @@ from spie_robo.data.formats.source_record import (
     plain,
     unpack,
     with_source,
+    with_tasks,
 )
+from spie_robo.data.formats.task_texts import missing_note, number_instructions
 from spie_robo.data.formats.written import Written
 from spie_robo.data.protocols import EpisodeSource
+from spie_robo.data.store.fields import raw_key, rgb_key
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
+from spie_robo.files.staged import require_room
 
 if TYPE_CHECKING:
     import h5py
@@ -69,9 +88,10 @@ _WANTED = ("actions", "rewards", *_ENDS)
 
 _OBSERVATIONS = "observations/"
 _KEPT = ("dataset_id", "env_spec", "algorithm_name", "author", "code_permalink", "description")
+_NEW_ID = "spie-robo/converted-v0"
 _NOTE = "The last observation of each episode, in which nothing was done, was not kept."
-
-Layout = tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], int]
+_MISSIONS = ("mission", "instruction", "language_instruction", "language", "task", "lang")
+"""Last part of the names of texts that are the instruction; MiniGrid's is the first."""
 
 
 @final
@@ -90,6 +110,7 @@ class MinariSource(ForeignSource):
         self._file = open_hdf5(file)
         self._pictures: set[str] = set()
         self._notes: list[str] = [_NOTE]
+        self._texts: list[tuple[str, ...]] = []
         try:
             self._open(path, about)
         except BaseException:
@@ -103,33 +124,71 @@ class MinariSource(ForeignSource):
             raise StoreError(f"{path}: it claims {count!r} episodes, {len(self._file)} are there.")
         names = [f"episode_{i}" for i in range(count)]
         self._episodes = [self._group(path, name) for name in names]
-        images = set(_image_names(about))
+        leaves = leaves_of(about)
+        images = dict(image_leaves(leaves)) if about.get("jpeg_encoding", True) else {}
         layouts = [
             self._layout(f"{path}: {name}", group, images)
             for name, group in zip(names, self._episodes, strict=True)
         ]
-        found, lengths = same_layout(path, names, layouts)
+        found, lengths, differ = common_layout(path, names, layouts, ("actions", "rewards"))
+        self._notes += differ
         travelled = unpack(about.get(PASSENGER), count, str(path))
         known: tuple[ForeignArray, ...] = ()
         if travelled is not None:
             known = _told_places(about, path)
-            told = {place.name for place in known}
+            told = {place.name: np.dtype(place.dtype) for place in known}
             found = {n: a for n, a in found.items() if n in told or n not in _WANTED}
+            found = {n: (told.get(n, dtype), shape) for n, (dtype, shape) in found.items()}
         arrays = map_arrays(found, known, _renamed(found), ours=travelled is not None)
+        self._instructions = number_instructions(self._texts, lengths)
+        if self._instructions is not None:
+            self._notes += missing_note(self._instructions)
+            arrays = (
+                *(array for array in arrays if array.key != TASK_KEY),
+                ForeignArray(TASK_KEY, TASK_KEY, "int64", ()),
+            )
+        metadata = self._metadata_found(about, arrays, leaves, travelled)
+        super().__init__(path, arrays, lengths, metadata, self._seeds_found())
+
+    def _metadata_found(
+        self,
+        about: Mapping[str, Any],
+        arrays: tuple[ForeignArray, ...],
+        leaves: Mapping[str, Any],
+        travelled: tuple[StoreMetadata, NDArray[np.int64]] | None,
+    ) -> StoreMetadata:
+        """What the data set says of itself; its own files win over what travelled along."""
+        tasks = None if self._instructions is None else self._instructions.tasks
+        if travelled is not None:
+            metadata = with_tasks(travelled[0], NAME, tasks)
+            record = SourceRecord.of(metadata)
+            if record is None or record.format != NAME:
+                return metadata
+            then = {"dataset_id": _NEW_ID, **record.extras}
+            changed = {n: plain(about[n]) for n in _KEPT if n in about and about[n] != then.get(n)}
+            if not changed:
+                return metadata
+            return with_source(metadata, replace(record, extras={**record.extras, **changed}))
+        lossy = {a.key: "JPEG, as Minari keeps it" for a in arrays if a.name in self._pictures}
         extras = {name: plain(about[name]) for name in _KEPT if name in about}
-        record = SourceRecord(NAME, arrays, notes=tuple(dict.fromkeys(self._notes)), extras=extras)
-        metadata, seeds = travelled or (
-            with_source(StoreMetadata(env_id=_env_id(about)), record),
-            self._seeds_found(),
+        extras |= {"spaces": compact(leaves)} | ({LOSSY: lossy} if lossy else {})
+        notes = tuple(dict.fromkeys(self._notes)) + tuple(
+            f"{key} was read from JPEG, as Minari keeps it: its values are not exact"
+            + ("." if key.endswith(rgb_key("")) else ", and no edit is judged by it.")
+            for key in lossy
         )
-        super().__init__(path, arrays, lengths, metadata, seeds)
+        record = SourceRecord(NAME, arrays, tasks or (), notes=notes, extras=extras)
+        return with_source(StoreMetadata(env_id=_env_id(about)), record)
 
     def _read(self, array: ForeignArray, episode: int, start: int, stop: int) -> NDArray[Any]:
+        if array.key == TASK_KEY and self._instructions is not None:
+            return self._instructions.numbers[episode][start:stop]
         where = f"{self.path}: {array.name} of episode {episode}"
         rows = read_dataset(where, self._episodes[episode][array.name], start, stop)
         if array.name in self._pictures:
-            return np.stack([decode_picture(where, bytes(row)) for row in rows])
-        return rows
+            decode = decode_grey if len(array.shape) == 2 else decode_picture
+            return np.stack([decode(where, bytes(row)) for row in rows])
+        return rows.astype(array.dtype, copy=False)
 
     def close(self) -> None:
         """Close the file."""
@@ -141,26 +200,33 @@ class MinariSource(ForeignSource):
             raise StoreError(f"{path}: expected a group {name}, found none in this file.")
         return group
 
-    def _layout(self, where: str, episode: h5py.Group, images: set[str]) -> Layout:
+    def _layout(self, where: str, episode: h5py.Group, images: Mapping[str, bool]) -> Layout:
         """Type and row shape of every array of an episode, and its length."""
         arrays = dict(datasets_below(episode, where))
         if "rewards" not in arrays or len(arrays["rewards"].shape) != 1:
             raise StoreError(f"{where}: expected rewards of shape (steps,), found none.")
         length = int(arrays["rewards"].shape[0])
         found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        texts: tuple[str, ...] = ()
         for name, dataset in arrays.items():
+            packed = name in images and len(dataset.shape or ()) <= 2
+            mission = name.rpartition("/")[2] in _MISSIONS
             if len(dataset.shape or ()) < 1 or dataset.shape[0] not in (length, length + 1):
                 self._notes.append(f"{name} was not kept: it has not one row a step.")
-                continue
-            if name in images and (dataset.dtype.kind == "O" or len(dataset.shape) == 2):
+            elif packed:
                 first = bytes(read_dataset(where, dataset, 0, 1)[0])
-                found[name] = (np.dtype(np.uint8), (*picture_size(f"{where}/{name}", first), 3))
+                colours = () if images[name] else (3,)
+                shape = (*picture_size(f"{where}/{name}", first), *colours)
+                found[name] = (np.dtype(np.uint8), shape)
                 self._pictures.add(name)
-            elif dataset.dtype.kind in "OSU":
-                self._notes.append(f"{name} was not kept: a store holds numbers, not texts.")
-            else:
+            elif limits.is_numeric(dataset.dtype):
                 check_dataset(f"{where}/{name}", dataset)
                 found[name] = (np.dtype(dataset.dtype), tuple(dataset.shape[1:]))
+            elif mission and not texts:
+                texts = read_texts(f"{where}/{name}", dataset)
+            else:
+                self._notes.append(f"{name} was not kept: a store holds numbers, not texts.")
+        self._texts.append(texts)
         return found, length
 
     def _seeds_found(self) -> NDArray[np.int64]:
@@ -179,42 +245,60 @@ def write_minari(
 
     Args:
         source: Episodes to write.
-        out: A path where nothing is.
+        out: Folder to make.
         fps: Not needed.
-        jpeg: Write images of 32x32 pixels and more as JPEG, as Minari does it (Pillow's quality
-            75); else every array is kept bit by bit, images unpacked.
+        jpeg: Keep the frames of cameras as JPEG; nothing else, since labels must come back exact.
 
     Raises:
-        MissingExtraError: If minari or h5py is not installed.
-        OSError: If the disk refuses.
+        MissingExtraError: If minari is not installed.
+        OSError: If the disk refuses, or is nearly full.
     """
     need("h5py"), need("minari")
-    from minari.dataset.minari_storage import MinariStorage, is_image_space
+    from minari.dataset.minari_storage import MinariStorage
 
     places = _places(source)
+    stored = {key: _stored(place, jpeg) for key, place in places.items()}
     record = SourceRecord.of(source.metadata)
     extras = record.extras if record is not None and record.format == NAME else {}
+    kept = extras.get("spaces", {})
     (out / "data").mkdir(parents=True)
     storage = MinariStorage.new(
-        out / "data", *_spaces(places), data_format="hdf5", jpeg_encoding=jpeg
+        out / "data", *_spaces(stored, kept), data_format="hdf5", jpeg_encoding=jpeg
     )
-    storage.update_episodes(_buffers(source, places))
+    for size, buffer in _buffers(source, stored, kept):
+        require_room(out, size + ROOM_TO_CLOSE)  # HDF5 ends the process on a full disk
+        storage.update_episodes([buffer])
     file = out / "data" / "metadata.json"
     about = json.loads(file.read_text())
     about |= {
-        "dataset_id": extras.get("dataset_id", "spie-robo/converted-v0"),
+        "dataset_id": extras.get("dataset_id", _NEW_ID),
         "minari_version": _minari_version(),
         **{name: extras[name] for name in _KEPT if name in extras},
         PASSENGER: {**pack(source), "arrays": [place.to_json() for place in places.values()]},
     }
     file.write_text(json.dumps(about))
-    encoded = [
-        key
-        for key, place in places.items()
-        if jpeg and place.name.startswith(_OBSERVATIONS) and is_image_space(_box(place))
-    ]
+    encoded = [key for key, place in places.items() if jpeg and _is_picture(place)]
     lossy = dict.fromkeys(encoded, f"JPEG, quality {JPEG_QUALITY}")
     return Written(lossy, {}, _written_notes(places))
+
+
+def _stored(place: ForeignArray, jpeg: bool) -> ForeignArray:
+    """How the numbers of an array are kept.
+
+    Minari packs every array of uint8 that looks like an image, labels too: where it packs, those
+    that are no camera are kept as int16, so that they come back exact.
+    """
+    if jpeg and place.dtype == "uint8" and not _is_picture(place):
+        return replace(place, dtype="int16")
+    return place
+
+
+def _is_picture(place: ForeignArray) -> bool:
+    """Whether Minari packs an array as JPEG when it is told to pack images."""
+    sides = place.shape[:2]
+    named = place.key.endswith((rgb_key(""), raw_key("")))
+    observed = place.name.startswith(_OBSERVATIONS)
+    return named and observed and place.dtype == "uint8" and min(sides, default=0) >= IMAGE_SIDE
 
 
 def _written_notes(places: Mapping[str, ForeignArray]) -> tuple[str, ...]:
@@ -227,89 +311,66 @@ def _written_notes(places: Mapping[str, ForeignArray]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _buffers(source: EpisodeSource, places: Mapping[str, ForeignArray]) -> Iterator[Any]:
-    """Each episode as Minari's buffer."""
+def _buffers(
+    source: EpisodeSource, places: Mapping[str, ForeignArray], kept: Mapping[str, Any]
+) -> Iterator[tuple[int, Any]]:
+    """The size of each episode, and the episode as Minari's buffer."""
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
     for episode in range(len(source)):
         length = source.episode_length(episode)
         columns = source.read_rows(episode, 0, length)
-        named = {places[key].name: rows for key, rows in columns.items()}
         solved = bool(columns.get("success", np.zeros(1, np.bool_))[-1].any())
         last = np.arange(length) == length - 1
-        nested: dict[str, Any] = {"observations": {}}
-        for name, rows in named.items():
-            group, _, rest = name.partition("/")
-            if rest:
-                again = np.concatenate([rows, rows[-1:]]) if group != "actions" else rows
-                _put(nested.setdefault(group, {}), rest, again)
-            elif group == "observations":
-                nested[group] = np.concatenate([rows, rows[-1:]])
-            else:
-                nested[group] = rows
+        named = {}
+        for key, rows in columns.items():
+            place = places[key]
+            shaped = place.to_file(rows)
+            again = place.name.partition("/")[0] in ("observations", "infos")
+            named[place.name] = np.concatenate([shaped, shaped[-1:]]) if again else shaped
+        items = nested(named, kept)
         seed = int(source.seeds[episode])
-        yield EpisodeBuffer(
-            id=episode,
-            seed=None if seed < 0 else seed,
-            observations=nested["observations"],
-            actions=nested.get("actions", np.zeros((length, 0), np.float32)),
-            rewards=nested.get("rewards", np.zeros(length, np.float32)),
-            terminations=nested.get("terminations", last & solved),
-            truncations=nested.get("truncations", last & (not solved)),
-            infos=nested.get("infos", {}),
+        yield (
+            sum(rows.nbytes for rows in named.values()),
+            EpisodeBuffer(
+                id=episode,
+                seed=None if seed < 0 else seed,
+                observations=items.get("observations", {}),
+                actions=items.get("actions", np.zeros((length, 0), np.float32)),
+                rewards=items.get("rewards", np.zeros(length, np.float32)),
+                terminations=items.get("terminations", last & solved),
+                truncations=items.get("truncations", last & (not solved)),
+                infos=items.get("infos", {}),
+            ),
         )
-
-
-def _put(group: dict[str, Any], name: str, rows: NDArray[Any]) -> None:
-    head, _, rest = name.partition("/")
-    if rest:
-        _put(group.setdefault(head, {}), rest, rows)
-    else:
-        group[head] = rows
 
 
 def _places(source: EpisodeSource) -> dict[str, ForeignArray]:
     """Minari's name for every key: where it was read, or a key of the observation."""
     known = arrays_for(source, NAME)
+    alone = any(place.name == "observations" for place in known.values())
     places = {}
     for key, rows in source.read_rows(0, 0, 1).items():
-        alone = any(place.name == "observations" for place in known.values())
-        name = known[key].name if key in known else _TOP.get(key, _OBSERVATIONS + key)
-        if alone and key not in known and name.startswith(_OBSERVATIONS):
-            name = f"infos/{key}"  # its observation is one array: there is no place beside it
-        places[key] = ForeignArray(key, name, rows.dtype.name, rows.shape[1:])
+        place = known.get(key)
+        if place is None or place.name == TASK_KEY:
+            name = _TOP.get(key, _OBSERVATIONS + key)
+            if alone and name.startswith(_OBSERVATIONS):
+                name = f"infos/{key}"  # its observation is one array: there is no place beside it
+            place = ForeignArray(key, name, rows.dtype.name, rows.shape[1:])
+        shaped = place.to_file(rows)
+        places[key] = replace(place, dtype=shaped.dtype.name, shape=shaped.shape[1:])
     return places
 
 
-def _spaces(places: Mapping[str, ForeignArray]) -> tuple[Any, Any]:
+def _spaces(places: Mapping[str, ForeignArray], kept: Mapping[str, Any]) -> tuple[Any, Any]:
     """Gymnasium spaces of the observations and the actions."""
     import gymnasium
 
-    tree: dict[str, Any] = {}
-    for place in places.values():
-        _put(tree, place.name, _box(place))
-    observation = _as_space(tree.get("observations", {}))
+    roots = ("observations", "actions")
+    inside = [place for place in places.values() if place.name.partition("/")[0] in roots]
+    tree = nested({p.name: space_of(p, kept, _is_picture(p)) for p in inside}, kept)
     empty = gymnasium.spaces.Box(-1, 1, (0,), np.float32)
-    return observation, _as_space(tree["actions"]) if "actions" in tree else empty
-
-
-def _as_space(tree: Any) -> Any:
-    import gymnasium
-
-    if isinstance(tree, dict):
-        return gymnasium.spaces.Dict({name: _as_space(item) for name, item in tree.items()})
-    return tree
-
-
-def _box(place: ForeignArray) -> Any:
-    import gymnasium
-
-    dtype = np.dtype(place.dtype)
-    if dtype.kind == "b":
-        return gymnasium.spaces.MultiBinary(place.shape or 1)
-    info = np.iinfo(dtype) if dtype.kind in "iu" else None
-    low, high = (-np.inf, np.inf) if info is None else (info.min, info.max)
-    return gymnasium.spaces.Box(low, high, place.shape, dtype.type)
+    return as_space(tree.get("observations", {})), as_space(tree.get("actions", empty))
 
 
 def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
@@ -320,28 +381,6 @@ def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
         for name in found
         if name in fixed or name.startswith(_OBSERVATIONS)
     }
-
-
-def _image_names(about: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the observations that may be JPEG: boxes of uint8 with three axes."""
-    if not about.get("jpeg_encoding", True):
-        return
-    space = about.get("observation_space")
-    try:
-        waiting = [("observations", json.loads(space) if isinstance(space, str) else space)]
-    except ValueError:
-        return
-    while waiting:
-        name, item = waiting.pop()
-        if not isinstance(item, Mapping):
-            continue
-        subspaces = item.get("subspaces")
-        if isinstance(subspaces, Mapping):
-            waiting += [(f"{name}/{key}", inner) for key, inner in subspaces.items()]
-        elif isinstance(subspaces, list):
-            waiting += [(f"{name}/_index_{i}", inner) for i, inner in enumerate(subspaces)]
-        elif item.get("dtype") == "uint8" and len(item.get("shape", ())) == 3:
-            yield name
 
 
 def _told_places(about: Mapping[str, Any], path: Path) -> tuple[ForeignArray, ...]:

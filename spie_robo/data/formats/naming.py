@@ -5,8 +5,9 @@ Cameras are found by their shape, depth and segmentation by the names that simul
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -48,12 +49,19 @@ class ForeignArray:
     shape: tuple[int, ...]
     kind: Kind = "other"
 
+    @property
+    def channel_first(self) -> bool:
+        """Whether the file keeps the frames of this camera as (3, height, width)."""
+        return self.kind == "camera" and len(self.shape) == 3 and self.shape[2] != 3
+
     def to_store(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Rows of the file as rows of a store.
 
         Raises:
             StoreError: If an image of float numbers holds other values than 0 to 255.
         """
+        if self.channel_first:
+            rows = np.ascontiguousarray(np.moveaxis(rows, 1, -1))
         if self.kind == "camera" and rows.dtype != np.uint8:
             return _to_uint8(self.name, rows)
         if self.kind in ("depth", "segmentation"):
@@ -65,6 +73,8 @@ class ForeignArray:
 
     def to_file(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Rows of a store as the file had them, as far as its type can hold them."""
+        if self.channel_first and rows.ndim == 4:
+            return np.ascontiguousarray(np.moveaxis(rows, -1, 1))
         if self.kind == "camera" or rows[:1].size != int(np.prod(self.shape, dtype=np.int64)):
             return rows
         shaped = rows.reshape(len(rows), *self.shape)
@@ -94,36 +104,55 @@ def map_arrays(
     renamed: Mapping[str, str] | None = None,
     *,
     ours: bool = False,
+    kinds: Mapping[str, Kind] | None = None,
 ) -> tuple[ForeignArray, ...]:
     """Give every array of a file its key.
+
+    Two names that would get one key both stay: the one nearer to the top of the file gets it, the
+    other is called by its whole path, with a number if that is taken too.
 
     Args:
         found: Type and row shape of each array by its name in the file.
         known: Places that the file itself tells, as one written by this package does.
         renamed: Names whose key is fixed by the format, e.g. ``{"actions": "action"}``.
         ours: The file was written by this package: names that it does not tell are keys.
-
-    Raises:
-        StoreError: If two arrays would get the same key.
+        kinds: What arrays show that the file says it of, by name.
     """
     told = {array.name: array for array in known}
     fixed = renamed or {}
-    arrays = []
-    for name, (dtype, shape) in found.items():
+
+    def rank(name: str) -> tuple[bool, int, bool, str]:
+        return name not in told, name.count("/"), fixed.get(name, name) != name, name
+
+    arrays: dict[str, ForeignArray] = {}
+    for name in sorted(found, key=rank):
+        dtype, shape = found[name]
         if name in told and told[name].shape == shape:
-            arrays.append(replace(told[name], dtype=dtype.name))
-            continue
-        key = safe_key(fixed.get(name, name))
-        if ours:
-            arrays.append(ForeignArray(key, name, dtype.name, shape))
-            continue
-        kind = _kind(key, dtype, shape)
-        arrays.append(ForeignArray(_key_of(key, kind), name, dtype.name, shape, kind))
-    keys = [array.key for array in arrays]
-    twice = sorted({a.name for a in arrays if keys.count(a.key) > 1})
-    if twice:
-        raise StoreError(f"The arrays {twice} would get the same key. Rename one of them.")
-    return tuple(sorted(arrays, key=lambda array: array.key))
+            array = replace(told[name], dtype=dtype.name)
+        elif ours:
+            array = ForeignArray(safe_key(fixed.get(name, name)), name, dtype.name, shape)
+        else:
+            key = safe_key(fixed.get(name, name))
+            kind = (kinds or {}).get(name) or _kind(key, dtype, shape)
+            array = ForeignArray(_key_of(key, kind), name, dtype.name, shape, kind)
+        key = _free_key(array, arrays)
+        arrays[key] = replace(array, key=key)
+    return tuple(arrays[key] for key in sorted(arrays))
+
+
+def _free_key(array: ForeignArray, taken: Collection[str]) -> str:
+    """The key of an array, or one made of its whole name where another array has that key."""
+    if array.key not in taken:
+        return array.key
+    ending = fields.rgb_key("") if array.kind == "camera" else ""
+    whole = safe_key(array.name) + ending
+    numbered = (f"{safe_key(array.name)}_{number}{ending}" for number in itertools.count(2))
+    return whole if whole not in taken else next(key for key in numbered if key not in taken)
+
+
+def standard_names(found: Collection[str]) -> dict[str, str]:
+    """The key ``action`` for ``actions``, as openpi's and LIBERO's scripts call it."""
+    return {"actions": "action"} if "actions" in found and "action" not in found else {}
 
 
 def safe_key(name: str) -> str:
@@ -137,8 +166,8 @@ def safe_key(name: str) -> str:
 
 
 def _kind(key: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Kind:
-    image = len(shape) == 3 and shape[2] == 3 and min(shape[:2]) >= _MINIMUM_SIDE
-    if image and not key.endswith(_RAW) and (dtype == np.uint8 or _named_image(key, dtype)):
+    colours = dtype == np.uint8 or _named_image(key, dtype)
+    if colours and not key.endswith(_RAW) and _is_image(shape):
         return "camera"
     plane = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
     if plane and key.endswith(_DEPTH_ENDINGS) and dtype.kind in "uf":
@@ -146,6 +175,14 @@ def _kind(key: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Kind:
     if plane and key.endswith(_SEGMENTATION_ENDINGS) and dtype.kind in "iu" and dtype.itemsize <= 4:
         return "segmentation"
     return "other"
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    """Whether this is (height, width, 3) or (3, height, width) of 16 pixels or more a side."""
+    if len(shape) != 3:
+        return False
+    last, first = shape[2] == 3, shape[0] == 3
+    return (last and min(shape[:2]) >= _MINIMUM_SIDE) or (first and min(shape[1:]) >= _MINIMUM_SIDE)
 
 
 def _named_image(key: str, dtype: np.dtype[Any]) -> bool:
@@ -157,7 +194,7 @@ def _key_of(key: str, kind: Kind) -> str:
     if kind == "camera":
         return fields.rgb_key(_without(key, _CAMERA_ENDINGS))
     if kind == "depth":
-        return fields.depth_key(_without(key, _DEPTH_ENDINGS))
+        return fields.depth_key(_without(_without(key, _CAMERA_ENDINGS), _DEPTH_ENDINGS))
     if kind == "segmentation" and key.endswith("_segmentation_instance"):
         return fields.segmentation_key(key.removesuffix("_segmentation_instance"))
     return key

@@ -103,7 +103,7 @@ _ALL = (
         "robomimic",
         "robomimic HDF5",
         "robomimic.files:RobomimicSource",
-        "robomimic.files:write_robomimic",
+        "robomimic.file_writer:write_robomimic",
     ),
     Format(
         "lerobot",

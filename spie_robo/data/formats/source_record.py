@@ -23,6 +23,12 @@ from spie_robo.errors import StoreError
 PASSENGER = "spie_robo"
 """Name under which the metadata travels inside a foreign data set."""
 
+DEPTH_RANGE = "depth_range"
+"""Name in ``SourceRecord.extras``: [least, most] metres that a depth array can hold, by key."""
+
+LOSSY = "lossy"
+"""Name in ``SourceRecord.extras``: why an array was not exact where it was read, by key."""
+
 TASK_KEY = "task_index"
 """Key of the number of each step's task, its place in ``SourceRecord.tasks``."""
 
@@ -84,6 +90,20 @@ class SourceRecord:
 def with_source(metadata: StoreMetadata, record: SourceRecord) -> StoreMetadata:
     """Metadata that carries ``record``."""
     return replace(metadata, provenance={**metadata.provenance, "source": record.to_json()})
+
+
+def with_tasks(metadata: StoreMetadata, name: str, tasks: Sequence[str] | None) -> StoreMetadata:
+    """Metadata with other instructions, where a file of the format ``name`` has changed them.
+
+    Args:
+        metadata: What travelled along.
+        name: Of the format.
+        tasks: What the file says now; None if it says what was written.
+    """
+    if tasks is None:
+        return metadata
+    record = SourceRecord.of(metadata) or SourceRecord(name)
+    return with_source(metadata, replace(record, tasks=tuple(tasks)))
 
 
 def arrays_for(source: EpisodeSource, name: str) -> dict[str, ForeignArray]:

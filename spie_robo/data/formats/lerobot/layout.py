@@ -1,12 +1,13 @@
 """Where things lie in a LeRobot v3 data set, and what its features are called.
 
 Format: https://huggingface.co/docs/lerobot/lerobot-dataset-v3 and ``lerobot/datasets/utils.py``
-of lerobot 0.4.4.
+of lerobot 0.4.4 and 0.6.1.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.extras import need
+from spie_robo.data.formats.naming import standard_names
+from spie_robo.data.formats.video import VideoCodec
 from spie_robo.data.store import fields
 from spie_robo.errors import StoreError
 
@@ -41,7 +44,9 @@ DEFAULTS: dict[str, str] = {
 }
 """Columns that every data set has."""
 
-IMAGES = "observation.images."
+OBSERVATION = "observation."
+IMAGES = OBSERVATION + "images."
+STATE = OBSERVATION + "state"
 
 _NAMES = {"state": "observation.state", "reward": "next.reward", "success": "next.success"}
 _TEMPLATE = re.compile(
@@ -67,19 +72,25 @@ class EpisodePlace:
     videos: Mapping[str, tuple[int, int, float]] = field(default_factory=dict)
 
 
-def foreign_name(key: str, image: bool) -> str:
-    """LeRobot's name for a key of a store."""
+def foreign_name(key: str, image: bool, observed: bool = False) -> str:
+    """LeRobot's name for a key of a store.
+
+    Args:
+        key: The key.
+        image: Whether it holds the frames of a camera.
+        observed: Whether it is part of the observation; LeRobot's policies look at no other.
+    """
     if image:
         return IMAGES + key.removesuffix(fields.rgb_key(""))
-    return _NAMES.get(key, key)
+    return _NAMES.get(key, OBSERVATION + key if observed else key)
 
 
 def key_names(features: Mapping[str, Any]) -> dict[str, str]:
     """Keys of a store for the names of a data set that others wrote."""
-    names = {name: key for key, name in _NAMES.items()}
+    names = {name: key for key, name in _NAMES.items()} | standard_names(features)
     return {
         name: names.get(
-            name, name.removeprefix(IMAGES).removeprefix("observation.").replace(".", "_")
+            name, name.removeprefix(IMAGES).removeprefix(OBSERVATION).replace(".", "_")
         )
         for name in features
     }
@@ -90,23 +101,48 @@ def feature(dtype: str, shape: Sequence[int]) -> dict[str, Any]:
     return {"dtype": dtype, "shape": list(shape) or [1], "names": None}
 
 
-def video_feature(height: int, width: int, fps: int, pixel_format: str) -> dict[str, Any]:
-    """The description of a video."""
-    return {
-        "dtype": "video",
-        "shape": [height, width, 3],
-        "names": ["height", "width", "channels"],
-        "info": {
-            "video.height": height,
-            "video.width": width,
-            "video.codec": "h264",
-            "video.pix_fmt": pixel_format,
-            "video.is_depth_map": False,
-            "video.fps": fps,
-            "video.channels": 3,
-            "has_audio": False,
-        },
+def video_feature(
+    size: tuple[int, int], fps: int, codec: VideoCodec, pixel_format: str, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The description of a video.
+
+    Args:
+        size: (height, width).
+        fps: Frames a second.
+        codec: How it is encoded.
+        pixel_format: FFmpeg's name of the layout of a frame.
+        told: What a LeRobot source said of this feature. LeRobot merges data sets only if their
+            features are described alike, so all that is still true stays as it was.
+    """
+    height, width = size
+    channels = 1 if codec.grey else 3
+    stream: dict[str, Any] = {
+        "video.height": height,
+        "video.width": width,
+        "video.codec": codec.name,
+        "video.pix_fmt": pixel_format,
+        "video.fps": fps,
+        "video.channels": channels,
     }
+    before = told.get("info")
+    if not isinstance(before, Mapping):
+        before = {"video.is_depth_map": False, "has_audio": False}
+    encoder = {f"video.{name}": codec.options.get(name) for name in ("g", "crf", "preset")}
+    encoder = {n: int(v) if v is not None and v.isdigit() else v for n, v in encoder.items()}
+    info = {**before, **{n: v for n, v in encoder.items() if n in before}, **stream}
+    shape = told.get("shape")
+    if not isinstance(shape, list) or math.prod(shape) != height * width * channels:
+        shape = [height, width, channels]
+    names = told.get("names", ["height", "width", "channels"])
+    return {**told, "dtype": "video", "shape": shape, "names": names, "info": info}
+
+
+def column_feature(dtype: str, shape: Sequence[int], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a column, with what a LeRobot source said of it where that is true."""
+    plain = feature(dtype, shape)
+    if told.get("shape") == plain["shape"] and told.get("dtype") == dtype:
+        return dict(told)
+    return {**plain, "names": told.get("names")}
 
 
 def file_at(root: Path, template: str, chunk: int, file: int, video: str = "") -> Path:
@@ -131,15 +167,7 @@ def read_info(root: Path) -> dict[str, Any]:
     limits.check_size(str(path), path.stat().st_size, limits.MAX_HEADER_BYTES)
     try:
         info: dict[str, Any] = json.loads(path.read_bytes())
-        features = {
-            str(name): {
-                "dtype": str(item["dtype"]),
-                "shape": tuple(int(n) for n in item["shape"]),
-                "names": item.get("names"),
-                "is_depth_map": _is_depth_map(item.get("info") or item.get("video_info")),
-            }
-            for name, item in info["features"].items()
-        }
+        features = {str(name): _read_feature(item) for name, item in info["features"].items()}
         info["fps"] = float(info["fps"])
         info["data_path"] = str(info["data_path"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -149,8 +177,19 @@ def read_info(root: Path) -> dict[str, Any]:
     return {**info, "features": features}
 
 
-def _is_depth_map(info: object) -> bool:
-    return isinstance(info, Mapping) and info.get("video.is_depth_map") is True
+def _read_feature(item: Mapping[str, Any]) -> dict[str, Any]:
+    """One feature of ``meta/info.json``: what is needed of it, and under ``told`` all it says."""
+    about = item.get("info") or item.get("video_info")
+    info = about if isinstance(about, Mapping) else {}
+    shown = info.get("is_depth_map") is True or info.get("video.is_depth_map") is True
+    return {
+        "dtype": str(item["dtype"]),
+        "shape": tuple(int(n) for n in item["shape"]),
+        "names": item.get("names"),
+        "info": info,
+        "is_depth_map": shown,
+        "told": dict(item),
+    }
 
 
 def splits(told: object, episodes: int) -> dict[str, str]:
@@ -264,7 +303,8 @@ def read_tasks(root: Path) -> tuple[str, ...]:
     found = {}
     for row in rows:
         texts = [value for name, value in row.items() if name != "task_index"]
-        if len(texts) != 1 or not isinstance(row.get("task_index"), int):
+        texts = texts if len(texts) == 1 else [row.get("task", row.get("__index_level_0__"))]
+        if texts[0] is None or not isinstance(row.get("task_index"), int):
             raise StoreError(f"{path}: expected a text and a task_index a row, got {list(row)}.")
         found[int(row["task_index"])] = str(texts[0])
     if sorted(found) != list(range(len(found))):
@@ -276,10 +316,15 @@ def statistics(rows: NDArray[Any], image: bool) -> dict[str, list[Any]]:
     """The statistics of one feature in one episode, in LeRobot's shapes.
 
     Args:
-        rows: (steps, ...); of images (frames, height, width, 3), uint8, a sample.
-        image: Colours count from 0 to 1 and keep the shape (3, 1, 1).
+        rows: (steps, ...); of images a sample, (frames, height, width, 3), uint8, or of depth
+            (frames, height, width).
+        image: Colours count from 0 to 1; the shape is (3, 1, 1), of depth (1, 1, 1).
     """
-    values = rows.reshape(-1, 3) / 255 if image else rows.reshape(len(rows), -1)
+    if image:
+        channels = rows.shape[3] if rows.ndim == 4 else 1  # depth has one, in its own unit
+        values = rows.reshape(-1, channels) / (255 if channels == 3 else 1)
+    else:
+        values = rows.reshape(len(rows), -1)
     values = values.astype(np.float64)
     found = {
         "min": values.min(0),
@@ -288,7 +333,7 @@ def statistics(rows: NDArray[Any], image: bool) -> dict[str, list[Any]]:
         "std": values.std(0),
         **{name: np.quantile(values, q, 0) for name, q in _QUANTILES.items()},
     }
-    shape = (3, 1, 1) if image else (-1,)
+    shape = (-1, 1, 1) if image else (-1,)
     return {name: v.reshape(shape).tolist() for name, v in found.items()} | {"count": [len(rows)]}
 
 

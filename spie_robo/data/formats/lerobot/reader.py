@@ -6,9 +6,8 @@ The layout is described in :mod:`spie_robo.data.formats.lerobot.layout`.
 from __future__ import annotations
 
 import bisect
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -19,15 +18,17 @@ from spie_robo.data.formats import limits
 from spie_robo.data.formats.extras import need
 from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.lerobot import layout as layout
-from spie_robo.data.formats.lerobot.writer import NAME, PASSENGER_FILE
-from spie_robo.data.formats.naming import ForeignArray, map_arrays
-from spie_robo.data.formats.pictures import decode_picture
+from spie_robo.data.formats.lerobot.columns import NAME
+from spie_robo.data.formats.lerobot.depth_codes import DepthCodes, from_picture
+from spie_robo.data.formats.lerobot.passenger import Passenger, read_passenger
+from spie_robo.data.formats.naming import ForeignArray, Kind, map_arrays
+from spie_robo.data.formats.pictures import decode_depth, decode_picture
 from spie_robo.data.formats.source_record import (
+    DEPTH_RANGE,
     TASK_KEY,
     SourceRecord,
     no_seeds,
     plain,
-    unpack,
     with_source,
 )
 from spie_robo.data.formats.video import VideoReader
@@ -35,6 +36,10 @@ from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
 
 _EXTRAS = ("robot_type", "splits", "codebase_version")
+_TEXTS = ("string", "language", "large_string")
+
+Shape = tuple[np.dtype[Any], tuple[int, ...]]
+"""Type and row shape of an array."""
 
 
 @final
@@ -59,48 +64,110 @@ class LeRobotSource(ForeignSource):
         self._root = path
         self._tables: dict[tuple[int, int], _Rows] = {}
         self._readers: dict[Path, VideoReader] = {}
-        travelled, known = self._passenger(path)
-        found, notes = self._arrays_found()
-        if travelled is not None:
-            told = {place.name: place for place in known}
-            found = {n: a for n, a in found.items() if n in told or n not in layout.DEFAULTS}
-            for name, (dtype, shape) in found.items():
-                if name in told and math.prod(shape) == math.prod(told[name].shape) == 1:
-                    found[name] = (dtype, told[name].shape)  # (1,) and () are one in LeRobot
-            if TASK_KEY in told and TASK_KEY in found:  # int64 in LeRobot, whatever the store had
-                shape = told[TASK_KEY].shape
-                where = f"{path}: feature {TASK_KEY}"
-                numbers = limits.check_array(where, (1, *shape), told[TASK_KEY].dtype)
-                found[TASK_KEY] = (numbers, shape)
+        self._codes: dict[str, DepthCodes] = {}
+        passenger = read_passenger(path, [place.length for place in self._places])
+        tasks = layout.read_tasks(path)
+        found, kinds, notes = self._arrays_found()
+        if passenger is not None:
+            found = self._as_told(found, passenger, tasks)
+        known = () if passenger is None else passenger.arrays
         arrays = map_arrays(
-            found, known, layout.key_names(self._features), ours=travelled is not None
+            found,
+            known,
+            layout.key_names(self._features),
+            ours=passenger is not None,
+            kinds=kinds,
         )
-        record = SourceRecord(
-            NAME,
-            arrays,
-            layout.read_tasks(path),
-            self._fps,
-            notes,
-            {name: plain(info.get(name)) for name in _EXTRAS}
-            | {"features": _described(self._features)},
-        )
-        metadata, seeds = travelled or (
-            with_source(StoreMetadata(), record),
-            no_seeds(len(self._places)),
-        )
+        record = self._describe(info, arrays, tasks, notes)
+        if passenger is None:
+            metadata, seeds = with_source(StoreMetadata(), record), no_seeds(len(self._places))
+        else:
+            metadata, seeds = passenger.refreshed(record), passenger.seeds
         super().__init__(path, arrays, [p.length for p in self._places], metadata, seeds)
 
+    def _describe(
+        self,
+        info: Mapping[str, Any],
+        arrays: tuple[ForeignArray, ...],
+        tasks: tuple[str, ...],
+        notes: tuple[str, ...],
+    ) -> SourceRecord:
+        """What LeRobot's own files say."""
+        pictures = {a.name for a in arrays if a.kind == "camera"}
+        extras: dict[str, Any] = {name: plain(info.get(name)) for name in _EXTRAS}
+        extras["features"] = {
+            name: plain(item["told"])
+            | ({"is_depth_map": True} if item["is_depth_map"] and name in pictures else {})
+            for name, item in self._features.items()
+        }
+        keys = {array.name: array.key for array in arrays}
+        ranges = {
+            keys[name]: [codes.minimum, codes.maximum]
+            for name, codes in self._codes.items()
+            if name in keys
+        }
+        if ranges:
+            extras[DEPTH_RANGE] = ranges
+        said = tuple(
+            f"{key} holds 12-bit codes from {low:g} to {high:g} m: what is at either end may be no "
+            "reading, or farther, and no edit is judged by it."
+            for key, (low, high) in ranges.items()
+        )
+        return SourceRecord(NAME, arrays, tasks, self._fps, (*notes, *said), extras)
+
+    def _as_told(
+        self, found: dict[str, Shape], passenger: Passenger, tasks: Sequence[str]
+    ) -> dict[str, Shape]:
+        """The arrays of a data set of ours: those that were written, as the store had them."""
+        told = {place.name: place for place in passenger.arrays}
+        made = set(passenger.made) | set(layout.DEFAULTS)
+        if passenger.tasks_changed(tasks):
+            made.discard(TASK_KEY)
+        found = {n: a for n, a in found.items() if n in told or n not in made}
+        for name, (dtype, shape) in found.items():
+            if name in told and math.prod(shape) == math.prod(told[name].shape) == 1:
+                found[name] = (dtype, told[name].shape)  # (1,) and () are one in LeRobot
+        if TASK_KEY in told and TASK_KEY in found:  # int64 in LeRobot, whatever the store had
+            shape = told[TASK_KEY].shape
+            where = f"{self._root}: feature {TASK_KEY}"
+            numbers = limits.check_array(where, (1, *shape), told[TASK_KEY].dtype)
+            found[TASK_KEY] = (numbers, shape)
+        return found
+
     def _read(self, array: ForeignArray, episode: int, start: int, stop: int) -> NDArray[Any]:
-        place = self._places[episode]
-        if self._features[array.name]["dtype"] == "video":
+        place, item = self._places[episode], self._features[array.name]
+        first, last = place.start + start, place.start + stop
+        table = self._table(place.file)
+        if item["dtype"] == "video":
             chunk, file, seconds = place.videos[array.name]
-            first = round(seconds * self._fps)
-            return self._video(array.name, chunk, file).read(first + start, first + stop)
-        rows = self._table(place.file).read(array.name, place.start + start, place.start + stop)
-        if self._features[array.name]["dtype"] == "image":
-            return np.stack([_picture(f"{self._root}: {array.name}", row) for row in rows])
+            times = seconds + self._times(table, first, last, start, stop)
+            frames = self._video(array.name, chunk, file).read(times)
+            codes = self._codes.get(array.name)
+            return frames if codes is None else codes.to_metres(frames)
+        rows = table.read(array.name, first, last)
+        if item["dtype"] == "image":
+            where = f"{self._root}: {array.name}"
+            return np.stack([self._picture(where, item, row) for row in rows])
         values = np.array(rows, np.dtype(array.dtype))
         return values.reshape(stop - start, *array.shape)
+
+    def _times(
+        self, table: _Rows, first: int, last: int, start: int, stop: int
+    ) -> NDArray[np.float64]:
+        """Seconds of rows since the beginning of their episode in its videos."""
+        if "timestamp" not in self._features:
+            return np.arange(start, stop) / self._fps
+        return np.asarray(table.read("timestamp", first, last), np.float64).reshape(-1)
+
+    def _picture(self, where: str, item: Mapping[str, Any], row: Any) -> NDArray[Any]:
+        data = row.get("bytes") if isinstance(row, Mapping) else None
+        if not isinstance(data, bytes):
+            raise StoreError(
+                f"{where}: expected pictures inside the parquet file, got {type(data)}."
+            )
+        if item["is_depth_map"]:
+            return from_picture(decode_depth(where, data), item["info"].get("depth_unit"))
+        return decode_picture(where, data)
 
     def close(self) -> None:
         """Close the videos."""
@@ -111,7 +178,7 @@ class LeRobotSource(ForeignSource):
     def _video(self, name: str, chunk: int, file: int) -> VideoReader:
         path = layout.file_at(self._root, self._video_path, chunk, file, name)
         if path not in self._readers:
-            self._readers[path] = VideoReader(path, self._fps)
+            self._readers[path] = VideoReader(path)
         return self._readers[path]
 
     def _table(self, file: tuple[int, int]) -> _Rows:
@@ -121,56 +188,51 @@ class LeRobotSource(ForeignSource):
             self._tables = {file: _Rows(self._root, path, first)}  # one file open is enough
         return self._tables[file]
 
-    def _arrays_found(
-        self,
-    ) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], tuple[str, ...]]:
-        found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    def _arrays_found(self) -> tuple[dict[str, Shape], dict[str, Kind], tuple[str, ...]]:
+        """Type and row shape of every feature that is read, what some show, and notes."""
+        found: dict[str, Shape] = {}
+        kinds: dict[str, Kind] = {}
         notes = []
         for name, item in self._features.items():
             if name in layout.DERIVED:
                 continue
             where = f"{self._root}: feature {name}"
             if item["dtype"] in ("video", "image"):
-                found[name] = (np.dtype(np.uint8), self._picture_shape(name, item))
-            elif item["dtype"] == "string":
+                found[name] = self._shown(name, item)
+                if len(found[name][1]) == 2:
+                    kinds[name] = "depth"
+            elif item["dtype"] in _TEXTS:
                 notes.append(f"{name} was not kept: a store holds numbers, not texts.")
             else:
                 shape = () if item["shape"] == (1,) else item["shape"]
                 found[name] = (limits.check_array(where, (1, *shape), item["dtype"]), shape)
-        return found, tuple(notes)
+        return found, kinds, tuple(notes)
 
-    def _picture_shape(self, name: str, item: Mapping[str, Any]) -> tuple[int, ...]:
+    def _shown(self, name: str, item: Mapping[str, Any]) -> Shape:
+        """Type and shape of the frames of a video or of pictures, as a store has them."""
+        where = f"{self._root}: feature {name}"
         if item["dtype"] == "video" and self._places:
             chunk, file, _ = self._places[0].videos[name]
-            return (*self._video(name, chunk, file).size, 3)
+            video = self._video(name, chunk, file)
+            if not video.grey:
+                return np.dtype(np.uint8), video.shape
+            if not item["is_depth_map"]:
+                raise StoreError(
+                    f"{where}: its video holds numbers of more than 8 bits, and info does not say "
+                    "that it is_depth_map. Set that in meta/info.json, or remove the feature."
+                )
+            self._codes[name] = DepthCodes.of(item["info"], where)
+            return np.dtype(np.float32), video.shape
+        if item["dtype"] == "image" and item["is_depth_map"] and self._places:
+            place = self._places[0]
+            rows = self._table(place.file).read(name, place.start, place.start + 1)
+            depth = self._picture(where, item, rows[0])
+            return depth.dtype, depth.shape
         shape = tuple(item["shape"])
         if len(shape) == 3 and shape[0] == 3 and shape[2] != 3:
             shape = (*shape[1:], 3)
-        limits.check_array(f"{self._root}: feature {name}", (1, *shape), np.uint8)
-        return shape
-
-    def _passenger(self, path: Path) -> tuple[Any, tuple[ForeignArray, ...]]:
-        file = path / PASSENGER_FILE
-        if not file.is_file():
-            return None, ()
-        limits.check_size(
-            str(file), limits.check_inside(path, file).stat().st_size, limits.MAX_HEADER_BYTES
-        )
-        try:
-            document = json.loads(file.read_bytes())
-            known = tuple(ForeignArray.from_json(item) for item in document["arrays"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{file}: it is damaged ({error!r}).") from error
-        return unpack(document, len(self._places), str(file)), known
-
-
-def _described(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What a store has no place for: names of an array's numbers, and which videos show depth."""
-    kept = {
-        name: {key: plain(item[key]) for key in ("names", "is_depth_map") if item[key]}
-        for name, item in features.items()
-    }
-    return {name: item for name, item in kept.items() if item}
+        limits.check_array(where, (1, *shape), np.uint8)
+        return np.dtype(np.uint8), shape
 
 
 @final
@@ -230,15 +292,3 @@ def _values(column: Any) -> Any:
         raise ValueError("numbers are missing")
     values = flat.to_numpy(zero_copy_only=False)
     return values.reshape(rows, -1) if shape else values
-
-
-def _picture(where: str, row: Any) -> NDArray[np.uint8]:
-    """A PNG or JPEG out of a column.
-
-    Raises:
-        StoreError: If it is none, or too large.
-    """
-    data = row.get("bytes") if isinstance(row, Mapping) else None
-    if not isinstance(data, bytes):
-        raise StoreError(f"{where}: expected pictures inside the parquet file, got {type(data)}.")
-    return decode_picture(where, data)

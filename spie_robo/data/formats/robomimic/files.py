@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -26,15 +26,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.formats import limits
-from spie_robo.data.formats.extras import need
 from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.hdf5_files import (
+    Layout,
     check_dataset,
     child_group,
+    common_layout,
     datasets_below,
     open_hdf5,
     read_dataset,
-    same_layout,
+    read_texts,
+)
+from spie_robo.data.formats.task_texts import (
+    Instructions,
+    missing_note,
+    number_instructions,
 )
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.robomimic.demos import pack_demos, unpack_demos
@@ -42,17 +48,12 @@ from spie_robo.data.formats.source_record import (
     PASSENGER,
     TASK_KEY,
     SourceRecord,
-    arrays_for,
     no_seeds,
-    pack,
     plain,
-    tasks_of,
     unpack,
     with_source,
+    with_tasks,
 )
-from spie_robo.data.formats.written import Written
-from spie_robo.data.protocols import EpisodeSource
-from spie_robo.data.store import fields
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
 
@@ -61,16 +62,16 @@ if TYPE_CHECKING:
 
 NAME = "robomimic"
 
-_PLACES = "spie_robo_arrays"
+PLACES = "spie_robo_arrays"
+"""Attribute of ``data``: the place of every array of a file that was written here."""
 
-_EPISODE = "spie_robo_episode"
+EPISODE = "spie_robo_episode"
 """Attribute of a demo: which episode it was when it was written here, whatever it is called now."""
 
 _RENAMED = {"actions": "action", "rewards": "reward", "dones": "dones"}
-_TOP = {"action": "actions", "reward": "rewards", "dones": "dones", "states": "states"}
-_BESIDE = ("success", "timestamp", TASK_KEY)
-_BLOCK_ROWS = 256
 _LANGUAGE = ("lang", "language", "language_instruction")
+_MADE = ("num_samples", "ep_meta", EPISODE)
+"""Attributes that the writer gives to a demo that has none of them."""
 
 
 @final
@@ -105,34 +106,58 @@ class RobomimicSource(ForeignSource):
                 f"{path}: expected demos of one step or more, all {len(empty)} have none."
             )
         self._demos = [groups[name] for name in names]
-        layouts = [
-            _layout(demo, f"{path}: data/{name}")
-            for name, demo in zip(names, self._demos, strict=True)
-        ]
-        found, lengths = same_layout(path, names, layouts)
+        layouts, notes = _layouts(self._demos, names, path)
+        found, lengths, differ = common_layout(path, names, layouts, ("actions",))
+        language = number_instructions(_language(self._file, self._demos), lengths)
         numbers = _numbers(self._demos)
         travelled = unpack(_json_attribute(data, PASSENGER), len(names), str(path), numbers)
         known: tuple[ForeignArray, ...] = ()
         if travelled is not None:
             known = _told_places(data, path)
-            if all(place.name != "dones" for place in known):
-                found.pop("dones", None)  # made up by write_robomimic(), since robomimic wants it
+            made = _made_up({place.name for place in known})
+            found = {name: array for name, array in found.items() if name not in made}
+            language = self._changed(language, found, known, travelled[0])
         arrays = map_arrays(found, known, _renamed(found), ours=travelled is not None)
-        tasks, self._task_numbers = ((), None) if travelled else _language(self._demos)
-        if self._task_numbers is not None:
-            arrays = (*arrays, ForeignArray(TASK_KEY, TASK_KEY, "int64", ()))
+        if language is not None:
+            arrays = (
+                *(array for array in arrays if array.key != TASK_KEY),
+                ForeignArray(TASK_KEY, TASK_KEY, "int64", ()),
+            )
+        self._language = language
+        notes = (*notes, *differ, *(missing_note(language) if language else ()))
         if travelled is not None:
-            about = _still_there(travelled[0], self._file, self._demos, numbers)
-            travelled = about, travelled[1]
-        metadata, seeds = travelled or (
-            with_source(StoreMetadata(), _describe(self._file, self._demos, arrays, tasks)),
-            no_seeds(len(names)),
-        )
+            metadata, seeds = travelled
+            metadata = _still_there(metadata, self._file, self._demos)
+            metadata = with_tasks(metadata, NAME, language.tasks if language else None)
+        else:
+            tasks = language.tasks if language else ()
+            record = _describe(self._file, self._demos, arrays, tasks, notes)
+            metadata, seeds = with_source(StoreMetadata(), record), no_seeds(len(names))
         super().__init__(path, arrays, lengths, _noting(metadata, empty), seeds)
 
+    def _changed(
+        self,
+        language: Instructions | None,
+        found: Mapping[str, Any],
+        known: Sequence[ForeignArray],
+        metadata: StoreMetadata,
+    ) -> Instructions | None:
+        """The instructions of a file of ours if another tool has changed them; else None."""
+        record = SourceRecord.of(metadata)
+        place = next((p.name for p in known if p.key == TASK_KEY and p.name in found), None)
+        if language is None or record is None or place is None:
+            return language if place is None else None
+        there = language.first_texts()
+        for demo, text in zip(self._demos, there, strict=True):
+            number = int(np.asarray(demo[place][:1]).flat[0])
+            told = record.tasks[number] if 0 <= number < len(record.tasks) else ""
+            if text != told:
+                return language
+        return None
+
     def _read(self, array: ForeignArray, episode: int, start: int, stop: int) -> NDArray[Any]:
-        if array.key == TASK_KEY and self._task_numbers is not None:
-            return np.full(stop - start, self._task_numbers[episode], np.int64)
+        if array.key == TASK_KEY and self._language is not None:
+            return self._language.numbers[episode][start:stop]
         where = f"{self.path}: {array.name} of episode {episode}"
         return read_dataset(where, self._demos[episode][array.name], start, stop)
 
@@ -141,114 +166,12 @@ class RobomimicSource(ForeignSource):
         self._file.close()
 
 
-def write_robomimic(source: EpisodeSource, out: Path, fps: float | None = None) -> Written:
-    """Write episodes as a robomimic file; every array bit by bit.
-
-    Raises:
-        MissingExtraError: If h5py is not installed.
-        OSError: If the disk refuses.
-    """
-    h5py = need("h5py")
-    places = _places(source)
-    record = SourceRecord.of(source.metadata)
-    extras = record.extras if record is not None and record.format == NAME else {}
-    demos = unpack_demos(extras.get("demos", []))
-    with h5py.File(out, "w", libver="latest", track_order=True) as file:
-        data = file.create_group("data")
-        _set_attributes(data, extras.get("attributes", {}))
-        total = sum(source.episode_length(i) for i in range(len(source)))
-        data.attrs["total"] = total
-        if "env_args" not in data.attrs:
-            data.attrs["env_args"] = json.dumps(
-                {"env_name": source.metadata.env_id, "type": 2, "env_kwargs": {}}
-            )
-        data.attrs[_PLACES] = json.dumps([p.to_json() for p in places.values()])
-        data.attrs[PASSENGER] = json.dumps(pack(source))
-        for episode in range(len(source)):
-            kept = demos[episode] if episode < len(demos) else {}
-            _write_demo(source, episode, data.create_group(f"demo_{episode}"), places, kept)
-        for name, demos in extras.get("mask", {}).items():
-            file[f"mask/{name}"] = np.array(_renumbered(demos, extras), dtype="S")
-    return Written({}, {})
-
-
-def _renumbered(demos: Sequence[str], extras: Mapping[str, Any]) -> list[str]:
-    """The demos of a filter by the names that they have in the new file, which counts from 0."""
-    known = extras.get("names")
-    if known is None:  # of a store from before names were kept
-        return list(demos)
-    places = {name: f"demo_{number}" for number, name in enumerate(known)}
-    return [places[name] for name in demos if name in places]
-
-
-def _write_demo(
-    source: EpisodeSource,
-    episode: int,
-    demo: h5py.Group,
-    places: Mapping[str, ForeignArray],
-    kept: Mapping[str, Any],
-) -> None:
-    length = source.episode_length(episode)
-    _set_attributes(demo, kept)
-    demo.attrs["num_samples"] = length
-    demo.attrs[_EPISODE] = episode
-    tasks = tasks_of(source)
-    if tasks and TASK_KEY in source.keys and "ep_meta" not in demo.attrs:
-        number = int(source.read_rows(episode, 0, 1, [TASK_KEY])[TASK_KEY][0])
-        if 0 <= number < len(tasks):
-            demo.attrs["ep_meta"] = json.dumps({"lang": tasks[number]})
-    if "dones" not in source.keys:
-        done = np.arange(length) == length - 1
-        demo.create_dataset("dones", data=done.astype(np.int64))
-    for start in range(0, length, _BLOCK_ROWS):
-        stop = min(length, start + _BLOCK_ROWS)
-        for key, rows in source.read_rows(episode, start, stop).items():
-            place = places[key]
-            shaped = place.to_file(rows)
-            if start == 0:
-                shape = (length, *shaped.shape[1:])
-                demo.create_dataset(place.name, shape, shaped.dtype, **_packing(shape))
-            demo[place.name][start:stop] = shaped
-
-
-def _packing(shape: tuple[int, ...]) -> dict[str, Any]:
-    """Images are packed one by one: robomimic reads them at random."""
-    if len(shape) < 4:
-        return {}
-    return {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 4}
-
-
 def _told_places(data: h5py.Group, path: Path) -> tuple[ForeignArray, ...]:
     try:
-        told = _json_attribute(data, _PLACES)
+        told = _json_attribute(data, PLACES)
         return tuple(ForeignArray.from_json(place) for place in told)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"{path}: attribute {_PLACES} is damaged ({error}).") from error
-
-
-def _places(source: EpisodeSource) -> dict[str, ForeignArray]:
-    """The place of every key: where it was read, or robomimic's own name for what it is."""
-    known = arrays_for(source, NAME)
-    return {
-        key: known.get(key) or _place(key, rows) for key, rows in source.read_rows(0, 0, 1).items()
-    }
-
-
-def _place(key: str, rows: NDArray[Any]) -> ForeignArray:
-    """Robomimic's own name and shape for a key of a store."""
-    dtype, shape = rows.dtype.name, rows.shape[1:]
-    if key in _TOP:
-        return ForeignArray(key, _TOP[key], dtype, shape)
-    if key in _BESIDE or key.startswith("realism_"):
-        return ForeignArray(key, key, dtype, shape)
-    if key.endswith(fields.rgb_key("")) and dtype == "uint8" and len(shape) == 3:
-        name = f"obs/{key.removesuffix(fields.rgb_key(''))}_image"
-        return ForeignArray(key, name, dtype, shape, "camera")
-    if key.endswith(fields.depth_key("")) and dtype == "float32" and len(shape) == 2:
-        return ForeignArray(key, f"obs/{key}", dtype, (*shape, 1), "depth")
-    if key.endswith(fields.segmentation_key("")) and dtype == "int32" and len(shape) == 2:
-        return ForeignArray(key, f"obs/{key}", dtype, (*shape, 1), "segmentation")
-    return ForeignArray(key, f"obs/{key}", dtype, shape)
+        raise StoreError(f"{path}: attribute {PLACES} is damaged ({error}).") from error
 
 
 def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
@@ -260,35 +183,95 @@ def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _layout(
-    demo: h5py.Group, where: str
-) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], int]:
-    """Type and row shape of every array of a demo, and its length."""
-    found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
-    lengths = set()
+def _made_up(told: Collection[str]) -> set[str]:
+    """Arrays that only the writer put into a file of ours, since robomimic wants them."""
+    return {name for name in ("dones", "actions") if name not in told}
+
+
+def _layouts(
+    demos: Sequence[h5py.Group], names: Sequence[str], path: Path
+) -> tuple[list[Layout], tuple[str, ...]]:
+    """The arrays and the length of every demo, and a note for each array that has no rows."""
+    layouts = []
+    left_out: dict[str, str] = {}
+    for name, demo in zip(names, demos, strict=True):
+        layout, reasons = _layout(demo, f"{path}: data/{name}")
+        layouts.append(layout)
+        left_out = {**reasons, **left_out}
+    return layouts, tuple(f"{name} was not kept: {why}." for name, why in left_out.items())
+
+
+def _layout(demo: h5py.Group, where: str) -> tuple[Layout, dict[str, str]]:
+    """Type and row shape of every array of a demo, its length, and why others are left out."""
+    left_out: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    arrays: dict[str, h5py.Dataset] = {}
     for name, dataset in datasets_below(demo, where):
-        check_dataset(f"{where}/{name}", dataset)
-        if name.startswith("next_obs/") and len(dataset.shape) == 4:
+        if not limits.is_numeric(dataset.dtype):
+            if name not in _LANGUAGE:
+                left_out[name] = "a store holds numbers, not texts"
+        elif not dataset.shape:
+            left_out[name] = "it is a single number, not one row a step"
+        elif name.startswith("next_obs/") and len(dataset.shape) == 4:
             continue  # the frames of obs again, one step later
-        found[name] = (np.dtype(dataset.dtype), tuple(dataset.shape[1:]))
-        lengths.add(int(dataset.shape[0]))
-    if len(lengths) != 1:
-        raise StoreError(f"{where}: expected one row a step in every array, got {sorted(lengths)}.")
-    return found, lengths.pop()
+        else:
+            check_dataset(f"{where}/{name}", dataset)
+            arrays[name], shapes[name] = dataset, tuple(dataset.shape)
+    length = _length(demo, shapes, where)
+    found = {}
+    for name, dataset in arrays.items():
+        if shapes[name][0] == length:
+            found[name] = (np.dtype(dataset.dtype), shapes[name][1:])
+        else:
+            left_out[name] = f"it has {shapes[name][0]} rows, the episode {length} steps"
+    return (found, length), left_out
 
 
-def _language(demos: list[h5py.Group]) -> tuple[tuple[str, ...], list[int] | None]:
-    """The instruction of each demo, which robomimic and robocasa keep in ``ep_meta``."""
-    texts = []
-    for demo in demos:
-        about = _json_attribute(demo, "ep_meta")
-        about = about if isinstance(about, dict) else {}
-        found = [about[key] for key in _LANGUAGE if isinstance(about.get(key), str)]
-        texts.append(found[0] if found else None)
-    if any(text is None for text in texts):
-        return (), None
-    tasks = tuple(dict.fromkeys(str(text) for text in texts))
-    return tasks, [tasks.index(str(text)) for text in texts]
+def _length(demo: h5py.Group, shapes: Mapping[str, tuple[int, ...]], where: str) -> int:
+    """Steps of a demo: rows of ``actions``, else ``num_samples``, else rows of most arrays.
+
+    Raises:
+        StoreError: If it has no array.
+    """
+    if "actions" in shapes:
+        return shapes["actions"][0]
+    lengths = [shape[0] for shape in shapes.values()]
+    if not lengths:
+        raise StoreError(f"{where}: expected arrays of one row a step, found none.")
+    told = demo.attrs.get("num_samples")
+    if isinstance(told, (int, np.integer)) and int(told) in lengths:
+        return int(told)
+    return max(lengths, key=lambda n: (lengths.count(n), n))
+
+
+def _language(file: h5py.File, demos: Sequence[h5py.Group]) -> list[tuple[str, ...]]:
+    """The instruction of each demo.
+
+    Robomimic and robocasa keep it in ``ep_meta``, others in an attribute or an array of texts,
+    LIBERO in the file's ``problem_info``, for all demos.
+    """
+    whole = _text_in(_json_attribute(file["data"], "problem_info", strict=False))
+    return [_language_of(demo) or whole for demo in demos]
+
+
+def _language_of(demo: h5py.Group) -> tuple[str, ...]:
+    about = _text_in(_json_attribute(demo, "ep_meta", strict=False)) or _text_in(
+        {name: plain(demo.attrs[name]) for name in _LANGUAGE if name in demo.attrs}
+    )
+    if about:
+        return about
+    for name, dataset in datasets_below(demo, demo.name):
+        if name in _LANGUAGE and not limits.is_numeric(dataset.dtype):
+            return read_texts(f"{demo.name}/{name}", dataset)
+    return ()
+
+
+def _text_in(about: object) -> tuple[str, ...]:
+    """The instruction among named values; LIBERO's may be quoted."""
+    values = about if isinstance(about, Mapping) else {}
+    found = [values[key] for key in _LANGUAGE if isinstance(values.get(key), str)]
+    texts = [text.strip().strip('"').strip() for text in found]
+    return tuple(text for text in texts if text)[:1]
 
 
 def _describe(
@@ -296,14 +279,14 @@ def _describe(
     demos: list[h5py.Group],
     arrays: tuple[ForeignArray, ...],
     tasks: tuple[str, ...],
+    notes: Sequence[str],
 ) -> SourceRecord:
-    notes = []
+    said = list(notes)
     if any("next_obs" in demo for demo in demos):
-        notes.append("Images of next_obs were not kept: they are those of obs, one step later.")
+        said.append("Images of next_obs were not kept: they are those of obs, one step later.")
     about, left_out = _of_demos(file, demos)
-    notes += left_out
     extras = {"attributes": plain(dict(file["data"].attrs)), **about}
-    return SourceRecord(NAME, arrays, tasks, notes=tuple(notes), extras=extras)
+    return SourceRecord(NAME, arrays, tasks, notes=(*said, *left_out), extras=extras)
 
 
 def _has_no_steps(demo: h5py.Group) -> bool:
@@ -326,7 +309,9 @@ def _noting(metadata: StoreMetadata, empty: list[str]) -> StoreMetadata:
 
 def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the file says of each demo beside its arrays, and notes of what cannot be kept."""
-    packed, notes = pack_demos([plain(dict(demo.attrs)) for demo in demos])
+    packed, notes = pack_demos(
+        [plain({n: v for n, v in demo.attrs.items() if n != EPISODE}) for demo in demos]
+    )
     extras: dict[str, Any] = {
         "demos": packed,
         "names": [demo.name.rpartition("/")[2] for demo in demos],
@@ -339,42 +324,71 @@ def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, Any],
 
 def _numbers(demos: list[h5py.Group]) -> list[int]:
     """Which episode each demo was when it was written here; -1 if it was added since."""
-    told = [demo.attrs.get(_EPISODE) for demo in demos]
+    told = [demo.attrs.get(EPISODE) for demo in demos]
     if all(number is None for number in told):  # of a release that told it by the name alone
         return [_natural(demo.name)[0] for demo in demos]
     return [int(number) if isinstance(number, np.integer) else -1 for number in told]
 
 
 def _still_there(
-    metadata: StoreMetadata, file: h5py.File, demos: list[h5py.Group], numbers: list[int]
+    metadata: StoreMetadata, file: h5py.File, demos: list[h5py.Group]
 ) -> StoreMetadata:
-    """Metadata that travelled along, about the demos that are there and not those that were."""
+    """Metadata that travelled along, with what the file itself says where that has changed."""
     record = SourceRecord.of(metadata)
     if record is None or record.format != NAME:
         return metadata
-    if numbers == list(range(len(record.extras.get("names", ())))):
-        return metadata
     about, notes = _of_demos(file, demos)
-    extras = {**record.extras, "mask": {}, **about}
+    attributes = plain(dict(file["data"].attrs))
+    attributes = {n: v for n, v in attributes.items() if n not in (PASSENGER, PLACES)}
+    if _as_written(record, about, attributes):
+        return metadata
+    extras = {**record.extras, "mask": {}, **about, "attributes": attributes}
     return with_source(metadata, replace(record, notes=(*record.notes, *notes), extras=extras))
 
 
-def _json_attribute(group: h5py.Group, name: str) -> Any:
-    """A JSON text in an attribute; None if there is none."""
+def _as_written(
+    record: SourceRecord, about: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> bool:
+    """Whether a file says what the writer wrote for ``record``, beside what it makes up itself."""
+    told = record.extras.get("attributes", {})
+    made = {"total"} | ({"env_args"} - set(told))
+    if {n: v for n, v in attributes.items() if n not in made} != {
+        n: v for n, v in told.items() if n not in made
+    }:
+        return False
+    masks = {n: renumbered(of, record.extras) for n, of in record.extras.get("mask", {}).items()}
+    here = unpack_demos(about["demos"])
+    if masks != about.get("mask", {}) or about["names"] != [f"demo_{i}" for i in range(len(here))]:
+        return False
+    told_demos = unpack_demos(record.extras.get("demos", []))
+    told_demos += [{} for _ in range(len(here) - len(told_demos))]
+    return len(here) == len(told_demos) and all(
+        {n: v for n, v in found.items() if n in then or n not in _MADE} == then
+        for found, then in zip(here, told_demos, strict=True)
+    )
+
+
+def renumbered(demos: Sequence[str], extras: Mapping[str, Any]) -> list[str]:
+    """The demos of a filter by the names that they have in the new file, which counts from 0."""
+    known = extras.get("names")
+    if known is None:  # of a store from before names were kept
+        return list(demos)
+    places = {name: f"demo_{number}" for number, name in enumerate(known)}
+    return [places[name] for name in demos if name in places]
+
+
+def _json_attribute(group: h5py.Group, name: str, *, strict: bool = True) -> Any:
+    """A JSON text in an attribute; None if there is none, or it is not JSON and may be so."""
     value = group.attrs.get(name)
-    if value is None:
+    if value is None or not (strict or isinstance(value, (str, bytes))):
         return None
     limits.check_size(f"attribute {name}", len(value), limits.MAX_HEADER_BYTES)
     try:
         return json.loads(value)
     except ValueError as error:
+        if not strict:
+            return None
         raise StoreError(f"Attribute {name}: it is not JSON ({error}).") from error
-
-
-def _set_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
-    for name, value in attributes.items():
-        if name != PASSENGER:
-            group.attrs[name] = value
 
 
 def _require_group(data: h5py.Group, name: str, path: Path) -> h5py.Group:
