@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.pictures import picture_size
-from spie_robo.data.recorded_geometry import fitted, metres, recorder
+from spie_robo.data.formats.source_record import LOSSY
+from spie_robo.data.recorded_geometry import fitted, known_depth, recorder, told_of
 from spie_robo.data.store import fields
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.metadata import CameraMetadata, StoreMetadata
@@ -90,13 +91,16 @@ def camera_frames(
     raw = rows.get(fields.raw_key(camera))
     raw = rows[fields.rgb_key(camera)] if raw is None else raw
     known = metadata.cameras.get(camera, CameraMetadata())
-    depth = rows.get(fields.depth_key(camera))
-    segmentation = rows.get(fields.segmentation_key(camera))
+    depth_name, ids_name = fields.depth_key(camera), fields.segmentation_key(camera)
+    lossy = told_of(metadata, LOSSY)
+    depth = None if depth_name in lossy else rows.get(depth_name)
+    segmentation = None if ids_name in lossy else rows.get(ids_name)
     extrinsics = rows.get(fields.extrinsics_key(camera))
     frames = []
     for t, rgb in enumerate(raw):
         size = rgb.shape[:2]
-        depth_map = None if depth is None else fitted(metres(depth[t]), size)
+        known_here = None if depth is None else known_depth(metadata, depth_name, depth[t])
+        depth_map = fitted(known_here, size)
         ids = None if segmentation is None else fitted(segmentation[t], size)
         geometry = Geometry(
             depth=depth_map,

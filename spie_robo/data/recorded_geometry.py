@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from spie_robo.data.formats.source_record import DEPTH_RANGE, LOSSY
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store import fields
 from spie_robo.data.store.metadata import StoreMetadata
@@ -50,12 +51,15 @@ def unusable_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str
         One reason for each key; empty if all geometry is usable.
     """
     found = {}
+    lossy = told_of(source.metadata, LOSSY)
     for camera in cameras if len(source) else ():
         planes = {fields.depth_key(camera), fields.segmentation_key(camera)} & set(source.keys)
         rows = source.read_rows(0, 0, 1, [fields.rgb_key(camera), *sorted(planes)])
         size = rows.pop(fields.rgb_key(camera)).shape[1:3]
         for key, plane in rows.items():
-            if not _fits(plane.shape[1:], size):
+            if key in lossy:
+                found[key] = f"{key} is not used to judge edits: it was kept lossily ({lossy[key]})"
+            elif not _fits(plane.shape[1:], size):
                 found[key] = (
                     f"{key} ({_sides(plane.shape[1:])}) is not used to judge edits: the image is "
                     f"{_sides(size)}, of another ratio of sides"
@@ -66,6 +70,33 @@ def unusable_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str
 def recorder(metadata: StoreMetadata) -> GeometryOrigin:
     """Return who recorded depth and segmentation: this package or the writer of a foreign file."""
     return "recorded" if "source" in metadata.provenance else "simulator"
+
+
+def told_of(metadata: StoreMetadata, name: str) -> Mapping[str, Any]:
+    """What a foreign source said of its arrays, by key, under a name of its extras."""
+    source = metadata.provenance.get("source")
+    extras = source.get("extras") if isinstance(source, Mapping) else None
+    told = extras.get(name) if isinstance(extras, Mapping) else None
+    return told if isinstance(told, Mapping) else {}
+
+
+def known_depth(metadata: StoreMetadata, key: str, depth: NDArray[Any]) -> NDArray[np.float32]:
+    """Depth in metres, 0 where nothing was measured.
+
+    Depth that was kept as codes between two bounds says nothing at either of them: "no reading"
+    became the lower one, and whatever is farther the upper one.
+
+    Args:
+        metadata: Of the episodes.
+        key: Of the depth.
+        depth: Any shape, float metres or unsigned millimetres.
+    """
+    found = metres(depth)
+    bounds = told_of(metadata, DEPTH_RANGE).get(key)
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        return found
+    low, high = (np.float32(bound) for bound in bounds)
+    return np.where((found > low) & (found < high), found, np.float32(0))
 
 
 def metres(depth: NDArray[Any]) -> NDArray[np.float32]:

@@ -94,7 +94,8 @@ def _lerobot(path: Path) -> str | None:
     if not version.startswith("v3."):
         raise StoreError(
             f"{path}: a LeRobot data set of version {version}; v3 is read. Convert it with "
-            "lerobot: python -m lerobot.datasets.v30.convert_dataset_v21_to_v30"
+            "lerobot: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=... (lerobot "
+            "0.5 and later; before, lerobot.datasets.v30.convert_dataset_v21_to_v30)"
         )
     return "lerobot"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from spie_robo.data.formats.foreign_source import ForeignSource
-from spie_robo.data.formats.naming import ForeignArray, map_arrays
+from spie_robo.data.formats.naming import ForeignArray, map_arrays, standard_names
 from spie_robo.data.formats.source_record import (
     PASSENGER,
     SourceRecord,
@@ -39,7 +40,7 @@ from spie_robo.data.formats.zarr_files import open_zarr
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreCorruptError, StoreError
-from spie_robo.files.staged import remove_path
+from spie_robo.files.staged import remove_path, require_room
 
 Name = Literal["diffusion-policy", "diffusion-policy-zip", "umi"]
 
@@ -75,15 +76,18 @@ class ReplayBufferSource(ForeignSource):
                     f"{path}: {array} has shape {header.shape}, meta/episode_ends says "
                     f"{int(ends[-1])} steps. Every array of data/ has one row a step."
                 )
-        travelled = unpack(self._files.attributes.get(PASSENGER), len(ends), str(path))
+        lengths = np.diff(np.concatenate([[0], ends])).tolist()
+        passenger = self._files.attributes.get(PASSENGER)
+        numbers = _unchanged(passenger, lengths)
+        travelled = unpack(passenger, len(ends), str(path), numbers)
         record = None if travelled is None else SourceRecord.of(travelled[0])
         known = record.arrays if record is not None and record.format == name else ()
-        arrays = map_arrays(found, known, ours=travelled is not None)
-        metadata, seeds = travelled or (
-            with_source(StoreMetadata(), self._describe(name, arrays)),
-            no_seeds(len(ends)),
-        )
-        lengths = np.diff(np.concatenate([[0], ends])).tolist()
+        arrays = map_arrays(found, known, standard_names(found), ours=travelled is not None)
+        described = self._describe(name, arrays)
+        if travelled is None:
+            metadata, seeds = with_source(StoreMetadata(), described), no_seeds(len(ends))
+        else:
+            metadata, seeds = _refreshed(travelled[0], name, described), travelled[1]
         super().__init__(path, arrays, lengths, metadata, seeds)
         self._starts = np.concatenate([[0], ends[:-1]])
 
@@ -113,7 +117,8 @@ class ReplayBufferSource(ForeignSource):
 
     def _describe(self, name: Name, arrays: tuple[ForeignArray, ...]) -> SourceRecord:
         others = [n for n in self._files.headers if not n.startswith("data/") and n != _ENDS]
-        meta, notes = {}, []
+        meta = {}
+        notes = [f"{array} was not kept: {why}." for array, why in self._files.left_out.items()]
         for other in sorted(others):
             header = self._files.headers[other]
             if header.chunk_bytes * max(1, len(header.shape)) > CHUNK_BYTES:
@@ -121,8 +126,36 @@ class ReplayBufferSource(ForeignSource):
                 continue
             rows = self._rows(other, 0, (header.shape or (1,))[0]) if header.shape else None
             meta[other] = {"dtype": header.dtype, "values": plain(rows)}
-        extras = {"attributes": plain(dict(self._files.attributes)), "meta": meta}
+        attributes = {n: v for n, v in self._files.attributes.items() if n != PASSENGER}
+        extras = {"attributes": plain(attributes), "meta": meta}
         return SourceRecord(name, arrays, notes=tuple(notes), extras=extras)
+
+
+def _unchanged(passenger: object, lengths: list[int]) -> list[int] | None:
+    """Which written episode each one is, -1 for what was appended or replaced since.
+
+    ``ReplayBuffer`` appends and drops episodes at the end: those before the first one of another
+    length are the ones that were written.
+    """
+    told = passenger.get("lengths") if isinstance(passenger, Mapping) else None
+    if not isinstance(told, list):
+        return None
+    same = 0
+    while same < min(len(told), len(lengths)) and told[same] == lengths[same]:
+        same += 1
+    return [number if number < same else -1 for number in range(len(lengths))]
+
+
+def _refreshed(metadata: StoreMetadata, name: Name, here: SourceRecord) -> StoreMetadata:
+    """Metadata that travelled along, with what the buffer itself says where that has changed."""
+    record = SourceRecord.of(metadata)
+    if record is None or record.format != name:
+        return metadata
+    changed = {n: here.extras[n] for n in ("attributes", "meta")}
+    kept = {n: record.extras.get(n, {}) for n in changed}
+    if changed == kept:
+        return metadata
+    return with_source(metadata, replace(record, extras={**record.extras, **changed}))
 
 
 def write_replay_buffer(
@@ -172,6 +205,7 @@ def _write_folder(source: EpisodeSource, folder: Path, name: Name) -> None:
         label = key if place is None else place.name
         array = _new_array(group, label, row.dtype, shape, chunks)
         for start, rows in _blocks(source, key, chunks[0]):
+            require_room(folder, rows.nbytes)
             array[start : start + len(rows)] = rows if place is None else place.to_file(rows)
 
 

@@ -115,7 +115,9 @@ def is_numeric(dtype: object) -> bool:
     try:
         numbers: np.dtype[np.generic] = np.dtype(dtype)  # type: ignore[call-overload]
     except (TypeError, ValueError):
-        return isinstance(dtype, str)  # a number type that numpy does not know is an error
+        return dtype is None or isinstance(dtype, str)  # damaged: reading its header says so
+    if dtype is None:
+        return True
     return numbers.kind in "biuf"
 
 

@@ -125,6 +125,7 @@ def pack(source: EpisodeSource) -> dict[str, Any]:
         "schema_version": 1,
         "metadata": source.metadata.to_json(),
         "seeds": [int(seed) for seed in source.seeds],
+        "lengths": [source.episode_length(i) for i in range(len(source))],
     }
 
 

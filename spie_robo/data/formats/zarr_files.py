@@ -7,8 +7,8 @@ import json
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +22,9 @@ from spie_robo.data.formats import limits
 from spie_robo.errors import MissingExtraError, StoreCorruptError, StoreError
 
 HEADER_NAMES = (".zarray", ".zattrs", ".zgroup", ".zmetadata")
+
+_DEPTH = 16
+"""Groups inside groups that are followed."""
 
 _JPEG_XL = "imagecodecs_jpegxl"
 _BLOSC_HEADER = 16
@@ -92,11 +95,13 @@ class ZarrFiles:
         root: The group.
         headers: Every array by its path.
         attributes: Of the root group.
+        left_out: Arrays of texts or objects by their path, which are never read, and why.
     """
 
     root: zarr.Group
     headers: Mapping[str, ZarrHeader]
     attributes: Mapping[str, Any]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_zarr(path: Path) -> ZarrFiles:
@@ -107,10 +112,16 @@ def open_zarr(path: Path) -> ZarrFiles:
         MissingExtraError: If its chunks are JPEG XL and the package that reads it is absent.
     """
     documents = read_documents(path)
-    headers = {
-        name.removesuffix("/.zarray"): read_zarr_header(f"{path}: {name}", document)
+    arrays = {
+        name.removesuffix("/.zarray"): document
         for name, document in documents.items()
         if name.endswith("/.zarray")
+    }
+    texts = {name for name, about in arrays.items() if not limits.is_numeric(about.get("dtype"))}
+    headers = {
+        name: read_zarr_header(f"{path}: {name}/.zarray", document)
+        for name, document in arrays.items()
+        if name not in texts
     }
     limits.check_size(f"{path}: arrays", len(headers), limits.MAX_ARRAYS)
     if any(header.codec == _JPEG_XL for header in headers.values()):
@@ -120,7 +131,8 @@ def open_zarr(path: Path) -> ZarrFiles:
     )
     store = CheckedStore(inner, path, headers)
     root = zarr.open_group(store, mode="r", zarr_format=2, use_consolidated=False)
-    return ZarrFiles(root, headers, documents.get(".zattrs", {}))
+    left_out = dict.fromkeys(sorted(texts), "a store holds numbers, not texts or objects")
+    return ZarrFiles(root, headers, documents.get(".zattrs", {}), left_out)
 
 
 def read_documents(path: Path) -> dict[str, dict[str, Any]]:
@@ -130,13 +142,7 @@ def read_documents(path: Path) -> dict[str, dict[str, Any]]:
         StoreError: If one is too large, is not JSON, or lies outside.
     """
     if path.is_dir():
-        # Two levels hold every header of a replay buffer; a chunk folder is never walked.
-        names = [
-            str(file.relative_to(path))
-            for pattern in ("", "*/", "*/*/")
-            for header in HEADER_NAMES
-            for file in sorted(path.glob(pattern + header))
-        ]
+        names = list(_header_files(path))
         texts = {name: _read_small(path, name) for name in names}
     else:
         sizes = limits.check_zip(path)
@@ -146,6 +152,26 @@ def read_documents(path: Path) -> dict[str, dict[str, Any]]:
                 limits.check_size(f"{path}: {name}", sizes[name], limits.MAX_HEADER_BYTES)
                 texts[name] = archive.read(name)
     return {name: _parse(f"{path}: {name}", text) for name, text in texts.items()}
+
+
+def _header_files(root: Path) -> Iterator[str]:
+    """Names of the headers in a folder and in its groups; the chunks of an array are not walked.
+
+    Raises:
+        StoreError: If groups are nested too deep, or a link leads out.
+    """
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        limits.check_inside(root, folder)
+        place = folder.relative_to(root)
+        if len(place.parts) > _DEPTH:
+            raise StoreError(f"{root}: {place}: groups are nested deeper than {_DEPTH}.")
+        for header in HEADER_NAMES:
+            if (folder / header).is_file():
+                yield (place / header).as_posix()
+        if not (folder / ".zarray").is_file():
+            waiting += sorted(child for child in folder.iterdir() if child.is_dir())
 
 
 def read_zarr_header(where: str, document: Mapping[str, Any]) -> ZarrHeader:
