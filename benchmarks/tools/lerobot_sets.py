@@ -1,7 +1,7 @@
 """Check what we read and write against LeRobot 0.6 itself, in one environment with this package.
 
-``python benchmarks/tools/lerobot_sets.py [--folder DIR] [--seed 0]`` needs ``lerobot[dataset]`` 0.6.1
-beside spie_robo, so Python 3.12. With real ``LeRobotDataset`` objects it
+``python benchmarks/tools/lerobot_sets.py [--folder DIR] [--seed 0]`` needs spie_robo and
+``lerobot[dataset]`` 0.6.1, so Python 3.12. With real ``LeRobotDataset`` objects it
 
 1. records depth as video and as pictures, and compares our metres with LeRobot's own;
 2. changes tasks with ``modify_tasks`` and appends with ``resume`` in a set of ours, and reads both;
@@ -86,7 +86,7 @@ def opened(root: Path) -> LeRobotDataset:
 
 
 def check_depth(folder: Path, seed: int) -> None:
-    """Our metres are LeRobot's, of a video to the bit and of pictures to a rounding."""
+    """Our metres are LeRobot's, but for roundings of float32."""
     for name, videos, unit in (
         ("videos", True, "mm"),
         ("metres", True, "m"),
@@ -102,7 +102,7 @@ def check_depth(folder: Path, seed: int) -> None:
         ours = rows["front_depth"].astype(np.float64)
         ours = ours / 1000 if rows["front_depth"].dtype == np.uint16 else ours
         error = np.abs(ours - truth).max()
-        assert error <= 1e-6, (name, error)
+        assert error <= 1e-5, (name, error)
         colour = np.abs(np.moveaxis(front, 1, -1) - rows["front_rgb"]).max()
         assert colour <= 3, (name, colour)
         print(f"{name} ({unit}): depth within {error:.1e} m, colours within {colour:.0f} of 255")
@@ -160,7 +160,10 @@ def check_merge(folder: Path) -> None:
     store = EpisodeStore.open(folder / "ours.zarr")
     with EpisodeWriter.create(folder / "edited.zarr", store.metadata) as writer:
         for episode in store:
-            more = {"front_raw": episode["front_rgb"], "grid": np.zeros((len(episode["action"]), 2, 3))}
+            more = {
+                "front_raw": episode["front_rgb"],
+                "grid": np.zeros((len(episode["action"]), 2, 3)),
+            }
             writer.add_episode({**episode, **more, "front_rgb": 255 - episode["front_rgb"]})
     export_episodes(
         EpisodeStore.open(folder / "edited.zarr"), folder / "edited", "lerobot", progress=False

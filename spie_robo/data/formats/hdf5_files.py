@@ -25,7 +25,7 @@ _FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, fletcher32, lzf: those that HDF5 and h5py bring along; no plugin is loaded."""
 
 ROOM_TO_CLOSE = 4 * 2**20
-"""Bytes that must stay free beside a block: HDF5's own caches and indices are written at the end."""
+"""Bytes that must stay free beside a block: HDF5 writes its own indices at the end."""
 
 _DEPTH = 16
 """Groups inside groups that are followed."""

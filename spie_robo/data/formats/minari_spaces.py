@@ -1,7 +1,7 @@
 """Gymnasium spaces of a Minari data set: those of the source where they are still true.
 
-A source's spaces are kept in metadata as ``{name of the array: leaf}``, where a leaf is Minari's own
-JSON of a space that is neither a Dict nor a Tuple; bounds that are all equal are one number.
+A source's spaces are kept in metadata as ``{name of the array: leaf}``. A leaf is Minari's own JSON
+of a space that is neither a Dict nor a Tuple; bounds that are all equal are one number.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def _rebuilt(leaf: Mapping[str, Any]) -> Any:
         if kind != "Box":
             return None
         shape, dtype = tuple(leaf["shape"]), np.dtype(leaf["dtype"])
-        bounds = [_bound(leaf[name], shape, dtype) for name in ("low", "high")]
-        return spaces.Box(*bounds, shape, dtype.type)
+        low, high = (_bound(leaf[name], shape, dtype) for name in ("low", "high"))
+        return spaces.Box(low, high, shape, dtype=dtype.type)
     except (KeyError, TypeError, ValueError, AssertionError, OverflowError):
         return None
 

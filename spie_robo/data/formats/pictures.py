@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from spie_robo.data.formats import limits
-from spie_robo.errors import StoreCorruptError
+from spie_robo.errors import StoreCorruptError, StoreError
 
 
 def picture_size(where: str, data: bytes) -> tuple[int, int]:

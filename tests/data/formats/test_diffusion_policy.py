@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
+from spie_robo.data.conversion.camera_choice import edited_cameras
 from spie_robo.data.conversion.convert import convert_store
 from spie_robo.data.formats import detect_format, export_episodes, open_source
+from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.store.episode_store import EpisodeStore
-from spie_robo.errors import MissingExtraError, StoreError
+from spie_robo.errors import ConfigError, MissingExtraError, StoreError
 
 NAMES = ("diffusion-policy", "diffusion-policy-zip")
 
@@ -147,7 +151,6 @@ def edit_header(path: Path, **changes) -> None:
         ({"shape": [2**40, 5]}, "claims .* steps, at most"),
         ({"chunks": [2**40, 5]}, "claims .* bytes of a chunk, at most"),
         ({"chunks": [0, 5]}, "do not cut"),
-        ({"dtype": "|O"}, "Objects and texts are not read"),
         ({"filters": [{"id": "pickle"}]}, "pickle would run code"),
         ({"compressor": {"id": "pickle"}}, "codec 'pickle' is not accepted"),
         ({"shape": "x"}, "header of the array is damaged"),
@@ -251,3 +254,95 @@ def test_jpeg_xl_names_the_package_that_reads_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(MissingExtraError, match="pip install imagecodecs"):
         open_source(tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arrays_in_groups_are_read_in_folders_and_in_zips(tmp_path, name, same_episodes):
+    path = tmp_path / "x"
+    inner = LocalStore(path) if name == "diffusion-policy" else ZipStore(path, mode="w")
+    arrays = pusht(np.random.default_rng(0))
+    replay_buffer(inner, {key: rows for key, rows in arrays.items() if key != "state"})
+    group = zarr.open_group(inner, mode="a", zarr_format=2).create_group("data/obs/robot")
+    group.create_array("pose", data=arrays["state"], chunks=(2, 5))
+    inner.close()
+    with open_source(path) as source:
+        assert "obs_robot_pose" in source.keys
+        np.testing.assert_array_equal(
+            source.read_rows(1, 0, 5)["obs_robot_pose"], arrays["state"][3:]
+        )
+    convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    export_episodes(store, tmp_path / "again", name, progress=False)
+    with open_source(tmp_path / "again") as source:
+        same_episodes(source, store)
+        assert {array.name for array in source.arrays} >= {"obs/robot/pose", "img"}
+
+
+def test_texts_are_left_out_and_named(tmp_path):
+    replay_buffer(LocalStore(tmp_path / "x"), pusht(np.random.default_rng(0)))
+    data = zarr.open_group(tmp_path / "x", mode="a", zarr_format=2)["data"]
+    data.create_array("phase", data=np.array(["reach"] * 8, "<U8"), chunks=(4,))
+    header = tmp_path / "x/data/phase/.zarray"
+    shutil.copytree(header.parent, tmp_path / "x/data/objects")
+    edit_header(tmp_path / "x/data/objects/.zarray", dtype="|O", filters=[{"id": "pickle"}])
+    with open_source(tmp_path / "x") as source:
+        assert not {"phase", "objects"} & set(source.keys)
+        notes = SourceRecord.of(source.metadata).notes
+    for name in ("data/phase", "data/objects"):
+        assert f"{name} was not kept: a store holds numbers, not texts or objects." in notes
+
+
+def test_actions_is_the_action(tmp_path):
+    arrays = pusht(np.random.default_rng(0))
+    arrays["actions"] = arrays.pop("action")
+    replay_buffer(LocalStore(tmp_path / "x"), arrays)
+    with open_source(tmp_path / "x") as source:
+        np.testing.assert_array_equal(source.read_rows(0, 0, 3)["action"], arrays["actions"][:3])
+
+
+def test_a_zip_to_which_zarr_itself_appended_is_read(tmp_path):
+    """A header that is written again is a second member of one name; the last one counts."""
+    path = tmp_path / "x.zarr.zip"
+    arrays = pusht(np.random.default_rng(0))
+    with ZipStore(path, mode="w") as inner:
+        replay_buffer(inner, arrays)
+    with ZipStore(path, mode="a") as inner, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root = zarr.open_group(inner, mode="a", zarr_format=2)
+        for key, rows in arrays.items():
+            root["data"][key].resize((12, *rows.shape[1:]))
+            root["data"][key][8:] = rows[:4]
+        root["meta/episode_ends"].resize(3)
+        root["meta/episode_ends"][2:] = 12
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    assert len(names) > len(set(names))
+    assert detect_format(path) == "diffusion-policy-zip"
+    with open_source(path) as source:
+        assert [source.episode_length(i) for i in range(3)] == [3, 5, 4]
+        np.testing.assert_array_equal(source.read_rows(2, 0, 4)["state"], arrays["state"][:4])
+        np.testing.assert_array_equal(source.read_rows(1, 0, 5)["img_rgb"], arrays["img"][3:8])
+
+
+def test_what_was_changed_in_a_buffer_of_ours_wins(store, tmp_path):
+    """``ReplayBuffer`` appends and drops episodes at the end, in place."""
+    export_episodes(store, tmp_path / "x", "diffusion-policy", progress=False)
+    root = zarr.open_group(tmp_path / "x", mode="a", zarr_format=2)
+    ends = store.episode_ends
+    for array in root["data"].arrays():
+        more = array[1][: int(ends[0])]
+        array[1].append(more)
+    root["meta/episode_ends"].append(np.array([ends[-1] + ends[0]]))
+    root["meta"].create_array("operator", data=np.array([7], np.int64))
+    with open_source(tmp_path / "x") as source:
+        assert source.seeds.tolist() == [40, -1, 42, -1]
+        np.testing.assert_array_equal(source.read_rows(3, 0, 2)["action"], store[0]["action"][:2])
+
+
+def test_images_that_are_no_camera_are_named(tmp_path):
+    arrays = pusht(np.random.default_rng(0))
+    arrays["img"] = np.zeros((8, 40, 40, 4), np.uint8)
+    replay_buffer(LocalStore(tmp_path / "x"), arrays)
+    with open_source(tmp_path / "x") as source:
+        with pytest.raises(ConfigError, match=r"there is img: uint8 of shape \(40, 40, 4\)"):
+            edited_cameras(source, ())

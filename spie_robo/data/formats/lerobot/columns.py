@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from spie_robo.data.formats.actions import action_parts
 from spie_robo.data.formats.lerobot import layout as layout
 from spie_robo.data.formats.lerobot.depth_codes import DepthCodes, to_picture
-from spie_robo.data.formats.naming import ForeignArray
-from spie_robo.data.formats.source_record import TASK_KEY, SourceRecord, arrays_for
+from spie_robo.data.formats.naming import ForeignArray, Kind
+from spie_robo.data.formats.source_record import (
+    DEPTH_RANGE,
+    TASK_KEY,
+    SourceRecord,
+    arrays_for,
+)
 from spie_robo.data.formats.video import DEPTH, VideoCodec, colour_codec
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store import fields
@@ -110,7 +115,9 @@ def columns_of(source: EpisodeSource, fps: int) -> dict[str, Column]:
             name = f"recorded_{name}" if name in layout.DERIVED else name
         told = extras.get("features", {}).get(name, {}) if key in known else {}
         told = {n: v for n, v in told.items() if n != "is_depth_map"} if "dtype" in told else told
-        kind = "camera" if image else "depth" if key in extras.get("depth_range", {}) else "other"
+        kind: Kind = "camera" if image else "other"
+        if key in extras.get(DEPTH_RANGE, {}):
+            kind = "depth"
         place = ForeignArray(key, name, dtype, shape, kind)
         columns[key] = _kept_as(place, rows, told, image)
     return columns
@@ -187,5 +194,3 @@ def _counts_steps(source: EpisodeSource, fps: int) -> bool:
         if (np.abs(times - np.arange(length) / fps) > _TOLERANCE_S / 2).any():
             return False
     return True
-
-

@@ -89,9 +89,7 @@ def key_names(features: Mapping[str, Any]) -> dict[str, str]:
     """Keys of a store for the names of a data set that others wrote."""
     names = {name: key for key, name in _NAMES.items()} | standard_names(features)
     return {
-        name: names.get(
-            name, name.removeprefix(IMAGES).removeprefix(OBSERVATION).replace(".", "_")
-        )
+        name: names.get(name, name.removeprefix(IMAGES).removeprefix(OBSERVATION).replace(".", "_"))
         for name in features
     }
 
@@ -128,8 +126,8 @@ def video_feature(
     if not isinstance(before, Mapping):
         before = {"video.is_depth_map": False, "has_audio": False}
     encoder = {f"video.{name}": codec.options.get(name) for name in ("g", "crf", "preset")}
-    encoder = {n: int(v) if v is not None and v.isdigit() else v for n, v in encoder.items()}
-    info = {**before, **{n: v for n, v in encoder.items() if n in before}, **stream}
+    plain = {n: int(v) if v and v.isdigit() else v for n, v in encoder.items() if n in before}
+    info = {**before, **plain, **stream}
     shape = told.get("shape")
     if not isinstance(shape, list) or math.prod(shape) != height * width * channels:
         shape = [height, width, channels]

@@ -37,11 +37,6 @@ from spie_robo.data.formats.hdf5_files import (
     read_dataset,
     read_texts,
 )
-from spie_robo.data.formats.task_texts import (
-    Instructions,
-    missing_note,
-    number_instructions,
-)
 from spie_robo.data.formats.naming import ForeignArray, map_arrays
 from spie_robo.data.formats.robomimic.demos import pack_demos, unpack_demos
 from spie_robo.data.formats.source_record import (
@@ -53,6 +48,11 @@ from spie_robo.data.formats.source_record import (
     unpack,
     with_source,
     with_tasks,
+)
+from spie_robo.data.formats.task_texts import (
+    Instructions,
+    missing_note,
+    number_instructions,
 )
 from spie_robo.data.store.metadata import StoreMetadata
 from spie_robo.errors import StoreError
