@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, fletcher32, lzf: those that HDF5 and h5py bring along; no plugin is loaded."""
 
-ROOM_TO_CLOSE = 4 * 2**20
+ROOM_TO_CLOSE = 2 * 2**20
 """Bytes that must stay free beside a block: HDF5 writes its own indices at the end."""
 
 _DEPTH = 16

@@ -62,7 +62,9 @@ def write_robomimic(source: EpisodeSource, out: Path, fps: float | None = None) 
                 {"env_name": source.metadata.env_id, "type": 2, "env_kwargs": {}}
             )
         data.attrs[PLACES] = json.dumps([p.to_json() for p in places.values()])
-        data.attrs[PASSENGER] = json.dumps(pack(source))
+        passenger = json.dumps(pack(source))
+        watch(len(passenger))
+        data.attrs[PASSENGER] = passenger
         for episode in range(len(source)):
             kept = demos[episode] if episode < len(demos) else {}
             demo = data.create_group(f"demo_{episode}")
