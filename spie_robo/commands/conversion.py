@@ -32,6 +32,7 @@ from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.conversion.plan import ConvertPlan, plan_conversion
 from spie_robo.data.conversion.summaries import ExportSummary, UploadSummary
 from spie_robo.data.conversion.threads import threads_of, using_threads
+from spie_robo.data.conversion.variants import Variants
 from spie_robo.data.formats import detect_format, export_episodes, open_source
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.episode_store import EpisodeStore
@@ -68,8 +69,12 @@ def plan_command(command: ConvertCommand) -> ConvertPlan:
     with _local_source(command, progress=True) as local:
         found = detect_format(local.source)
         with closing(open_source(local.source, found)) as source:
+            seed = command.edit.seed
+            looks = source
+            if command.variants is not None:
+                looks = Variants(source, command.variants, keep_raw=command.keep_raw, seed=seed)
             return plan_conversion(
-                source,
+                looks,
                 command.source,
                 found,
                 command.out,
@@ -149,7 +154,13 @@ def _require_cameras_edited(command: ConvertCommand) -> None:
 def _to_store(
     command: ConvertCommand, source: EpisodeSource, out: Path, progress: bool
 ) -> ConvertSummary:
-    config = ConversionConfig(command.cameras, command.batch_size, command.edit.seed)
+    config = ConversionConfig(
+        command.cameras,
+        command.batch_size,
+        command.edit.seed,
+        variants=command.variants,
+        keep_raw=command.keep_raw,
+    )
     with ExitStack() as stack:
         if not command.edit.raw:  # what loading computes depends on the threads too
             stack.enter_context(using_threads(threads_of(out)))

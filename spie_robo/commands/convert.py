@@ -44,6 +44,10 @@ class ConvertCommand:
     """Frames in one call of the editor; the result stays."""
     fps: OptionalCount = None
     """Steps a second, for lerobot."""
+    variants: OptionalCount = None
+    """Looks an episode, each an episode that says so."""
+    keep_raw: bool = False
+    """With --variants: each raw episode too."""
     engine: Literal["local", "ray"] = "local"
     """This process, or workers of Ray."""
     workers: OptionalCount = None
@@ -61,6 +65,12 @@ class ConvertCommand:
         require_at_least("edit_timeout", self.edit_timeout, 1)
         if self.fps is not None:
             require_at_least("fps", self.fps, 1)
+        if self.variants is not None:
+            require_at_least("variants", self.variants, 1)
+            if self.edit.raw:
+                raise ConfigError("variants: expected an editor for them, got --editor none.")
+        elif self.keep_raw:
+            raise ConfigError("keep_raw: expected --variants N with it, got none.")
         if self.workers is not None:
             require_at_least("workers", self.workers, 1)
             if self.engine != "ray":

@@ -29,18 +29,21 @@ from spie_robo.data.conversion.identity import ConversionConfig, identify, requi
 from spie_robo.data.conversion.local_engine import LocalEngine
 from spie_robo.data.conversion.read_ahead import read_ahead
 from spie_robo.data.conversion.threads import KEY, recorded_threads, torch_threads, using_threads
+from spie_robo.data.conversion.variants import Variants, is_edited
 from spie_robo.data.conversion.write_behind import WriteBehind
 from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.registry import open_source
 from spie_robo.data.formats.source_record import SourceRecord
+from spie_robo.data.look_provenance import SYNTHETIC
 from spie_robo.data.protocols import EpisodeSink, EpisodeSource
 from spie_robo.data.recorded_geometry import geometry_origin, unusable_geometry
 from spie_robo.data.store import fields
 from spie_robo.data.store.episode_store import EpisodeStore
+from spie_robo.data.store.layout import ZarrFormat
 from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.editing.description import PROVENANCE_KEYS, EditorDescription
 from spie_robo.editing.guarded_editor import GuardedEditor
-from spie_robo.errors import StoreCorruptError, StoreError
+from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
 from spie_robo.settings.wording import counted
 
 READ_ROWS = 16
@@ -108,13 +111,15 @@ def convert_store(
     # Open the source once, and say what would be made of it.
     config = config or ConversionConfig()
     engine = LocalEngine(edits) if isinstance(edits, GuardedEditor) else edits
-    store = open_source(source) if isinstance(source, (str, Path)) else source
+    opened = open_source(source) if isinstance(source, (str, Path)) else source
+    store = _repeated(opened, engine, config)
     target, path = Path(out).absolute(), store.path.absolute()
     require_apart(path, target)
     cameras = () if engine is None else edited_cameras(store, config.cameras)
     description = None if engine is None else engine.description
     identity = identify(path.name, store.fingerprint(), description, config)
     # Edit what the output lacks, read it back, and only then call it complete.
+    config = replace(config, zarr_format=config.zarr_format or _native_format(opened))
     with _open_output(store, target, description, identity, config) as writer:
         resumed_at = writer.n_episodes
         if not writer.complete:
@@ -124,7 +129,7 @@ def convert_store(
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
-    notes = (*source_notes(store), *editing_notes(store, cameras))
+    notes = (*source_notes(opened), *editing_notes(store, cameras))
     return ConvertSummary(target, len(store), frames, accepted, resumed_at, notes)
 
 
@@ -167,7 +172,7 @@ def convert_episodes(
             if block.last:
                 writing.end_episode()
             results = [edit for of_camera in edits.values() for edit in of_camera]
-            tried += len(results)
+            tried += len(results) * block.edited
             accepted += sum(edit.edited for edit in results)
             if engine is not None:
                 bar.set_postfix(accepted=f"{accepted / max(1, tried):.0%}", refresh=False)
@@ -195,7 +200,8 @@ def _read(source: EpisodeSource, first: int, size: int) -> Iterator[Block]:
             rows = source.read_rows(i, start, stop)
             for begin, end in _blocks(stop - start, size):
                 block = {key: array[begin:end] for key, array in rows.items()}
-                yield Block(i, start + begin, block, last=start + end == length)
+                last = start + end == length
+                yield Block(i, start + begin, block, last, is_edited(source, i))
 
 
 def _edited_rows(rows: Rows, edits: Edits) -> Rows:
@@ -263,9 +269,27 @@ def _open_output(
     if description is not None:
         instruction = description.instruction or description.own_instruction
         metadata = replace(metadata, editor_id=description.editor, instruction=instruction)
-    native = store.zarr_format if isinstance(store, EpisodeStore) else 3
-    zarr_format = config.zarr_format or native
+    zarr_format = config.zarr_format or 3
     return EpisodeWriter.create(out, metadata, zarr_format=zarr_format, complete=False)
+
+
+def _repeated(
+    source: EpisodeSource, engine: EditEngine | None, config: ConversionConfig
+) -> EpisodeSource:
+    """The source, with every episode once for each look that is asked for.
+
+    Raises:
+        ConfigError: If looks are asked for and nothing makes them.
+    """
+    if config.variants is None:
+        return source
+    if engine is None:
+        raise ConfigError("variants: expected an editor for them, got none.")
+    return Variants(source, config.variants, keep_raw=config.keep_raw, seed=config.seed)
+
+
+def _native_format(source: EpisodeSource) -> ZarrFormat:
+    return source.zarr_format if isinstance(source, EpisodeStore) else 3
 
 
 def _check(
@@ -299,6 +323,8 @@ def _count(out: Path, cameras: tuple[str, ...]) -> tuple[int, int]:
     """Return the frames edited and the edits accepted in the whole output, over all runs."""
     store = EpisodeStore.open(out)
     columns = [store.array(fields.realism_key(c, "edited")) for c in cameras] if len(store) else []
-    return store.n_steps * len(cameras), sum(
-        int(column.read(0, store.n_steps).sum()) for column in columns
-    )
+    accepted = sum(int(column.read(0, store.n_steps).sum()) for column in columns)
+    steps = store.n_steps
+    if SYNTHETIC in store.keys and len(store):
+        steps = int(store.array(SYNTHETIC).read(0, store.n_steps).sum())
+    return steps * len(cameras), accepted

@@ -37,12 +37,14 @@ class Block:
         start: First step.
         rows: Arrays of shape (steps, ...).
         last: Whether the block ends the episode.
+        edited: Whether its frames go to the editor; raw copies of an episode do not.
     """
 
     episode: int
     start: int
     rows: Mapping[str, NDArray[Any]]
     last: bool
+    edited: bool = True
 
     @property
     def steps(self) -> int:
@@ -101,12 +103,15 @@ class EditTask:
         """
         size, cameras = self.batch_size, self.cameras
         frames = [f for camera in cameras for f in camera_frames(self.metadata, block.rows, camera)]
+        steps = len(frames) // max(1, len(cameras))
+        if not block.edited:
+            kept = [GuardedEdit(f.rgb, False, None, seed=-1, attempts=0) for f in frames]
+            return {c: kept[n * steps : (n + 1) * steps] for n, c in enumerate(cameras)}
         seed = episode_seed(self.seed, block.episode)
         edits: list[GuardedEdit] = []
         for start in range(0, len(frames), size):
             batch = frames[start : start + size]
             edits += guarded.edit(batch, [seed] * len(batch))
-        steps = len(frames) // max(1, len(cameras))
         return {c: edits[n * steps : (n + 1) * steps] for n, c in enumerate(cameras)}
 
 

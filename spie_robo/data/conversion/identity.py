@@ -25,12 +25,17 @@ class ConversionConfig:
             may be resumed with another value.
         seed: Seed of the run; every episode derives its own from it.
         zarr_format: Format of the output; None keeps that of the input.
+        variants: Looks of each episode, each an episode of its own that says where it comes from;
+            None edits every episode once, and says it of none.
+        keep_raw: Whether each episode is there once more with its raw frames.
     """
 
     cameras: tuple[str, ...] = ()
     batch_size: int = 8
     seed: int = 0
     zarr_format: ZarrFormat | None = None
+    variants: int | None = None
+    keep_raw: bool = False
 
     def __post_init__(self) -> None:
         """Validate the settings."""
@@ -38,6 +43,10 @@ class ConversionConfig:
             value = getattr(self, name)
             if value < least:
                 raise ConfigError(f"{name}: expected {least} or more, got {value}.")
+        if self.variants is not None and self.variants < 1:
+            raise ConfigError(f"variants: expected 1 or more, got {self.variants}.")
+        if self.keep_raw and self.variants is None:
+            raise ConfigError("keep_raw: expected variants with it, got none.")
         if self.zarr_format not in (None, 2, 3):
             raise ConfigError(f"zarr_format: expected 2 or 3, got {self.zarr_format!r}.")
 
@@ -57,7 +66,11 @@ def identify(
         config: Settings of the conversion.
     """
     copied, used = description is None, description or _UNEDITED
+    looks: dict[str, Any] = {}
+    if config.variants is not None:
+        looks = {"variants": config.variants, "keep_raw": config.keep_raw}
     return {
+        **looks,
         "source": source_name,
         "source_fingerprint": source_fingerprint,
         "editor": None if copied else used.editor,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.data.conversion.camera_choice import edited_cameras, editing_notes
+from spie_robo.data.conversion.variants import edited_steps
 from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.protocols import EpisodeSource
@@ -55,6 +56,7 @@ class ConvertPlan:
         cameras: Every camera in the source.
         episodes: Number of episodes in the source.
         steps: Number of steps in the source.
+        edited_steps: Steps of those episodes whose frames would be edited.
         seconds: Time of editing, estimated by editing a few frames; 0 without an editor.
         out_bytes: Size of the output, estimated by packing a few steps.
         notes: Parts of the source that would be left out.
@@ -67,6 +69,7 @@ class ConvertPlan:
     cameras: tuple[CameraPlan, ...]
     episodes: int
     steps: int
+    edited_steps: int
     seconds: float
     out_bytes: int
     notes: tuple[str, ...]
@@ -74,7 +77,7 @@ class ConvertPlan:
     @property
     def frames(self) -> int:
         """Number of camera frames that would be edited."""
-        return self.steps * sum(camera.edited for camera in self.cameras)
+        return self.edited_steps * sum(camera.edited for camera in self.cameras)
 
     def __str__(self) -> str:
         """Return the plan in a few lines of text."""
@@ -136,11 +139,14 @@ def plan_conversion(
     )
     steps = sum(source.episode_length(i) for i in range(len(source)))
     record = SourceRecord.of(source.metadata)
-    seconds = 0.0 if guarded is None else _edit_seconds(source, guarded, edited) * steps
+    to_edit = edited_steps(source)
+    seconds = 0.0 if guarded is None else _edit_seconds(source, guarded, edited) * to_edit
     notes = () if record is None else record.notes
     notes += editing_notes(source, edited)
     size = int(_bytes_per_step(source, to, edited) * steps)
-    return ConvertPlan(path, found, out, to, plans, len(source), steps, seconds, size, notes)
+    return ConvertPlan(
+        path, found, out, to, plans, len(source), steps, to_edit, seconds, size, notes
+    )
 
 
 def _edit_seconds(source: EpisodeSource, guarded: GuardedEditor, edited: set[str]) -> float:

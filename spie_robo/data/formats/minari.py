@@ -68,6 +68,7 @@ from spie_robo.data.formats.source_record import (
 )
 from spie_robo.data.formats.task_texts import missing_note, number_instructions
 from spie_robo.data.formats.written import Written
+from spie_robo.data.look_provenance import PROVENANCE_COLUMNS
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.fields import raw_key, rgb_key
 from spie_robo.data.store.metadata import StoreMetadata
@@ -354,8 +355,8 @@ def _places(source: EpisodeSource) -> dict[str, ForeignArray]:
         place = known.get(key)
         if place is None or place.name == TASK_KEY:
             name = _TOP.get(key, _OBSERVATIONS + key)
-            if alone and name.startswith(_OBSERVATIONS):
-                name = f"infos/{key}"  # its observation is one array: there is no place beside it
+            if key in PROVENANCE_COLUMNS or (alone and name.startswith(_OBSERVATIONS)):
+                name = f"infos/{key}"  # where the observation is one array, there is no place in it
             place = ForeignArray(key, name, rows.dtype.name, rows.shape[1:])
         shaped = place.to_file(rows)
         places[key] = replace(place, dtype=shaped.dtype.name, shape=shaped.shape[1:])

@@ -20,6 +20,7 @@ from spie_robo.data.formats.source_record import (
     arrays_for,
 )
 from spie_robo.data.formats.video import DEPTH, VideoCodec, colour_codec
+from spie_robo.data.look_provenance import PROVENANCE_COLUMNS
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store import fields
 
@@ -33,7 +34,7 @@ _TOLERANCE_S = 1e-4
 
 _NO_OBSERVATION = (
     "reward", "success", "timestamp", TASK_KEY, "dones", "terminations", "truncations", "states",
-    "synthetic", "source_episode", "look_seed", RECORDED_TIME,
+    *PROVENANCE_COLUMNS, RECORDED_TIME,
 )  # fmt: skip
 _NO_OBSERVATION_STARTS = ("action", "realism_", "next_", "infos_", "recorded_")
 _NO_OBSERVATION_ENDS = (

@@ -23,8 +23,12 @@ from spie_robo.data.formats.lerobot.passenger import PASSENGER_FILE
 from spie_robo.data.formats.lerobot.rolling import RollingParquet, RollingVideo, encoded_pictures
 from spie_robo.data.formats.source_record import TASK_KEY, SourceRecord, pack, tasks_of
 from spie_robo.data.formats.written import Written
+from spie_robo.data.look_provenance import provenance_of
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.errors import StoreError
+
+PROVENANCE_FILE = "meta/provenance.json"
+"""For people and for cards of data sets: which episode is synthetic, and whose copy it is."""
 
 _DEFAULT_FPS = 10
 _BLOCK_ROWS = 64
@@ -180,6 +184,10 @@ class _Writer:
         }
         _write_json(self._out / "meta/stats.json", totals)
         info = self._info()
+        said = provenance_of(self._source)
+        if said is not None:
+            about = {"editor": self._source.metadata.editor_id, "episodes": said}
+            _write_json(self._out / PROVENANCE_FILE, about)
         _write_json(
             self._out / PASSENGER_FILE,
             {

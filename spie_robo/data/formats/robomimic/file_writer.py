@@ -25,6 +25,7 @@ from spie_robo.data.formats.source_record import (
     tasks_of,
 )
 from spie_robo.data.formats.written import Written
+from spie_robo.data.look_provenance import PROVENANCE_COLUMNS
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store import fields
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import h5py
 
 _TOP = {"action": "actions", "reward": "rewards", "dones": "dones", "states": "states"}
-_BESIDE = ("success", "timestamp", TASK_KEY)
+_BESIDE = ("success", "timestamp", TASK_KEY, *PROVENANCE_COLUMNS)
 _BLOCK_ROWS = 256
 
 
