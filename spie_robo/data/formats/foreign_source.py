@@ -57,6 +57,10 @@ class ForeignSource(ABC):
     def _read(self, array: ForeignArray, episode: int, start: int, stop: int) -> NDArray[Any]:
         """Rows of one array as they are in the file."""
 
+    def declared_faults(self) -> Iterator[str]:
+        """What the files declare and what is there, where these differ: one sentence each."""
+        yield from ()
+
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the arrays of an episode, sorted."""

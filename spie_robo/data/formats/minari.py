@@ -191,6 +191,24 @@ class MinariSource(ForeignSource):
             return np.stack([decode(where, bytes(row)) for row in rows])
         return rows.astype(array.dtype, copy=False)
 
+    def declared_faults(self) -> Iterator[str]:
+        """Counts that are not those of the episodes."""
+        about = _read_metadata(self.path)
+        steps = about.get("total_steps")
+        if isinstance(steps, (int, float)) and steps != self.n_steps:
+            yield f"metadata.json declares total_steps {steps:g}, there are {self.n_steps}"
+        groups = [name for name in self._file if str(name).startswith("episode_")]
+        if len(groups) > len(self):
+            yield (
+                f"metadata.json declares {len(self)} episodes, {len(groups)} are in the file: the "
+                "others are not read"
+            )
+        for i, episode in enumerate(self._episodes):
+            told = episode.attrs.get("total_steps")
+            if isinstance(told, (int, np.integer)) and int(told) != self.episode_length(i):
+                there = self.episode_length(i)
+                yield f"{episode.name[1:]} declares total_steps {int(told)}, it has {there} rewards"
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

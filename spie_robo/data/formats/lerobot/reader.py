@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -169,6 +169,54 @@ class LeRobotSource(ForeignSource):
             return from_picture(decode_depth(where, data), item["info"].get("depth_unit"))
         return decode_picture(where, data)
 
+    def declared_faults(self) -> Iterator[str]:
+        """Counts, rows and files that do not belong to the episodes."""
+        told = layout.read_info(self._root)
+        counts = {
+            "total_episodes": len(self),
+            "total_frames": self.n_steps,
+            "total_tasks": len(layout.read_tasks(self._root)),
+        }
+        for name, there in counts.items():
+            if name in told and told[name] != there:
+                yield f"meta/info.json declares {name} {told[name]}, there are {there}"
+        yield from self._orphaned_rows()
+        yield from self._orphaned_files()
+
+    def _orphaned_rows(self) -> Iterator[str]:
+        """Rows of the parquet files that no episode covers, and rows of another episode."""
+        for file in sorted({place.file for place in self._places}):
+            places = [(i, p) for i, p in enumerate(self._places) if p.file == file]
+            table = self._table(file)
+            rows, claimed = table.count, sum(place.length for _, place in places)
+            name = layout.file_at(self._root, self._data_path, *file).name
+            if rows != claimed:
+                yield (
+                    f"data/.../{name} has {rows} rows, its episodes claim {claimed}: "
+                    f"{abs(rows - claimed)} are {'of no episode' if rows > claimed else 'missing'}"
+                )
+                continue
+            if "episode_index" not in self._features:
+                continue
+            for episode, place in places:
+                found = table.read("episode_index", place.start, place.start + place.length)
+                if (np.asarray(found).reshape(-1) != episode).any():
+                    yield f"rows of episode {episode} in {name} say another episode_index"
+
+    def _orphaned_files(self) -> Iterator[str]:
+        """Files of rows and videos that no episode refers to."""
+        used = {
+            layout.file_at(self._root, self._data_path, *place.file) for place in self._places
+        } | {
+            layout.file_at(self._root, self._video_path, chunk, file, name)
+            for place in self._places
+            for name, (chunk, file, _) in place.videos.items()
+        }
+        for pattern in ("data/**/*.parquet", "videos/**/*.mp4"):
+            for file in sorted(self._root.glob(pattern)):
+                if limits.check_inside(self._root, file) not in used:
+                    yield f"{file.relative_to(self._root)} belongs to no episode"
+
     def close(self) -> None:
         """Close the videos."""
         for reader in self._readers.values():
@@ -250,6 +298,11 @@ class _Rows:
         sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
         self._held: dict[str, tuple[int, int, Any]] = {}
+
+    @property
+    def count(self) -> int:
+        """Rows of the file."""
+        return int(self._starts[-1])
 
     def read(self, name: str, start: int, stop: int) -> Any:
         """Rows of a column: an array, or for pictures a list."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -160,6 +160,23 @@ class RobomimicSource(ForeignSource):
             return self._language.numbers[episode][start:stop]
         where = f"{self.path}: {array.name} of episode {episode}"
         return read_dataset(where, self._demos[episode][array.name], start, stop)
+
+    def declared_faults(self) -> Iterator[str]:
+        """Counts and filters that are not those of the demos."""
+        lengths = [self.episode_length(i) for i in range(len(self))]
+        total = self._file["data"].attrs.get("total")
+        if isinstance(total, (int, np.integer)) and int(total) != sum(lengths):
+            yield f"data declares total {int(total)}, its demos have {sum(lengths)} steps"
+        for demo, length in zip(self._demos, lengths, strict=True):
+            told = demo.attrs.get("num_samples")
+            if isinstance(told, (int, np.integer)) and int(told) != length:
+                yield f"{demo.name} declares num_samples {int(told)}, its actions have {length}"
+        names = {demo.name.rpartition("/")[2] for demo in self._demos}
+        mask = child_group(self._file, "mask")
+        for name, dataset in () if mask is None else datasets_below(mask, "mask"):
+            gone = sorted(set(plain(dataset[()])) - names)
+            if gone:
+                yield f"mask/{name} names demos that are not there: {', '.join(gone[:3])}"
 
     def close(self) -> None:
         """Close the file."""
