@@ -383,3 +383,27 @@ def test_geometry_that_cannot_be_used_is_not_called_recorded(tmp_path, capsys):
     assert "a_depth" not in capsys.readouterr().out
     assert run("convert", path, tmp_path / "copy.zarr", "--editor", "none") == 0
     assert "note" not in capsys.readouterr().out
+
+
+def test_several_looks_an_episode_come_from_the_command_line(store, tmp_path, capsys):
+    words = ("--variants", 2, "--keep-raw")
+    assert run("convert", store, tmp_path / "out.zarr", *words, "--dry-run") == 0
+    steps = EpisodeStore.open(store).n_steps
+    assert f"9 episodes, {3 * steps} steps, {2 * steps} frames to edit" in capsys.readouterr().out
+    assert run("convert", store, tmp_path / "out.zarr", *words) == 0
+    rows = whole(tmp_path / "out.zarr")
+    assert rows["synthetic"].sum() == 2 * steps and len(rows["synthetic"]) == 3 * steps
+    assert f"{2 * steps} frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--variants", 0), "variants: expected 1 or more"),
+        (("--keep-raw",), "keep_raw: expected --variants N with it"),
+        (("--variants", 2, "--editor", "none"), "variants: expected an editor for them"),
+    ],
+)
+def test_looks_that_make_no_sense_are_refused(store, tmp_path, words, said, capsys):
+    assert run("convert", store, tmp_path / "out.zarr", *words) == 2
+    assert said in capsys.readouterr().err
