@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ import numpy as np
 from faults_jobs import Outcome
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
-from spie_robo.data.formats import export_episodes, open_source
+from spie_robo.data.formats import FORMATS, export_episodes, open_source
 from spie_robo.errors import SpieRoboError, StoreError
 
 BLOCK = 4096
@@ -35,6 +36,40 @@ def full_disk(folder: Path, seed: int, trials: int) -> Outcome:
     return _fill(folder, seed, trials, {
         "record": (_record_more, True), "convert": (_convert, True), "export": (_export, False),
     })  # fmt: skip
+
+
+def full_disk_exports(folder: Path, seed: int, trials: int) -> Outcome:
+    """The same while a data set is written in each foreign format: nothing is left, and none dies.
+
+    HDF5 wants some room beside what it writes, to close a file: it is refused earlier.
+    """
+    works: dict[str, Work] = {name: (partial(_export, name=name), False) for name in FORMATS}
+    return _fill(folder, seed, trials, works, clean=True)
+
+
+def two_exports(folder: Path, seed: int, trials: int) -> Outcome:
+    """Three processes write one output at once, in each foreign format: one does, two are told."""
+    jobs.finish(jobs.start(jobs.record, folder / "source.zarr"))
+    kept, failures = 0, []
+    for trial in range(trials):
+        name = list(FORMATS)[trial % len(FORMATS)]
+        out = folder / f"out_{trial}"
+        children = [jobs.start(_told, folder / "source.zarr", out, name) for _ in range(3)]
+        found = sorted(jobs.finish(child) for child in children)
+        # Who comes when the first has finished is told that the output is there.
+        left = [p.name for p in folder.glob(f".{out.name}*")]
+        good = found == [0, 7, 7] and out.exists() and not left
+        kept += good
+        failures += [] if good else [f"{name}: {found}, {left}"]
+    return Outcome(trials, kept, "; ".join(["three at a time, every format", *failures[:3]]))
+
+
+def _told(source: Path, out: Path, name: str) -> int:
+    try:
+        export_episodes(EpisodeStore.open(source), out, name, progress=False)
+    except StoreError as error:
+        return 7 if "process" in str(error) or "already exists" in str(error) else 8
+    return 0
 
 
 def full_disk_training(folder: Path, seed: int, trials: int) -> Outcome:
@@ -55,12 +90,17 @@ def _convert(out: Path) -> None:
     jobs.convert(out.parent.parent / "source.zarr", out)
 
 
-def _export(out: Path) -> None:
-    jobs.export(out.parent.parent / "source.zarr", out)
+def _export(out: Path, name: str = "diffusion-policy") -> None:
+    jobs.export(out.parent.parent / "source.zarr", out, name)
 
 
-def _fill(folder: Path, seed: int, trials: int, works: dict[str, Work]) -> Outcome:
-    """Do each work on a disk that has room for a random part of what it needs."""
+def _fill(
+    folder: Path, seed: int, trials: int, works: dict[str, Work], *, clean: bool = False
+) -> Outcome:
+    """Do each work on a disk that has room for a random part of what it needs.
+
+    ``clean``: nothing at all may be left on the disk when it was too full.
+    """
     rng = np.random.default_rng(seed)
     jobs.finish(jobs.start(jobs.record, folder / "source.zarr"))
     done = kept = tries = 0
@@ -74,7 +114,7 @@ def _fill(folder: Path, seed: int, trials: int, works: dict[str, Work]) -> Outco
         for _ in range(6 * wanted + 20):
             tries += 1
             blocks = int(rng.integers(1, limit + 1))
-            status, good = _filled(folder / "disk", blocks, work, is_store, expected)
+            status, good = _filled(folder / "disk", blocks, work, is_store, expected, clean)
             if status == 0:  # there was room enough: no trial, and more room would be none either
                 limit = max(blocks, round(0.9 * limit))
                 continue
@@ -87,7 +127,12 @@ def _fill(folder: Path, seed: int, trials: int, works: dict[str, Work]) -> Outco
 
 
 def _filled(
-    disk: Path, blocks: int, work: Callable[..., Any], is_store: bool, expected: dict[str, bytes]
+    disk: Path,
+    blocks: int,
+    work: Callable[..., Any],
+    is_store: bool,
+    expected: dict[str, bytes],
+    clean: bool,
 ) -> tuple[int, bool]:
     """Work with room for so many blocks: its status, and whether all promises were kept."""
     with _small_disk(disk):
@@ -96,6 +141,7 @@ def _filled(
         status = jobs.finish(jobs.start(_named, work, disk / "out"))
         # A finished store may not be there yet; what is there must be valid.
         good = status == 7 and (not is_store or jobs.ask(jobs.state, disk / "out")["ok"])
+        good = good and (not clean or [p.name for p in disk.iterdir()] == ["ballast"])
         ballast.unlink()
         good = good and jobs.finish(jobs.start(work, disk / "out")) == 0
         return status, good and jobs.files(disk / "out") == expected

@@ -131,10 +131,10 @@ def convert(source: Path, out: Path, editor: Any = None, timeout: float | None =
     convert_store(source, out, engine, options, progress=False)
 
 
-def export(source: Path, out: Path) -> None:
-    """Write the replay buffer of Diffusion Policy, unless it is there."""
+def export(source: Path, out: Path, name: str = "diffusion-policy") -> None:
+    """Write a data set of a foreign format, unless it is there."""
     if not out.exists():
-        export_episodes(EpisodeStore.open(source), out, "diffusion-policy", progress=False)
+        export_episodes(EpisodeStore.open(source), out, name, progress=False)
 
 
 def train(out: Path, epochs: int = EPOCHS) -> None:

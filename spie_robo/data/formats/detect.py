@@ -14,10 +14,13 @@ from spie_robo.errors import StoreError
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
+_ARRAY_HEADERS = (".zarray", "zarr.json")
+"""Header of an array of zarr 2, and of zarr 3."""
+
 LOOKED_FOR = {
     "zarr": "a folder with zarr.json or .zgroup whose attributes hold the schema of spie_robo",
-    "diffusion-policy": "a folder with .zgroup and meta/episode_ends/.zarray",
-    "diffusion-policy-zip": "a zip file with .zgroup and meta/episode_ends/.zarray",
+    "diffusion-policy": "a folder with an array meta/episode_ends of zarr 2 or 3",
+    "diffusion-policy-zip": "a zip file with an array meta/episode_ends of zarr 2 or 3",
     "umi": "such a zip file, or folder, with data/camera*_rgb and data/robot*",
     "lerobot": "a folder with meta/info.json whose codebase_version is v3.x",
     "robomimic": "an HDF5 file with a group data/demo_*",
@@ -65,9 +68,9 @@ def _episode_store(path: Path) -> str | None:
 
 
 def _replay_buffer(path: Path) -> str | None:
-    if not (path / ".zgroup").is_file() or not (path / "meta/episode_ends/.zarray").is_file():
+    if not any((path / "meta/episode_ends" / header).is_file() for header in _ARRAY_HEADERS):
         return None
-    names = [f.parent.name for f in path.glob("data/*/.zarray")]
+    names = [f.parent.name for header in _ARRAY_HEADERS for f in path.glob(f"data/*/{header}")]
     return "umi" if _umi_names(names) else "diffusion-policy"
 
 
@@ -75,9 +78,10 @@ def _zipped_replay_buffer(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):
         return None
     members = limits.check_zip(path)
-    if "meta/episode_ends/.zarray" not in members:
+    if not any(f"meta/episode_ends/{header}" in members for header in _ARRAY_HEADERS):
         return None
-    names = [n.split("/")[1] for n in members if n.startswith("data/") and n.endswith("/.zarray")]
+    arrays = [n for n in members if n.startswith("data/") and n.endswith(_ARRAY_HEADERS)]
+    names = [name.split("/")[1] for name in arrays]
     return "umi" if _umi_names(names) else "diffusion-policy-zip"
 
 

@@ -1,52 +1,36 @@
-"""Zarr v2 from elsewhere, folder or zip: headers checked before use, chunks before unpacking."""
+"""Zarr from elsewhere, folder or zip: headers checked before use, chunks before unpacking."""
 
 from __future__ import annotations
 
-import bz2
 import json
-import lzma
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
-import numcodecs.blosc  # type: ignore[import-untyped]
 import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from spie_robo.data.formats import limits
-from spie_robo.errors import MissingExtraError, StoreCorruptError, StoreError
+from spie_robo.data.formats.zarr_chunks import (
+    JPEG_XL,
+    ZarrHeader,
+    check_chunk,
+    check_shard,
+    is_numeric_3,
+    read_zarr3_header,
+    read_zarr_header,
+)
+from spie_robo.errors import MissingExtraError, StoreError
 
-HEADER_NAMES = (".zarray", ".zattrs", ".zgroup", ".zmetadata")
+ROOT_3 = "zarr.json"
+HEADER_NAMES = (".zarray", ".zattrs", ".zgroup", ".zmetadata", ROOT_3)
 
 _DEPTH = 16
 """Groups inside groups that are followed."""
-
-_JPEG_XL = "imagecodecs_jpegxl"
-_BLOSC_HEADER = 16
-
-
-@dataclass(frozen=True)
-class ZarrHeader:
-    """The ``.zarray`` document of one array, checked.
-
-    Attributes:
-        shape: Of the whole array.
-        chunks: Of one chunk.
-        dtype: Numpy's name.
-        codec: Id of the compressor; empty if there is none.
-        chunk_bytes: Decoded size of one chunk.
-    """
-
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: str
-    codec: str
-    chunk_bytes: int
 
 
 @final
@@ -62,6 +46,7 @@ class CheckedStore(WrapperStore[Store]):
         super().__init__(store)
         self._where = where
         self._headers = headers
+        self._sound: set[str] = set()
 
     def _with_store(self, store: Store) -> CheckedStore:
         return CheckedStore(store, self._where, self._headers)
@@ -75,9 +60,15 @@ class CheckedStore(WrapperStore[Store]):
             if path.is_file():
                 limits.check_size(str(path), path.stat().st_size)
         data = await self._store.get(key, prototype, byte_range)
-        header = self._header_of(key)
-        if data is not None and header is not None and not key.endswith(HEADER_NAMES):
+        header = None if key.endswith(HEADER_NAMES) else self._header_of(key)
+        if data is None or header is None:
+            return data
+        if header.shard is None:
             check_chunk(f"{self._where}: {key}", header, data.to_bytes())
+        elif key not in self._sound:  # zarr reads parts of it: all of them are looked at once
+            whole = await self._store.get(key, prototype)
+            check_shard(f"{self._where}: {key}", header, b"" if whole is None else whole.to_bytes())
+            self._sound.add(key)
         return data
 
     def _header_of(self, key: str) -> ZarrHeader | None:
@@ -89,7 +80,7 @@ class CheckedStore(WrapperStore[Store]):
 
 @dataclass(frozen=True)
 class ZarrFiles:
-    """An opened zarr v2 group.
+    """An opened zarr group.
 
     Attributes:
         root: The group.
@@ -105,38 +96,54 @@ class ZarrFiles:
 
 
 def open_zarr(path: Path) -> ZarrFiles:
-    """Open a zarr v2 group in a folder or an uncompressed or deflated zip file.
+    """Open a zarr group of format 2 or 3, in a folder or a zip file, deflated or not.
 
     Raises:
         StoreError: If it is none, or asks for too much, for pickles, or for files elsewhere.
         MissingExtraError: If its chunks are JPEG XL and the package that reads it is absent.
     """
     documents = read_documents(path)
-    arrays = {
-        name.removesuffix("/.zarray"): document
-        for name, document in documents.items()
-        if name.endswith("/.zarray")
-    }
-    texts = {name for name, about in arrays.items() if not limits.is_numeric(about.get("dtype"))}
-    headers = {
-        name: read_zarr_header(f"{path}: {name}/.zarray", document)
-        for name, document in arrays.items()
-        if name not in texts
-    }
+    zarr_format: Literal[2, 3] = 3 if ROOT_3 in documents else 2
+    headers, texts = _headers(path, documents, zarr_format)
     limits.check_size(f"{path}: arrays", len(headers), limits.MAX_ARRAYS)
-    if any(header.codec == _JPEG_XL for header in headers.values()):
+    if any(header.codec == JPEG_XL for header in headers.values()):
         _register_jpeg_xl(path)
     inner: Store = (
         LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, read_only=True)
     )
     store = CheckedStore(inner, path, headers)
-    root = zarr.open_group(store, mode="r", zarr_format=2, use_consolidated=False)
+    root = zarr.open_group(store, mode="r", zarr_format=zarr_format, use_consolidated=False)
     left_out = dict.fromkeys(sorted(texts), "a store holds numbers, not texts or objects")
-    return ZarrFiles(root, headers, documents.get(".zattrs", {}), left_out)
+    attributes = documents.get(".zattrs", {})
+    if zarr_format == 3:
+        attributes = documents[ROOT_3].get("attributes", {})
+    return ZarrFiles(root, headers, attributes, left_out)
+
+
+def _headers(
+    path: Path, documents: Mapping[str, Mapping[str, Any]], zarr_format: int
+) -> tuple[dict[str, ZarrHeader], set[str]]:
+    """The header of every array of numbers, and the names of the others."""
+    headers: dict[str, ZarrHeader] = {}
+    others: set[str] = set()
+    for name, document in documents.items():
+        array, _, kind = name.rpartition("/")
+        where = f"{path}: {name}"
+        if zarr_format == 2 and kind == ".zarray":
+            if limits.is_numeric(document.get("dtype")):
+                headers[array] = read_zarr_header(where, document)
+            else:
+                others.add(array)
+        elif zarr_format == 3 and kind == ROOT_3 and document.get("node_type") == "array":
+            if is_numeric_3(document):
+                headers[array] = read_zarr3_header(where, document)
+            else:
+                others.add(array)
+    return headers, others
 
 
 def read_documents(path: Path) -> dict[str, dict[str, Any]]:
-    """Every JSON header of a zarr v2 store by its name; empty if there is none.
+    """Every JSON header of a zarr store by its name; empty if there is none.
 
     Raises:
         StoreError: If one is too large, is not JSON, or lies outside.
@@ -170,98 +177,18 @@ def _header_files(root: Path) -> Iterator[str]:
         for header in HEADER_NAMES:
             if (folder / header).is_file():
                 yield (place / header).as_posix()
-        if not (folder / ".zarray").is_file():
+        if not _is_array(folder):
             waiting += sorted(child for child in folder.iterdir() if child.is_dir())
 
 
-def read_zarr_header(where: str, document: Mapping[str, Any]) -> ZarrHeader:
-    """Check one ``.zarray`` document.
-
-    Raises:
-        StoreError: If it is damaged, asks for too much, or names a codec that is not allowed.
-    """
-    try:
-        shape = tuple(int(n) for n in document["shape"])
-        chunks = tuple(int(n) for n in document["chunks"])
-        compressor, filters = document["compressor"], document["filters"]
-        codec = "" if compressor is None else str(compressor["id"])
-        dtype = document["dtype"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{where}: the header of the array is damaged ({error!r}).") from error
-    if filters:
-        names = [f.get("id") if isinstance(f, dict) else f for f in filters]
-        raise StoreError(f"{where}: filters {names} are not accepted; pickle would run code.")
-    if codec not in ALLOWED_CODECS:
-        allowed = ", ".join(sorted(name for name in ALLOWED_CODECS if name))
-        raise StoreError(f"{where}: codec {codec!r} is not accepted. Accepted: {allowed}.")
-    numbers = limits.check_array(where, shape or (0,), dtype, chunks or (1,))
-    size = numbers.itemsize
-    for n in chunks:
-        size *= n
-    return ZarrHeader(shape, chunks, numbers.name, codec, size)
-
-
-def check_chunk(where: str, header: ZarrHeader, data: bytes) -> None:
-    """Refuse a chunk that does not unpack to just what the header of its array says.
-
-    Raises:
-        StoreError: If it unpacks to more.
-        StoreCorruptError: If it cannot be unpacked, or to less.
-    """
-    expected = header.chunk_bytes
-    try:
-        size = ALLOWED_CODECS[header.codec](data, expected)
-    except (ValueError, RuntimeError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise StoreCorruptError(f"{where}: the chunk is damaged ({error}).") from error
-    if size > expected:
-        raise StoreError(
-            f"{where}: the chunk unpacks to more than the {expected} bytes that its array says."
-        )
-    if size < expected:
-        raise StoreCorruptError(f"{where}: the chunk is cut short: {size} of {expected} bytes.")
-
-
-def _blosc(data: bytes, limit: int) -> int:
-    unpacked, packed, _ = numcodecs.blosc._cbuffer_sizes(data)
-    if len(data) < _BLOSC_HEADER or packed != len(data):
-        raise ValueError(f"{len(data)} of {packed} bytes are there")
-    return int(unpacked)
-
-
-def _lz4(data: bytes, limit: int) -> int:
-    return int.from_bytes(data[:4], "little")
-
-
-def _zstd(data: bytes, limit: int) -> int:
-    """The size that a zstd frame claims (RFC 8878, 3.1.1.1); a frame that hides it is refused."""
-    if data[:4] != b"\x28\xb5\x2f\xfd":
-        raise ValueError("it is no zstd frame")
-    descriptor = data[4]
-    flag, single = descriptor >> 6, descriptor >> 5 & 1
-    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
-    width = (1 if single else 0, 2, 4, 8)[flag]
-    if width == 0:
-        raise ValueError("it does not say its size")
-    return int.from_bytes(data[start : start + width], "little") + (256 if flag == 1 else 0)
-
-
-def _stream(make: Callable[[], Any]) -> Callable[[bytes, int], int]:
-    """Unpack at most one byte more than is expected."""
-    return lambda data, limit: len(make().decompress(data, limit + 1))
-
-
-ALLOWED_CODECS: dict[str, Callable[[bytes, int], int]] = {
-    "": lambda data, limit: len(data),
-    "blosc": _blosc,
-    "lz4": _lz4,
-    "zstd": _zstd,
-    "zlib": _stream(zlib.decompressobj),
-    "gzip": _stream(lambda: zlib.decompressobj(31)),
-    "bz2": _stream(bz2.BZ2Decompressor),
-    "lzma": _stream(lzma.LZMADecompressor),
-    _JPEG_XL: lambda data, limit: limit,  # decodes to the array that zarr allocates, or fails
-}
-"""Compressors that are accepted, and the size that a chunk of each unpacks to."""
+def _is_array(folder: Path) -> bool:
+    """Whether a folder holds the chunks of an array."""
+    if (folder / ".zarray").is_file():
+        return True
+    header = folder / ROOT_3
+    if not header.is_file() or header.stat().st_size > limits.MAX_HEADER_BYTES:
+        return False
+    return b'"array"' in header.read_bytes()
 
 
 def _read_small(root: Path, name: str) -> bytes:

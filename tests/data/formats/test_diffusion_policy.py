@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import google_crc32c
 import numcodecs
 import numpy as np
 import pytest
@@ -344,5 +345,76 @@ def test_images_that_are_no_camera_are_named(tmp_path):
     arrays["img"] = np.zeros((8, 40, 40, 4), np.uint8)
     replay_buffer(LocalStore(tmp_path / "x"), arrays)
     with open_source(tmp_path / "x") as source:
-        with pytest.raises(ConfigError, match=r"there is img: uint8 of shape \(40, 40, 4\)"):
+        with pytest.raises(ConfigError, match=r"found img \(uint8 40x40x4\)"):
             edited_cameras(source, ())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shards", [None, (4, 5)])
+def test_buffers_of_zarr_3_are_read(tmp_path, name, shards, same_episodes):
+    path = tmp_path / "x"
+    inner = LocalStore(path) if name == "diffusion-policy" else ZipStore(path, mode="w")
+    arrays = pusht(np.random.default_rng(0))
+    root = zarr.create_group(inner, zarr_format=3, attributes={"lab": "south"})
+    data, meta = root.create_group("data"), root.create_group("meta")
+    for key, rows in arrays.items():
+        cut = shards if key == "state" else None
+        data.create_array(key, data=rows, chunks=(2, *rows.shape[1:]), shards=cut)
+    data.create_group("obs").create_array("pose", data=arrays["state"], compressors=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr 3 has no settled type of texts
+        data.create_array("words", data=np.array(["a"] * 8, "<U3"))
+    meta.create_array("episode_ends", data=np.array([3, 8], np.int64))
+    inner.close()
+    assert detect_format(path) == name
+    with open_source(path) as source:
+        record = SourceRecord.of(source.metadata)
+        assert any(note.startswith("data/words was not kept") for note in record.notes)
+        assert record.extras["attributes"] == {"lab": "south"}
+        rows = source.read_rows(1, 0, 5)
+        for key in ("action", "state", "keypoint"):
+            np.testing.assert_array_equal(rows[key], arrays[key][3:])
+        np.testing.assert_array_equal(rows["obs_pose"], arrays["state"][3:])
+        np.testing.assert_array_equal(rows["img_rgb"], arrays["img"][3:])
+
+
+def test_a_shard_whose_chunk_unpacks_to_more_is_refused(tmp_path):
+    root = zarr.create_group(LocalStore(tmp_path / "x"), zarr_format=3)
+    codec = zarr.codecs.GzipCodec()
+    rows = np.ones((8, 5), np.float32)
+    root.create_group("data").create_array(
+        "state", data=rows, chunks=(2, 5), shards=(8, 5), compressors=codec
+    )
+    root.create_group("meta").create_array("episode_ends", data=np.array([8], np.int64))
+    (file,) = [f for f in (tmp_path / "x/data/state/c").rglob("*") if f.is_file()]
+    with open_source(tmp_path / "x") as source:
+        source.read_rows(0, 0, 8)
+    whole = file.read_bytes()
+    bomb = numcodecs.GZip().encode(bytes(2**24))
+    index = np.frombuffer(whole[-68:-4], "<u8").copy()
+    index[:2] = 0, len(bomb)
+    body = index.tobytes()
+    checksum = np.uint32(google_crc32c.value(body)).tobytes()
+    file.write_bytes(bomb + whole[:-68] + body + checksum)
+    with open_source(tmp_path / "x") as source, pytest.raises(StoreError, match="unpacks to more"):
+        source.read_rows(0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codecs": [{"name": "pickle", "configuration": {}}]}, "codecs .* are not accepted"),
+        ({"codecs": [{"name": "bytes"}, {"name": "numcodecs.pickle"}]}, "are not accepted"),
+        ({"shape": [8, 2**40]}, "bytes of a step, at most"),
+        ({"chunk_grid": {"name": "rectangular", "configuration": {"chunk_shape": [2, 5]}}},
+         "only regular"),
+        ({"codecs": 7}, "damaged"),
+    ],
+)  # fmt: skip
+def test_headers_of_zarr_3_that_ask_for_too_much_are_refused(tmp_path, change, message):
+    root = zarr.create_group(LocalStore(tmp_path / "x"), zarr_format=3)
+    root.create_group("data").create_array("state", data=np.zeros((8, 5), np.float32))
+    root.create_group("meta").create_array("episode_ends", data=np.array([8], np.int64))
+    edit_header(tmp_path / "x/data/state/zarr.json", **change)
+    with pytest.raises(StoreError, match=message):
+        open_source(tmp_path / "x")
