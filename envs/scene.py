@@ -19,7 +19,7 @@ from spie_robo.envs.quiet_pybullet import (
     pybullet,
     without_native_output,
 )
-from spie_robo.envs.scene_state import CameraPose, SceneState, Shape, ShapeKind
+from spie_robo.envs.scene_state import CameraPose, Role, SceneState, Shape, ShapeKind
 
 FLOOR_HEIGHT = -0.72
 TABLE_CENTRE = (0.30, 0.0)
@@ -43,6 +43,17 @@ _GEOMETRY_KINDS: dict[int, ShapeKind] = {
     pybullet.GEOM_CYLINDER: "cylinder",
     pybullet.GEOM_MESH: "mesh",
 }
+
+_ROLES: dict[str, Role] = {
+    "table": "surface",
+    "wall": "background",
+    "floor": "background",
+    "panda": "robot",
+}
+
+_DRAWN_SPHERE = 0.966
+"""TinyRenderer draws a sphere as a hull of 42 vertices inside it, whose silhouette has the area of
+a sphere this much smaller. A state tells the sizes that the simulator's camera shows."""
 
 
 @final
@@ -200,10 +211,11 @@ class TabletopScene:
                 name=self.names[body],
                 instance=body,
                 kind=kind,
-                size={"sphere": (size[0],), "cylinder": (size[0], size[1])}.get(kind, size),
+                size=_drawn_size(kind, size),
                 pose=self._matrix(*pose),
                 color=rgba[:3],
                 mesh=mesh.decode() if kind == "mesh" else "",
+                role=_ROLES.get(self.names[body], "object"),
             )
 
     def _link_pose(self, body: int, link: int) -> tuple[Sequence[float], Sequence[float]]:
@@ -232,3 +244,10 @@ class TabletopScene:
         if self.client is not None:
             self.client.disconnect()
             self.client = None
+
+
+def _drawn_size(kind: ShapeKind, size: Sequence[float]) -> tuple[float, ...]:
+    """The size of a shape as its camera shows it, in the order of :class:`Shape`."""
+    if kind == "sphere":
+        return (_DRAWN_SPHERE * size[0],)
+    return (size[0], size[1]) if kind == "cylinder" else tuple(size)

@@ -1,18 +1,53 @@
 """Describe a scene at one instant as plain data, for any renderer.
 
-A :class:`SceneState` holds no simulator handle: it can be sent to another process, stored, and
-rendered by any renderer. The photoreal twin reads nothing else.
+A :class:`SceneState` holds no simulator handle, so it can be sent to another process, stored, and
+rendered by anything: the photoreal twin reads nothing else. PyBullet fills it
+(:meth:`spie_robo.envs.scene.TabletopScene.state`) and so does MuJoCo
+(:mod:`spie_robo.envs.twin.mujoco_state`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-ShapeKind = Literal["box", "sphere", "cylinder", "mesh"]
+ShapeKind = Literal["box", "sphere", "cylinder", "capsule", "ellipsoid", "mesh"]
+
+Role = Literal["robot", "surface", "object", "background"]
+"""What a shape is to a lab. Surfaces (tables) and the background (floor, walls) take the lab's
+materials; robots and objects keep their own colours."""
+
+TABLE_POINT = (0.4, 0.0, 0.0)
+"""Metres: the middle of our table in its world frame, which styles place their lamps around."""
+
+
+@dataclass(frozen=True, eq=False)
+class TriangleMesh:
+    """Triangles in a frame of their own; every corner is a vertex of its own.
+
+    Attributes:
+        vertices: float32, (3 * triangles, 3), metres.
+        normals: float32, (3 * triangles, 3): shading normals of unit length.
+        texcoords: float32, (3 * triangles, 2), or None. Of surfaces and background: metres along
+            the surface; else shares of :attr:`Shape.texture`, v downwards.
+    """
+
+    vertices: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    texcoords: NDArray[np.float32] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content in hex: equal meshes need to be built once."""
+        digest = hashlib.sha256(self.vertices.tobytes())
+        digest.update(self.normals.tobytes())
+        digest.update(b"" if self.texcoords is None else self.texcoords.tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +58,17 @@ class Shape:
         name: Name of the shape's instance, e.g. ``"cube"``.
         instance: Segmentation id of that instance.
         kind: Primitive or mesh.
-        size: In metres. Box: three edge lengths; sphere: (radius,); cylinder (along local z):
-            (length, radius); mesh: three scale factors.
-        pose: float64, (4, 4), local to world.
-        color: Linear rgb in 0..1, as in the simulator.
+        size: In metres. Box: three edge lengths; sphere: (radius,); cylinder and capsule (along
+            local z): (length, radius), a capsule's length without its caps; ellipsoid: three
+            radii; mesh: three scale factors.
+        pose: float64, (4, 4): local to world.
+        color: Linear rgb in 0..1, as the simulator has it.
         mesh: Path of the OBJ file of a mesh; empty otherwise.
+        triangles: The mesh itself, instead of a file.
+        role: What it is to a lab.
+        opacity: 0 (invisible) to 1.
+        texture: uint8, (height, width, 3), sRGB, multiplied with the colour; None: plain.
+        texture_repeats: How often the texture repeats along its two axes.
     """
 
     name: str
@@ -37,6 +78,11 @@ class Shape:
     pose: NDArray[np.float64]
     color: tuple[float, float, float]
     mesh: str = ""
+    triangles: TriangleMesh | None = None
+    role: Role = "object"
+    opacity: float = 1.0
+    texture: NDArray[np.uint8] | None = None
+    texture_repeats: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +121,12 @@ class SceneState:
     Attributes:
         shapes: All visual shapes.
         cameras: All cameras.
+        focus: Metres, world frame: the point that a lab's lamps hang around.
     """
 
     shapes: tuple[Shape, ...]
     cameras: tuple[CameraPose, ...]
+    focus: tuple[float, float, float] = TABLE_POINT
 
     def camera(self, name: str) -> CameraPose:
         """Return the camera called ``name``.

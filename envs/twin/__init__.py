@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spie_robo.envs.twin.mujoco_state import MujocoScene
 from spie_robo.envs.twin.pool import TwinJob, render_many
 from spie_robo.envs.twin.renderer import TwinRenderer, render_instances
 from spie_robo.envs.twin.style import (
@@ -19,6 +20,7 @@ __all__ = [
     "NAMED_STYLES",
     "Lamp",
     "Material",
+    "MujocoScene",
     "Sensor",
     "Style",
     "TwinJob",

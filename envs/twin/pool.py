@@ -125,7 +125,7 @@ def _batches(jobs: Iterable[TwinJob], size: int) -> Iterator[list[TwinJob]]:
 
 
 def _render_batch(task: tuple[int, list[TwinJob]]) -> list[RGB]:
-    from spie_robo.envs.twin.mitsuba_scene import mitsuba
+    from spie_robo.envs.twin.mitsuba_variant import mitsuba
     from spie_robo.envs.twin.renderer import TwinRenderer
 
     threads, jobs = task

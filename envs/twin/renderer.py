@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.envs.scene_state import CameraPose, SceneState
-from spie_robo.envs.twin.mitsuba_scene import build_instance_scene, build_scene, mitsuba
+from spie_robo.envs.twin.mitsuba_materials import instances_of
+from spie_robo.envs.twin.mitsuba_scene import build_instance_scene, build_scene
+from spie_robo.envs.twin.mitsuba_variant import mitsuba
 from spie_robo.envs.twin.sensor import expose
 from spie_robo.envs.twin.style import Style
 from spie_robo.errors import MissingExtraError
 from spie_robo.types import RGB
-
-_INSTANCE_SUPERSAMPLING = 5
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,8 @@ def render_instances(state: SceneState, camera: CameraPose) -> NDArray[np.int32]
     Returns:
         int32 (height, width); -1 where nothing is hit.
     """
-    factor = _INSTANCE_SUPERSAMPLING
-    fine = replace(camera, height=camera.height * factor, width=camera.width * factor)
-    channels = np.array(mitsuba().render(build_instance_scene(state, fine)), np.float32)
-    centre = factor // 2
-    albedo = channels[centre::factor, centre::factor, 3]
-    return np.asarray(np.rint(albedo * 100) - 1, np.int32)
+    channels = np.array(mitsuba().render(build_instance_scene(state, camera)), np.float32)
+    return instances_of(channels[..., 3])
 
 
 def _denoise(

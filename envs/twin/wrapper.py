@@ -10,7 +10,7 @@ import numpy as np
 
 from spie_robo.envs.episode_seeds import EpisodeSeeds
 from spie_robo.envs.tabletop_env import CAMERAS, Observation, TabletopEnv, tabletop
-from spie_robo.envs.twin.mitsuba_scene import mitsuba
+from spie_robo.envs.twin.mitsuba_variant import mitsuba
 from spie_robo.envs.twin.renderer import TwinRenderer
 from spie_robo.envs.twin.style import NAMED_STYLES, Style, sample_style
 from spie_robo.errors import ConfigError
