@@ -43,6 +43,7 @@ class SceneSampler:
         width: Width of the image, pixels.
         wrist_share: Share of frames from the wrist camera.
         front_jitter: See :func:`~spie_robo.envs.viewpoints.front_camera`.
+        recolor_room: Give table, floor and wall random colours in the simulator's image.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class SceneSampler:
         width: int = 128,
         wrist_share: float = 0.25,
         front_jitter: float = 0.06,
+        recolor_room: bool = False,
     ) -> None:
         """Build the room and the robot; objects come with each sample."""
         self._size = (height, width)
         self._wrist_share = wrist_share
         self._front_jitter = front_jitter
+        self._recolor_room = recolor_room
         self._scene = TabletopScene()
         self._robot = Panda(self._scene)
         self._objects: list[int] = []
@@ -71,6 +74,8 @@ class SceneSampler:
             self._add_goal(rng)
         low, high = WORKSPACE_LOW + np.array([0, 0, 0.02]), WORKSPACE_HIGH
         self._robot.reset(rng.uniform(low, high), opening=float(rng.random()))
+        if self._recolor_room:
+            self._paint_room(rng)
         if rng.random() < self._wrist_share:
             camera = wrist_camera(self._robot, *self._size)
         else:
@@ -88,6 +93,12 @@ class SceneSampler:
             self._scene.remove(body)
         self._objects = []
         self._taken = []
+
+    def _paint_room(self, rng: np.random.Generator) -> None:
+        for name in ("table", "floor", "wall"):
+            for body in self._scene.bodies(name):
+                color = [*_object_color(rng), 1.0]
+                self._scene.client.changeVisualShape(body, -1, rgbaColor=color)
 
     def _free_spot(self, rng: np.random.Generator) -> tuple[float, float]:
         """Draw a place on the table away from other objects, or anywhere if it is crowded."""

@@ -67,6 +67,12 @@ def instance_bsdf(shape: Shape, color: Color) -> Bsdf:
     return {"type": "diffuse", "reflectance": {"type": "rgb", "value": [value] * 3}}
 
 
+def flat_bsdf(shape: Shape, color: Color) -> Bsdf:
+    """A matt surface of the simulator's own colour, as simulators draw it."""
+    base = _plain(color) if shape.texture is None else _own_texture(shape, color)
+    return {"type": "diffuse", "reflectance": base}
+
+
 def instances_of(albedo: NDArray[np.float32]) -> NDArray[np.int32]:
     """Instance ids of the albedo that :func:`instance_bsdf` gave them; -1 where nothing is."""
     return np.asarray(np.rint(albedo * INSTANCES) - 1, np.int32)

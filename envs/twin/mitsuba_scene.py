@@ -9,6 +9,7 @@ import numpy as np
 
 from spie_robo.envs.scene_state import TABLE_POINT, CameraPose, SceneState
 from spie_robo.envs.twin.mitsuba_materials import (
+    flat_bsdf,
     instance_bsdf,
     linear_color,
     rgb_value,
@@ -59,6 +60,38 @@ def build_scene(
     built = mitsuba().load_dict(scene)
     _order_lamps(built, style)
     return built
+
+
+def build_flat_scene(
+    state: SceneState, camera: CameraPose, sun: tuple[float, float, float], ambient: float
+) -> Any:
+    """A scene as plain simulators draw it: own colours, no gloss, light from one direction.
+
+    Args:
+        state: What is where.
+        camera: Where to look from.
+        sun: Direction that the light travels in, world frame.
+        ambient: Share of the light that comes from everywhere, 0 to 1.
+    """
+    sunlight = np.pi * (1 - ambient)
+    scene: dict[str, Any] = {
+        "type": "scene",
+        "integrator": {
+            "type": "aov",
+            "aovs": "albedo:albedo,normal:sh_normal",
+            "block_size": _BLOCK_SIZE,
+            "image": {"type": "path", "max_depth": 2, "block_size": _BLOCK_SIZE},
+        },
+        "sensor": _camera(camera, samples=4, seed=0),
+        "ambient": {"type": "constant", "radiance": {"type": "rgb", "value": ambient}},
+        "sun": {
+            "type": "directional",
+            "direction": list(sun),
+            "irradiance": {"type": "rgb", "value": sunlight},
+        },
+        **dict(scene_shapes(state, flat_bsdf)),
+    }
+    return mitsuba().load_dict(scene)
 
 
 def build_instance_scene(state: SceneState, camera: CameraPose) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.envs.scene_state import SceneState, Shape, TriangleMesh
-from spie_robo.envs.twin.mitsuba_materials import BsdfOf, instance_bsdf, two_sided
+from spie_robo.envs.twin.mitsuba_materials import BsdfOf, flat_bsdf, instance_bsdf, two_sided
 from spie_robo.envs.twin.mitsuba_variant import mitsuba, transform
 from spie_robo.envs.twin.obj_mesh import load_obj
 from spie_robo.envs.twin.style import Color
@@ -70,7 +70,7 @@ def _primitives(shape: Shape) -> list[tuple[str, NDArray[np.float64]]]:
 def _mesh_group(shape: Shape, bsdf_of: BsdfOf) -> Any:
     """The shape group of a mesh; robots and objects look alike in every style: it is kept."""
     lab_material = shape.role in ("surface", "background")
-    if bsdf_of is instance_bsdf or lab_material:
+    if bsdf_of in (instance_bsdf, flat_bsdf) or lab_material:
         return _build_group(shape, bsdf_of)
     key = (_mesh_key(shape), _look_key(shape), repr(bsdf_of(shape, shape.color).get("roughness")))
     if key not in _group_cache:

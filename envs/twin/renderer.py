@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from spie_robo.envs.scene_state import CameraPose, SceneState
 from spie_robo.envs.twin.mitsuba_materials import instances_of
-from spie_robo.envs.twin.mitsuba_scene import build_instance_scene, build_scene
+from spie_robo.envs.twin.mitsuba_scene import (
+    build_flat_scene,
+    build_instance_scene,
+    build_scene,
+)
 from spie_robo.envs.twin.mitsuba_variant import mitsuba
-from spie_robo.envs.twin.sensor import expose
+from spie_robo.envs.twin.sensor import expose, linear_to_srgb, metered_gain
 from spie_robo.envs.twin.style import Style
 from spie_robo.errors import MissingExtraError
 from spie_robo.types import RGB
@@ -72,13 +76,24 @@ class TwinRenderer:
         style: Style,
         seed: int = 0,
         sensor_noise: bool = True,
+        metering: bool = False,
     ) -> RGB:
         """The photo that the style's sensor takes; see :meth:`radiance`.
+
+        Args:
+            state: What is where.
+            camera: Name of one of the state's cameras.
+            style: The lab.
+            seed: Seed of the path tracer and of the noise.
+            sensor_noise: Add the sensor's noise.
+            metering: Expose automatically, as a camera does that never saw the scene before.
 
         Returns:
             uint8 (height, width, 3).
         """
         radiance = self.radiance(state, camera, style, seed)
+        if metering:
+            radiance = radiance * np.float32(metered_gain(radiance))
         return expose(radiance, style.sensor, seed if sensor_noise else None)
 
 
@@ -90,6 +105,21 @@ def render_instances(state: SceneState, camera: CameraPose) -> NDArray[np.int32]
     """
     channels = np.array(mitsuba().render(build_instance_scene(state, camera)), np.float32)
     return instances_of(channels[..., 3])
+
+
+def render_flat(
+    state: SceneState, camera: CameraPose, sun: tuple[float, float, float], ambient: float
+) -> RGB:
+    """The scene as a plain simulator would draw it; see ``build_flat_scene``.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    scene = build_flat_scene(state, camera, sun, ambient)
+    channels = np.nan_to_num(np.array(mitsuba().render(scene), np.float32))
+    color = np.clip(channels[..., :3], 0, 16)
+    clean = _denoise(color, np.clip(channels[..., 3:6], 0, 1), channels[..., 6:9])
+    return np.asarray(linear_to_srgb(np.clip(clean, 0, 1)) * 255 + 0.5, np.uint8)
 
 
 def _denoise(

@@ -13,7 +13,10 @@ from spie_robo.envs.twin.triangle_meshes import plane_mesh
 
 NO_INSTANCE = -1
 
-_WALL_HEIGHT = 6.0
+_WALL_HEIGHT = 3.2
+_NARROWEST = 5.0
+"""Metres between opposite walls at least: lamps hang inside, and light from above gets in."""
+
 _WIDEST = 15.0
 """Metres: floors without end get walls at this distance."""
 
@@ -91,6 +94,8 @@ def build_room(
     for eye in eyes:
         extents = extents.joined(eye)
     low, high = extents.low[:2] - margin, extents.high[:2] + margin
+    spare = np.maximum(0, _NARROWEST - (high - low)) / 2
+    low, high = low - spare, high + spare
     for floor in floors:
         around = shape_extents([floor])
         centre = (low + high) / 2

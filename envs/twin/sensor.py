@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from spie_robo.envs.twin.style import Sensor
 from spie_robo.types import RGB
 
+_MID_GREY = 0.25
+"""Linear light that an automatic exposure aims at: more than a grey card's, as labs are bright."""
+
 
 def srgb_to_linear(color: NDArray[np.float32]) -> NDArray[np.float32]:
     """Undo the sRGB transfer curve (IEC 61966-2-1); any shape, 0..1."""
@@ -47,6 +50,21 @@ def expose(radiance: NDArray[np.float32], sensor: Sensor, seed: int | None = Non
     if seed is not None and sensor.noise > 0:
         image = image + sensor_noise(image, sensor.noise, seed)
     return np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)
+
+
+def metered_gain(radiance: NDArray[np.float32], strength: float = 0.7) -> float:
+    """What an automatic exposure multiplies the light by before the picture is taken.
+
+    Args:
+        radiance: float32 (height, width, 3), linear.
+        strength: 0 leaves the light alone, 1 brings its logarithmic mean to mid-grey exactly.
+
+    Returns:
+        A gain between 1/4 and 4.
+    """
+    luminance = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    mean = float(np.exp(np.mean(np.log(np.maximum(luminance, 1e-3)))))
+    return float(np.clip((_MID_GREY / mean) ** strength, 0.25, 4.0))
 
 
 def sensor_noise(image: NDArray[np.float32], strength: float, seed: int) -> NDArray[np.float32]:

@@ -64,15 +64,15 @@ def _wood(rng: np.random.Generator, height: int, width: int, scale: float) -> tu
 
 def _planks(rng: np.random.Generator, height: int, width: int, scale: float) -> tuple[Field, Field]:
     mix, shade = _wood(rng, height, width, scale)
-    plank = max(12, round(42 * scale))
+    plank, joint = max(12, round(42 * scale)), max(2, round(1.3 * scale))
     for left in range(0, width, plank):
         offset = int(rng.integers(0, height))
         length = int(rng.integers(height // 2, height))
         for top in range(offset - height, height, length):
             area = np.s_[max(top, 0) : max(top + length, 0), left : left + plank]
             shade[area] *= rng.uniform(0.82, 1.12)
-            shade[max(top, 0) : max(top + 2, 0), left : left + plank] *= 0.6
-        shade[:, left : left + 2] *= 0.6
+            shade[max(top, 0) : max(top + joint, 0), left : left + plank] *= 0.6
+        shade[:, left : left + joint] *= 0.6
     return mix, shade
 
 
