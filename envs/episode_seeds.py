@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
-from spie_robo.envs.tabletop_env import TabletopEnv
+import gymnasium as gym
 
 
 @final
@@ -16,7 +16,7 @@ class EpisodeSeeds:
         stream: Number of the user, so that two users of one env draw different values.
     """
 
-    def __init__(self, env: TabletopEnv, stream: int) -> None:
+    def __init__(self, env: gym.Env[Any, Any], stream: int) -> None:
         """Start before the first reset."""
         self._env = env
         self._stream = stream
@@ -32,4 +32,4 @@ class EpisodeSeeds:
         episode = self._episode
         self._episode += 1
         # The seed is -1 if the env's generator was set by hand.
-        return [self._env.np_random_seed % 2**64, episode, self._stream]
+        return [self._env.unwrapped.np_random_seed % 2**64, episode, self._stream]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from spie_robo.envs.twin.lab_styles import sample_lab_style
 from spie_robo.envs.twin.mujoco_state import MujocoScene
 from spie_robo.envs.twin.pool import TwinJob, render_many
 from spie_robo.envs.twin.renderer import TwinRenderer, render_instances
+from spie_robo.envs.twin.sources import find_mujoco
 from spie_robo.envs.twin.style import (
     NAMED_STYLES,
     Lamp,
@@ -27,8 +29,10 @@ __all__ = [
     "TwinRenderer",
     "TwinWrapper",
     "describe",
+    "find_mujoco",
     "find_style",
     "render_instances",
     "render_many",
+    "sample_lab_style",
     "sample_style",
 ]

@@ -61,7 +61,8 @@ def _stretched(camera: Any, height: int, width: int) -> bool:
     """Whether a camera with a sensor of its own has another shape than the image."""
     if camera.frustum_width == 0:  # as wide as the image says
         return False
-    return abs(camera.frustum_width / camera.frustum_top * height / width - 1) > 1e-3
+    shape = camera.frustum_width / camera.frustum_top
+    return bool(abs(shape * height / width - 1) > 1e-3)
 
 
 def _name(model: mujoco.MjModel, camera: Any) -> str:

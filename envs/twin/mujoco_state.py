@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.envs.scene_state import Role, SceneState, Shape, ShapeKind, TriangleMesh
+from spie_robo.envs.twin.containment import surrounds
 from spie_robo.envs.twin.mujoco_cameras import CameraName, camera_pose
 from spie_robo.envs.twin.mujoco_roles import geom_names, geom_roles
 from spie_robo.envs.twin.rooms import build_room, lamp_focus
@@ -112,12 +113,14 @@ class MujocoScene:
         shapes = tuple(shape for geom in geoms for shape in self._shape(geom))
         if not shapes:
             raise EnvError("The MuJoCo model shows nothing: no geom is in the groups 0 to 2.")
+        eyes = [np.asarray(np.linalg.inv(pose.extrinsics)[:3, 3], np.float64) for pose in poses]
         if self._fixed is None:
-            eyes = [np.linalg.inv(pose.extrinsics)[:3, 3] for pose in poses]
             room = build_room(shapes, eyes) if self._with_room else ()
             self._fixed = (room, lamp_focus(shapes))
         room, focus = self._fixed
-        return SceneState((*shapes, *room), tuple(poses), focus)
+        # MuJoCo draws no back faces: a camera inside a link looks out through it.
+        seen = [shape for shape in shapes if not any(surrounds(shape, eye) for eye in eyes)]
+        return SceneState((*seen, *room), tuple(poses), focus)
 
     def refit(self) -> None:
         """Place room and lamps anew with the next state, as after a reset."""

@@ -20,6 +20,9 @@ _NARROWEST = 5.0
 _WIDEST = 15.0
 """Metres: floors without end get walls at this distance."""
 
+_LINE = 0.02
+"""Metres: things thinner than this in two directions are marks, not furniture."""
+
 _SKIN = 0.002
 """Metres: an added floor lies this much below a simulator's own."""
 
@@ -61,13 +64,14 @@ def _local_box(shape: Shape) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         vertices = shape.triangles.vertices
         return vertices.min(axis=0) * scale, vertices.max(axis=0) * scale
     size = shape.size
-    half = {
-        "box": lambda: np.array(size) / 2,
-        "sphere": lambda: np.full(3, size[0]),
-        "ellipsoid": lambda: np.array(size),
-        "cylinder": lambda: np.array([size[1], size[1], size[0] / 2]),
-        "capsule": lambda: np.array([size[1], size[1], size[0] / 2 + size[1]]),
-    }[shape.kind]()
+    if shape.kind in ("cylinder", "capsule"):
+        length, radius = size
+        cap = radius if shape.kind == "capsule" else 0.0
+        half = np.array([radius, radius, length / 2 + cap])
+    elif shape.kind == "box":
+        half = np.array(size) / 2
+    else:  # a sphere has one radius, an ellipsoid three
+        half = np.broadcast_to(np.array(size, np.float64), (3,))
     return -half, half
 
 
@@ -90,7 +94,7 @@ def build_room(
     solid = [shape for shape in shapes if not _is_floor(shape)]
     extents = shape_extents(solid or shapes)
     floors = [shape for shape in shapes if _is_floor(shape)]
-    floor_height = min([shape.pose[2, 3] for shape in floors] or [extents.low[2]])
+    floor_height = _floor_height(floors, solid) if floors else float(extents.low[2])
     for eye in eyes:
         extents = extents.joined(eye)
     low, high = extents.low[:2] - margin, extents.high[:2] + margin
@@ -102,6 +106,19 @@ def build_room(
         low = np.minimum(low, np.maximum(around.low[:2], centre - _WIDEST))
         high = np.maximum(high, np.minimum(around.high[:2], centre + _WIDEST))
     return (_floor(low, high, floor_height - _SKIN), *_walls(low, high, floor_height - _SKIN))
+
+
+def _floor_height(floors: Sequence[Shape], solid: Sequence[Shape]) -> float:
+    """As low as the simulator's floors, and lower where something stands beside and below them."""
+    height = min(float(floor.pose[2, 3]) for floor in floors)
+    under = shape_extents(floors)
+    for shape in solid:
+        around = shape_extents([shape])
+        beside = (around.low[:2] < under.low[:2]).any() or (around.high[:2] > under.high[:2]).any()
+        is_line = np.sort(around.high - around.low)[1] < _LINE
+        if beside and not is_line:
+            height = min(height, float(around.low[2]))
+    return height
 
 
 def lamp_focus(shapes: Sequence[Shape]) -> tuple[float, float, float]:

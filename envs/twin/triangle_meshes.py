@@ -43,8 +43,8 @@ def plane_mesh(length: float, width: float) -> TriangleMesh:
         width: Along y, metres.
     """
     square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32) / 2
-    corners = square[[0, 1, 2, 0, 2, 3]] * np.array([length, width, 1], np.float32)
-    return with_metric_texcoords(flat_mesh(corners))
+    corners = square[[0, 1, 2, 0, 2, 3]] * np.array([length, width, 1])
+    return with_metric_texcoords(flat_mesh(np.asarray(corners, np.float32)))
 
 
 @functools.cache

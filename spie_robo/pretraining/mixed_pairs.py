@@ -215,7 +215,9 @@ def _png(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     return _encoded(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def _encoded(suffix: str, image: NDArray[np.generic], options: list[int]) -> bytes:
+def _encoded(
+    suffix: str, image: NDArray[np.uint8] | NDArray[np.uint16], options: list[int]
+) -> bytes:
     done, data = cv2.imencode(suffix, image, options)
     assert done
     return data.tobytes()

@@ -9,6 +9,7 @@ Meta-World, panda-gym, gym-aloha and what derives from their scenes.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +33,8 @@ def _from_gymnasium(env_id: str, orbit: Orbit, cameras: tuple[str, ...] = ()) ->
     """The model of a Gymnasium-Robotics environment, at home in the state after a reset."""
     _require("gymnasium_robotics", "gymnasium-robotics")
     import gymnasium
-    import gymnasium_robotics
 
-    gymnasium.register_envs(gymnasium_robotics)
+    gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
     env = gymnasium.make(env_id).unwrapped
     env.reset(seed=0)
     model, data = env.model, env.data  # type: ignore[attr-defined]
