@@ -137,7 +137,8 @@ def _checkpoint(
     tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
     tensors |= {f"average.{name}": p.contiguous() for name, p in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
-        for key in ("exp_avg", "exp_avg_sq"):
+        # Not every parameter has taken every step: a discriminator joins later.
+        for key in ("step", "exp_avg", "exp_avg_sq"):
             tensors[f"optimizer.{index}.{key}"] = state[key].contiguous()
     metadata = {"step": str(progress.step), "seconds": repr(progress.seconds)}
     staged = folder / "checkpoint.partial"
@@ -167,8 +168,9 @@ def _resume(
     step = int(metadata["step"])
     for index, parameter in enumerate(parameters.values()):
         if f"optimizer.{index}.exp_avg" in tensors:
+            taken = tensors.get(f"optimizer.{index}.step", torch.tensor(float(step)))
             optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
+                "step": taken.clone(),
                 "exp_avg": tensors[f"optimizer.{index}.exp_avg"].clone(),
                 "exp_avg_sq": tensors[f"optimizer.{index}.exp_avg_sq"].clone(),
             }

@@ -1,0 +1,279 @@
+"""``GeometryEditor``: the second embedded editor, which knows where surfaces lie.
+
+``frames, their geometry, photos -> edit() -> photos of the lab``, one pass of one network.
+
+On disk::
+
+    config.json            kind, sizes, what it was trained on
+    network/               GeometryUNet, safetensors
+    vae/                   the linear 8x8 autoencoder
+    references.safetensors patches of the photos that it follows when it is given none
+    README.md              the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from spie_robo.editor.frame_geometry import CHANNELS, geometry_channels
+from spie_robo.editor.geometry_unet import PATCH, GeometryUNet
+from spie_robo.editor.patch_autoencoder import PatchAutoencoder
+from spie_robo.editor.reference_tokens import PHOTO_SIZE, describe_patches
+from spie_robo.editor.references import (
+    REFERENCES_FILE,
+    PhotoReferences,
+    cover,
+    load_references,
+    to_image,
+    to_tensor,
+)
+from spie_robo.editor.resolution import restore, shrink, working_size
+from spie_robo.errors import ConfigError, EditorError
+from spie_robo.types import RGB, EditResult, Frame, References
+
+KIND = "geometry-editor"
+MULTIPLE = 4 * PATCH
+INSTRUCTION = "make it look like a photo of the lab"
+MOST_PHOTOS = 8
+
+_BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True, eq=False)
+class GeometryNetworks:
+    """What the editor is made of; training holds the same.
+
+    Attributes:
+        unet: The network.
+        vae: The linear autoencoder.
+    """
+
+    unet: GeometryUNet
+    vae: PatchAutoencoder
+
+    def paint(self, images: Tensor, geometry: Tensor, patches: Tensor, noise: Tensor) -> Tensor:
+        """Edit a batch; differentiable.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1]; H and W multiples of 32.
+            geometry: (B, 6, H, W).
+            patches: (B, T, D), the photos'.
+            noise: (B, noise channels, H / 8, W / 8).
+
+        Returns:
+            (B, 3, H, W), about [-1, 1].
+        """
+        latents = self.vae.encode(images).latent_dist.mode()
+        edited = self.unet(latents, geometry, patches, noise)
+        decoded: Tensor = self.vae.decode(edited, return_dict=False)[0]
+        return self.unet.finish(decoded, images, geometry)
+
+
+@final
+class GeometryEditor:
+    """Edits frames after photos, by one network in one pass.
+
+    An edit is a function of (frame, geometry, photos, editor, seed). All photos are followed at
+    once, in no order. It follows photos alone: there is no text encoder.
+
+    Args:
+        networks: The networks; they must not change afterwards.
+        name: What :attr:`id` starts with.
+        patches: (T, D): patches of the photos to follow when ``edit`` is given none.
+        resolution: Frames are edited at about ``resolution * resolution`` pixels.
+
+    Example::
+
+        editor = GeometryEditor.from_pretrained("runs/geometry_editor/editor")
+        edit = editor.edit([Frame(rgb, geometry=geometry)], references="my_lab_photos/")[0]
+    """
+
+    instruction = INSTRUCTION
+
+    def __init__(
+        self,
+        networks: GeometryNetworks,
+        name: str,
+        patches: Tensor | None = None,
+        resolution: int = 256,
+    ) -> None:
+        """Take over the networks."""
+        self.networks, self.name, self.resolution = networks, name, resolution
+        self._own_patches = patches
+        self._described: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device = "cpu"
+    ) -> GeometryEditor:
+        """Load an exported folder.
+
+        Args:
+            folder: What :meth:`save` wrote.
+            device: Where to run.
+
+        Raises:
+            EditorError: If it is missing or broken.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            if config["kind"] != KIND:
+                raise ValueError(f"expected kind {KIND!r}, got {config['kind']!r}")
+            unet = GeometryUNet.from_pretrained(folder / "network", local_files_only=True)
+            vae = PatchAutoencoder.from_pretrained(folder / "vae", local_files_only=True)
+            path = folder / REFERENCES_FILE
+            patches = load_file(path)["patches"].float() if path.is_file() else None
+        except _BROKEN as error:
+            raise EditorError(
+                f"Cannot load a geometry editor from {folder}: {error} Expected config.json, "
+                "network/ and vae/ as GeometryEditor.save writes them."
+            ) from error
+        networks = GeometryNetworks(unet.float().to(device).eval(), vae.float().to(device).eval())
+        return cls(networks, str(folder), patches, int(config["resolution"]))
+
+    def save(self, folder: str | Path) -> None:
+        """Write an exported folder, weights in half precision."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"kind": KIND, "resolution": self.resolution}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        _half(self.networks.unet).save_pretrained(folder / "network")
+        self.networks.vae.save_pretrained(folder / "vae")
+        if self._own_patches is not None:
+            patches = self._own_patches.detach().cpu().half().contiguous()
+            save_file({"patches": patches}, folder / REFERENCES_FILE)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 in hex over names, shapes and values of all weights."""
+        digest = hashlib.sha256()
+        for part in (self.networks.unet, self.networks.vae):
+            for name, tensor in sorted(part.state_dict().items()):
+                digest.update(f"{name} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def id(self) -> str:
+        """``name@hash``."""
+        return f"{self.name}@{self.weights_hash[:8]}"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What edits depend on beside :attr:`id`, in plain values."""
+        return {"resolution": self.resolution, "references": self._own_patches is not None}
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        """Edit frames, one by one.
+
+        Args:
+            frames: Of any sizes of at least 16x16; their geometry is used where they have it.
+            references: A folder or file of photos, or images, at most eight; None: the editor's
+                own.
+            instruction: Must be left out: this editor follows photos alone.
+            seeds: One a frame; None: 0 for all.
+
+        Returns:
+            One result a frame, in order.
+
+        Raises:
+            ConfigError: If there is an instruction, or not as many seeds as frames, or no photos.
+            ReferencePhotoError: If there are no usable photos.
+        """
+        if instruction not in (None, INSTRUCTION):
+            raise ConfigError(
+                f"instruction: this editor follows photos alone, got {instruction!r}. Leave the "
+                "instruction out, or use the editor 'embedded'."
+            )
+        seeds = [0] * len(frames) if seeds is None else [int(seed) for seed in seeds]
+        if len(seeds) != len(frames):
+            raise ConfigError(f"seeds: expected one a frame ({len(frames)}), got {len(seeds)}.")
+        patches = self._patches(references)
+        return [
+            EditResult(self._edit(frame, patches, seed), seed, INSTRUCTION, self.id, 1)
+            for frame, seed in zip(frames, seeds, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _edit(self, frame: Frame, patches: Tensor, seed: int) -> RGB:
+        size = working_size(*frame.rgb.shape[:2], self.resolution, MULTIPLE)
+        unet = self.networks.unet
+        image = to_tensor(shrink(frame.rgb, size))[None].to(unet.device)
+        shape = (1, unet.config.noise_channels, size[0] // PATCH, size[1] // PATCH)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        geometry = frame_channels(frame, size)
+        edited = self.networks.paint(
+            image, geometry.to(unet.device), patches[None].to(unet.device), noise.to(unet.device)
+        )
+        if not torch.isfinite(edited).all():
+            raise EditorError(f"Editor {self.id}: the network returned NaN. Check the weights.")
+        return restore(to_image(edited[0].cpu()), frame.rgb)
+
+    def _patches(self, references: References | None) -> Tensor:
+        """(T, D): patches of all photos."""
+        if references is None:
+            if self._own_patches is None:
+                raise ConfigError("references: this editor has no photos of its own; give some.")
+            return self._own_patches
+        photos = load_references(references)
+        if len(photos.images) > MOST_PHOTOS:
+            raise ConfigError(
+                f"references: expected at most {MOST_PHOTOS} photos, got {len(photos.images)}. "
+                "Take the ones that differ most."
+            )
+        if photos.digest not in self._described:
+            self._described = {photos.digest: photo_patches(self.networks.vae, photos)}
+        return self._described[photos.digest]
+
+
+def photo_patches(vae: PatchAutoencoder, photos: PhotoReferences) -> Tensor:
+    """(T, D): descriptions of the patches of all photos, each cropped to a square."""
+    images = [to_tensor(cover(image, PHOTO_SIZE, PHOTO_SIZE)) for image in photos.images]
+    return describe_patches(vae, torch.stack(images).to(vae.device)).flatten(0, 1)
+
+
+def frame_channels(frame: Frame, size: tuple[int, int]) -> Tensor:
+    """The geometry of a frame at a working size, (1, 6, height, width); zeros if it has none."""
+    geometry = frame.geometry
+    if geometry is None or geometry.depth is None:
+        return torch.zeros(1, CHANNELS, *size)
+    depth = _resized(torch.from_numpy(geometry.depth).float(), size)
+    instances = None
+    if geometry.segmentation is not None:
+        instances = _resized(torch.from_numpy(geometry.segmentation).float(), size).long()
+        depth = torch.where(instances < 0, torch.zeros_like(depth), depth)
+    height = frame.rgb.shape[0]
+    focal = height if geometry.intrinsics is None else float(geometry.intrinsics[1, 1])
+    return geometry_channels(depth, instances, torch.tensor([focal * size[0] / height]))
+
+
+def _resized(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    """(1, height, width): the nearest value at each pixel, since depths and ids do not mix."""
+    if tuple(plane.shape) == size:
+        return plane[None]
+    return functional.interpolate(plane[None, None], size, mode="nearest-exact")[0]
+
+
+def _half(unet: GeometryUNet) -> GeometryUNet:
+    copied: GeometryUNet = GeometryUNet.from_config(unet.config)
+    copied.load_state_dict(unet.state_dict())
+    return copied.half()

@@ -1,0 +1,45 @@
+"""Reference photos as tokens: what each patch of each photo looks like, in no order.
+
+``photos (N, 3, H, W) -> PatchAutoencoder, EfficientNet-Lite0 -> (N, 256, 304) -> tokens``
+
+The linear patches know colour and texture to the pixel, the ImageNet features what a patch shows;
+neither knows where in the photo it was, so that nothing of its layout can be copied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spie_robo.editor.latents import encode_image
+from spie_robo.editor.patch_autoencoder import PatchAutoencoder
+from spie_robo.features import encoder
+
+PHOTO_SIZE = 256
+GRID = 16
+
+_FEATURE_CHANNELS = 112
+_LEVELS = 4  # the last of them has stride 16
+
+
+def token_width(latent_channels: int) -> int:
+    """Numbers a patch of 16x16 pixels is described by."""
+    return 4 * latent_channels + _FEATURE_CHANNELS
+
+
+@torch.no_grad()
+def describe_patches(vae: PatchAutoencoder, photos: Tensor) -> Tensor:
+    """Describe all patches of photos; nothing here is trained.
+
+    Args:
+        vae: With 8x8 patches.
+        photos: (N, 3, 256, 256) in [-1, 1].
+
+    Returns:
+        (N, 256, :func:`token_width`).
+    """
+    latents = functional.pixel_unshuffle(encode_image(vae, photos), 2)
+    features = encoder().levels((photos + 1) * 127.5, _LEVELS)[-1]
+    features = functional.normalize(features, dim=1) * features.shape[1] ** 0.5
+    return torch.cat([latents, features], dim=1).flatten(2).transpose(1, 2)
