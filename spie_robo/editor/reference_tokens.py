@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from spie_robo.editor.latents import encode_image
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
-from spie_robo.features import encoder
+from spie_robo.vision.features import encoder
 
 PHOTO_SIZE = 256
 GRID = 16

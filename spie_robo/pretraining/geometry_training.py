@@ -322,7 +322,7 @@ def _export(networks: GeometryNetworks, held_out: MixedShards, folder: Path) -> 
 
 def main() -> None:
     """``python -m spie_robo.pretraining.geometry_training CONFIG.yaml``."""
-    from spie_robo.config_files import load_config
+    from spie_robo.settings.yaml_files import load_config
 
     train_geometry_editor(load_config(GeometryTrainingConfig, sys.argv[1]))
 

@@ -239,7 +239,7 @@ def main() -> None:
     """``python -m spie_robo.pretraining.mixed_pairs CONFIG.yaml``."""
     import sys
 
-    from spie_robo.config_files import load_config
+    from spie_robo.settings.yaml_files import load_config
 
     render_mixed_pairs(load_config(MixedPairsConfig, sys.argv[1]))
 
