@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spie_robo.envs.scene_state import TABLE_POINT, CameraPose, SceneState
 from spie_robo.envs.twin.mitsuba_materials import (
@@ -24,6 +25,9 @@ _BLOCK_SIZE = 32
 every thread has one: then the image would depend on the number of cores."""
 
 _FAR = 100.0
+
+_ABOVE_CAMERAS = 0.15
+"""Metres."""
 
 _CENTRES = {"type": "stratified", "sample_count": 1, "jitter": False}
 """A sampler whose one ray goes through the middle of each pixel."""
@@ -54,7 +58,7 @@ def build_scene(
         "type": "scene",
         "integrator": integrator,
         "sensor": _camera(camera, samples, seed),
-        **_lights(style, state.focus),
+        **_lights(style, state),
         **dict(scene_shapes(state, functools.partial(styled_bsdf, style=style))),
     }
     built = mitsuba().load_dict(scene)
@@ -131,22 +135,37 @@ def _camera(camera: CameraPose, samples: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _lights(style: Style, focus: tuple[float, float, float]) -> dict[str, Any]:
+def _lights(style: Style, state: SceneState) -> dict[str, Any]:
     """Ambient light and lamps that together light a white sheet at the focus to radiance 1."""
     total = style.ambient_strength + sum(lamp.strength for lamp in style.lamps)
     ambient = style.ambient_strength / total * linear_color(style.ambient)
     lights: dict[str, Any] = {"ambient": {"type": "constant", "radiance": rgb_value(ambient)}}
-    for index, lamp in enumerate(style.lamps):
-        share = lamp.strength / total
+    for index, offset in enumerate(_lamp_offsets(style, state)):
+        lamp = style.lamps[index]
+        radiance = lamp.strength / total * linear_color(lamp.color)
         lights[f"lamp_{index}"] = {
             "type": "rectangle",
-            "to_world": _lamp_pose(lamp, focus),
+            "to_world": _lamp_pose(lamp, offset + state.focus),
             "emitter": {
                 "type": "area",
-                "radiance": rgb_value(share * linear_color(lamp.color) / _form_factor(lamp)),
+                "radiance": rgb_value(radiance / _form_factor(lamp, offset)),
             },
         }
     return lights
+
+
+def _lamp_offsets(style: Style, state: SceneState) -> list[NDArray[np.float64]]:
+    """Where each lamp hangs, seen from the focus; all of them above all cameras.
+
+    A camera above a lamp would see its black back instead of the scene.
+    """
+    offsets = [np.array(lamp.position) - TABLE_POINT for lamp in style.lamps]
+    eyes = [float(np.linalg.inv(camera.extrinsics)[2, 3]) for camera in state.cameras]
+    if not offsets or not eyes:
+        return offsets
+    missing = max(eyes) + _ABOVE_CAMERAS - state.focus[2] - min(offset[2] for offset in offsets)
+    raised = np.array([0.0, 0.0, max(0.0, missing)])
+    return [offset + raised for offset in offsets]
 
 
 def _order_lamps(scene: Any, style: Style) -> None:
@@ -172,15 +191,14 @@ def _order_lamps(scene: Any, style: Style) -> None:
     parameters.update()
 
 
-def _lamp_pose(lamp: Lamp, focus: tuple[float, float, float]) -> Any:
+def _lamp_pose(lamp: Lamp, position: NDArray[np.float64]) -> Any:
     pose = np.diag([lamp.size / 2, -lamp.size / 2, -1.0, 1.0])
-    pose[:3, 3] = np.array(lamp.position) - TABLE_POINT + focus
+    pose[:3, 3] = position
     return transform(pose)
 
 
-def _form_factor(lamp: Lamp) -> float:
-    """Share of the table point's hemisphere (cosine-weighted) that a small lamp fills."""
-    offset = np.array(lamp.position) - TABLE_POINT
+def _form_factor(lamp: Lamp, offset: NDArray[np.float64]) -> float:
+    """Share of the focus's hemisphere (cosine-weighted) that a small lamp fills."""
     distance = float(np.linalg.norm(offset))
     cosine = offset[2] / distance
     return float(lamp.size**2 * cosine**2 / (np.pi * distance**2 + lamp.size**2))

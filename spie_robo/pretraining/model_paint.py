@@ -97,11 +97,13 @@ class ModelPaint:
         headlight.ambient[:] = rng.uniform(0.15, 0.45)
         headlight.diffuse[:] = rng.uniform(0.2, 0.7)
         headlight.specular[:] = rng.uniform(0.0, 0.5)
+        # However many there are, together they must not bleach the picture.
+        strongest = 0.9 / max(1.0, model.nlight / 1.5)
         for light in range(model.nlight):
             model.light_pos[light] += rng.normal(0, 0.5, 3)
             model.light_dir[light] += rng.normal(0, 0.3, 3)
             model.light_dir[light] /= np.linalg.norm(model.light_dir[light])
-            model.light_diffuse[light] = rng.uniform(0.1, 0.9) * rng.uniform(0.85, 1.0, 3)
+            model.light_diffuse[light] = rng.uniform(0.1, strongest) * rng.uniform(0.85, 1.0, 3)
             model.light_castshadow[light] = rng.random() < 0.6
 
     def _with_role(self, *roles: Role) -> list[int]:

@@ -159,9 +159,9 @@ def test_bytes_do_not_depend_on_threads_or_on_the_order_of_lamps(
     swapped = []
     lights_of = mitsuba_scene._lights
 
-    def swap(style: Style, focus: tuple[float, float, float]) -> dict[str, Any]:
+    def swap(style: Style, state: SceneState) -> dict[str, Any]:
         """Make the list come in another order, as another run's addresses might."""
-        lights = lights_of(style, focus)
+        lights = lights_of(style, state)
         swapped.append(True)
         names = [name for name in lights if name.startswith("lamp")]
         turned = dict(zip(names, [lights[name] for name in reversed(names)], strict=True))
