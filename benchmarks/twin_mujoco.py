@@ -31,17 +31,42 @@ STEPS_BETWEEN = 4
 
 
 @dataclass(frozen=True)
+class View:
+    """A free camera, as Gymnasium's environments set theirs.
+
+    Attributes:
+        lookat: Metres.
+        distance: Metres.
+        azimuth: Degrees.
+        elevation: Degrees.
+    """
+
+    lookat: tuple[float, float, float]
+    distance: float
+    azimuth: float
+    elevation: float
+
+    def camera(self) -> mujoco.MjvCamera:
+        """For MuJoCo."""
+        camera = mujoco.MjvCamera()
+        camera.lookat[:] = self.lookat
+        camera.distance, camera.azimuth = self.distance, self.azimuth
+        camera.elevation = self.elevation
+        return camera
+
+
+@dataclass(frozen=True)
 class Suite:
     """One environment.
 
     Attributes:
         make: Makes it; it has reset and step, and find_mujoco finds its simulation.
-        cameras: Cameras of the model to look through; -1 is its free camera.
+        cameras: Cameras of the model to look through, or views around a point.
         act: Takes a random action.
     """
 
     make: Callable[[], Any]
-    cameras: tuple[str | int, ...]
+    cameras: tuple[str | View, ...]
     act: Callable[[Any], object]
 
 
@@ -63,6 +88,8 @@ def measure(name: str, suite: Suite, options: argparse.Namespace) -> None:
     found: dict[str, list[float]] = {}
     rows = []
     env = suite.make()
+    if hasattr(env, "action_space"):
+        env.action_space.seed(SEED)
     for index, (model, data, camera) in enumerate(states(env, suite, options.states)):
         state = MujocoScene(model, data).state([camera], options.size, options.size)
         simulator = mujoco_instances(model, data, camera, options.size, options.size)
@@ -82,7 +109,7 @@ def measure(name: str, suite: Suite, options: argparse.Namespace) -> None:
     harness.report(f"twin_mujoco_{name}", SEED, results, "\n".join(lines))
 
 
-def states(env: Any, suite: Suite, count: int) -> Iterator[tuple[Any, Any, str | int]]:
+def states(env: Any, suite: Suite, count: int) -> Iterator[tuple[Any, Any, Any]]:
     """Model, data and a camera after some random actions; each fifth state is a new episode."""
     for index in range(count):
         if index % 5 == 0:
@@ -91,7 +118,9 @@ def states(env: Any, suite: Suite, count: int) -> Iterator[tuple[Any, Any, str |
             suite.act(env)
         simulation = find_mujoco(env)
         mujoco.mj_forward(simulation.model, simulation.data)
-        yield simulation.model, simulation.data, suite.cameras[index % len(suite.cameras)]
+        chosen = suite.cameras[index % len(suite.cameras)]
+        camera = chosen.camera() if isinstance(chosen, View) else chosen
+        yield simulation.model, simulation.data, camera
 
 
 def reset(env: Any, seed: int) -> None:
@@ -154,9 +183,24 @@ def _within_spec(env: Any) -> object:
     return env.step(np.random.default_rng(SEED).uniform(low, high))
 
 
+_FETCH_VIEWS = (
+    View((1.3, 0.75, 0.55), 2.5, 132, -14),  # the environment's own
+    View((1.3, 0.75, 0.45), 1.2, 170, -40),
+    View((1.3, 0.75, 0.45), 1.0, 80, -25),
+)
+_KITCHEN_VIEWS = (
+    View((-0.2, 0.5, 2.0), 2.2, 70, -35),  # the environment's own
+    View((-0.2, 0.5, 1.9), 1.4, 100, -20),
+    View((-0.2, 0.5, 1.9), 1.8, 55, -50),
+)
+
 SUITES = {
-    "fetch": Suite(_gymnasium("FetchPickAndPlace-v4", "gymnasium_robotics"), (-1,), _sampled),
-    "kitchen": Suite(_gymnasium("FrankaKitchen-v1", "gymnasium_robotics"), (-1,), _sampled),
+    "fetch": Suite(
+        _gymnasium("FetchPickAndPlace-v4", "gymnasium_robotics"), _FETCH_VIEWS, _sampled
+    ),
+    "kitchen": Suite(
+        _gymnasium("FrankaKitchen-v1", "gymnasium_robotics"), _KITCHEN_VIEWS, _sampled
+    ),
     "aloha": Suite(
         _gymnasium("gym_aloha/AlohaTransferCube-v0", "gym_aloha"), ("top", "angle"), _sampled
     ),

@@ -13,13 +13,14 @@ On disk::
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from safetensors import SafetensorError
@@ -215,7 +216,8 @@ class GeometryEditor:
 
     @torch.no_grad()
     def _edit(self, frame: Frame, patches: Tensor, seed: int) -> RGB:
-        size = working_size(*frame.rgb.shape[:2], self.resolution, MULTIPLE)
+        height, width = frame.rgb.shape[:2]
+        size = working_size(height, width, self.resolution, MULTIPLE)
         unet = self.networks.unet
         image = to_tensor(shrink(frame.rgb, size))[None].to(unet.device)
         shape = (1, unet.config.noise_channels, size[0] // PATCH, size[1] // PATCH)
@@ -274,6 +276,5 @@ def _resized(plane: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _half(unet: GeometryUNet) -> GeometryUNet:
-    copied: GeometryUNet = GeometryUNet.from_config(unet.config)
-    copied.load_state_dict(unet.state_dict())
-    return copied.half()
+    copied: GeometryUNet = copy.deepcopy(unet)
+    return cast("GeometryUNet", copied.half())

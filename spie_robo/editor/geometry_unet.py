@@ -86,9 +86,8 @@ class GeometryUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
             nn.SiLU(),
             nn.Conv2d(_PIXEL_WIDTH, 3, 3, padding=1),
         )
-        for last in (self.head[-1], self.pixels[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        _silence(self.head[-1])
+        _silence(self.pixels[-1])
 
     def forward(self, latents: Tensor, geometry: Tensor, patches: Tensor, noise: Tensor) -> Tensor:
         """Patches of the photo.
@@ -170,8 +169,7 @@ class _Residual(nn.Module):
         self.modulation = nn.Linear(look_dim, 2 * width)
         self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
         self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        _silence(self.modulation)
 
     def forward(self, hidden: Tensor, look: Tensor) -> Tensor:
         scale, shift = self.modulation(look)[:, :, None, None].chunk(2, dim=1)
@@ -190,8 +188,7 @@ class _PhotoAttention(nn.Module):
         self.query = nn.Conv2d(width, width, 1)
         self.key_value = nn.Linear(token_dim, 2 * width)
         self.out = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _silence(self.out)
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         batch, width, height, across = hidden.shape
@@ -204,4 +201,10 @@ class _PhotoAttention(nn.Module):
 
     def _split(self, part: Tensor) -> Tensor:
         """(B, T, width) to (B, heads, T, head width)."""
-        return part.unflatten(2, (self.heads, _HEAD_WIDTH)).transpose(1, 2)
+        return part.reshape(*part.shape[:2], self.heads, _HEAD_WIDTH).transpose(1, 2)
+
+
+def _silence(layer: nn.Module) -> None:
+    """Let a layer start without effect."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

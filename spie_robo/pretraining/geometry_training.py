@@ -148,7 +148,7 @@ def augment(batch: MixedBatch, drop_geometry: float, generator: torch.Generator)
         targets=targets,
         geometry=geometry * keep,
         classes=classes,
-        references=flat.unflatten(0, (count, photos)),
+        references=flat.reshape(count, photos, *flat.shape[1:]),
         rows=batch.rows,
     )
 
@@ -228,13 +228,13 @@ class GeometryObjective:
 
 def edit_batch(networks: GeometryNetworks, batch: MixedBatch, generator: torch.Generator) -> Tensor:
     """Edits (B, 3, H, W) of a batch, differentiable in the networks."""
-    count, photos = batch.references.shape[:2]
+    count = len(batch.inputs)
     flat = batch.references.flatten(0, 1)
     with torch.autocast("cpu", enabled=False):
         if flat.shape[-1] != PHOTO_SIZE:
             flat = nn.functional.interpolate(flat, (PHOTO_SIZE, PHOTO_SIZE), mode="bilinear")
         patches = describe_patches(networks.vae, flat)
-    patches = patches.unflatten(0, (count, photos)).flatten(1, 2)
+    patches = patches.reshape(count, -1, patches.shape[-1])
     height, width = (side // PATCH for side in batch.inputs.shape[-2:])
     shape = (count, networks.unet.config.noise_channels, height, width)
     noise = torch.randn(shape, generator=generator)
@@ -246,8 +246,10 @@ def fit_patches(shards: MixedShards, config: GeometryTrainingConfig) -> PatchAut
     rows = torch.linspace(0, len(shards) - 1, min(_FIT_PAIRS, len(shards))).long()
     batch = shards.batch(rows, [[int(row)] for row in rows])
     images = torch.cat([batch.inputs, batch.targets])
-    vae = PatchAutoencoder.fit(images, config.latent_channels, PATCH)
-    return vae.requires_grad_(False).eval()
+    vae: PatchAutoencoder = PatchAutoencoder.fit(images, config.latent_channels, PATCH)
+    vae.requires_grad_(False)
+    vae.eval()
+    return vae
 
 
 def train_geometry_editor(config: GeometryTrainingConfig) -> GeometryEditor:
@@ -293,7 +295,9 @@ def _kept_autoencoder(
         fit_patches(shards, config).save_pretrained(staged)
         os.replace(staged, folder)
     vae: PatchAutoencoder = PatchAutoencoder.from_pretrained(folder, local_files_only=True)
-    return vae.requires_grad_(False).eval()
+    vae.requires_grad_(False)
+    vae.eval()
+    return vae
 
 
 def _steps_done(out: Path) -> int:
