@@ -176,13 +176,16 @@ def refuse_live(recorded: str, argument: str) -> None:
 
 @lru_cache(maxsize=4)
 def editor_by_name(name: str) -> ImageEditor:
-    """Load ``Editor.from_pretrained(name)`` once a process.
+    """Load ``Editor.from_pretrained(name)``, or a geometry editor, once a process.
 
     Raises:
         EditorError: If there is no such editor.
     """
     from spie_robo.editor import Editor
+    from spie_robo.editor.geometry_editor import GeometryEditor, is_geometry_editor
 
+    if is_geometry_editor(name):
+        return GeometryEditor.from_pretrained(name)
     editor: ImageEditor = Editor.from_pretrained(name)
     return editor
 

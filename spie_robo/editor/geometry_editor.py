@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,12 +32,12 @@ from torch.nn import functional
 from spie_robo.editor.frame_geometry import CHANNELS, geometry_channels
 from spie_robo.editor.geometry_unet import PATCH, GeometryUNet
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
+from spie_robo.editor.photo_check import load_references
 from spie_robo.editor.reference_tokens import PHOTO_SIZE, describe_patches
 from spie_robo.editor.references import (
     REFERENCES_FILE,
     PhotoReferences,
     cover,
-    load_references,
     to_image,
     to_tensor,
 )
@@ -122,13 +123,14 @@ class GeometryEditor:
         """Load an exported folder.
 
         Args:
-            folder: What :meth:`save` wrote.
+            folder: What :meth:`save` wrote; or an editor's :attr:`id`, and then its weights must
+                have that hash.
             device: Where to run.
 
         Raises:
-            EditorError: If it is missing or broken.
+            EditorError: If it is missing, broken or of another hash.
         """
-        folder = Path(folder)
+        folder, digest = _split_folder(str(folder))
         try:
             config = json.loads((folder / "config.json").read_text())
             if config["kind"] != KIND:
@@ -143,7 +145,13 @@ class GeometryEditor:
                 "network/ and vae/ as GeometryEditor.save writes them."
             ) from error
         networks = GeometryNetworks(unet.float().to(device).eval(), vae.float().to(device).eval())
-        return cls(networks, str(folder), patches, int(config["resolution"]))
+        editor = cls(networks, str(folder), patches, int(config["resolution"]))
+        if not editor.weights_hash.startswith(digest):
+            raise EditorError(
+                f"Editor {folder}: expected weights {digest}, these are "
+                f"{editor.weights_hash[:8]}. They changed since the id was recorded."
+            )
+        return editor
 
     def save(self, folder: str | Path) -> None:
         """Write an exported folder, weights in half precision."""
@@ -245,6 +253,23 @@ class GeometryEditor:
         if photos.digest not in self._described:
             self._described = {photos.digest: photo_patches(self.networks.vae, photos)}
         return self._described[photos.digest]
+
+
+def is_geometry_editor(name: str) -> bool:
+    """Whether a name or id is that of a folder with a geometry editor."""
+    try:
+        config = json.loads((_split_folder(name)[0] / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("kind") == KIND
+
+
+def _split_folder(name: str) -> tuple[Path, str]:
+    """Folder and hash of ``folder@hash``; an existing folder is itself, whatever it is called."""
+    match = re.fullmatch(r"(.+)@([0-9a-f]{8})", name)
+    if match is None or Path(name).is_dir():
+        return Path(name), ""
+    return Path(match[1]), match[2]
 
 
 def photo_patches(vae: PatchAutoencoder, photos: PhotoReferences) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from spie_robo.editing.by_name import editor_by_name
 from spie_robo.editor.geometry_editor import GeometryEditor, GeometryNetworks, frame_channels
 from spie_robo.editor.geometry_unet import PATCH, GeometryUNet
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
@@ -107,6 +108,9 @@ def test_folder_gives_the_same_editor_back(editor: GeometryEditor, tmp_path: Pat
     one, other = (e.edit([frame])[0].rgb.astype(int) for e in (editor, loaded))
     assert np.abs(one - other).mean() < 2  # stored in half precision
     assert loaded.weights_hash == GeometryEditor.from_pretrained(tmp_path / "saved").weights_hash
+    assert editor_by_name(loaded.id).id == loaded.id
+    with pytest.raises(EditorError, match="expected weights 00000000"):
+        GeometryEditor.from_pretrained(f"{tmp_path / 'saved'}@00000000")
     (tmp_path / "saved" / "config.json").write_text('{"kind": "other", "resolution": 64}')
     with pytest.raises(EditorError, match="other"):
         GeometryEditor.from_pretrained(tmp_path / "saved")
