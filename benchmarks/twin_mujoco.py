@@ -25,6 +25,7 @@ from PIL import Image
 
 from spie_robo.envs.twin import MujocoScene, TwinRenderer, find_mujoco, find_style
 from spie_robo.envs.twin.mujoco_alignment import compare_silhouettes, mujoco_instances
+from spie_robo.envs.twin.sources import MujocoSimulation
 
 SEED = 0
 STEPS_BETWEEN = 4
@@ -90,13 +91,15 @@ def measure(name: str, suite: Suite, options: argparse.Namespace) -> None:
     env = suite.make()
     if hasattr(env, "action_space"):
         env.action_space.seed(SEED)
-    for index, (model, data, camera) in enumerate(states(env, suite, options.states)):
-        state = MujocoScene(model, data).state([camera], options.size, options.size)
-        simulator = mujoco_instances(model, data, camera, options.size, options.size)
+    size = options.size
+    for index, (simulation, camera) in enumerate(states(env, suite, options.states)):
+        model, data, option = simulation.model, simulation.data, simulation.option
+        state = MujocoScene(model, data, option=option).state([camera], size, size)
+        simulator = mujoco_instances(model, data, camera, size, size, option)
         for silhouette in compare_silhouettes(state, simulator):
             found.setdefault(silhouette.group, []).append(silhouette.iou)
         if options.pictures and index % 5 == 0:
-            rows.append(picture(model, data, camera, state, options.size))
+            rows.append(picture(simulation, camera, state, size))
     if rows:
         Image.fromarray(np.concatenate(rows)).save(f"{options.pictures}/twin_{name}.png")
     lines = ["| environment | role | states | median IoU | lowest |", "|---|---|---|---|---|"]
@@ -109,8 +112,8 @@ def measure(name: str, suite: Suite, options: argparse.Namespace) -> None:
     harness.report(f"twin_mujoco_{name}", SEED, results, "\n".join(lines))
 
 
-def states(env: Any, suite: Suite, count: int) -> Iterator[tuple[Any, Any, Any]]:
-    """Model, data and a camera after some random actions; each fifth state is a new episode."""
+def states(env: Any, suite: Suite, count: int) -> Iterator[tuple[MujocoSimulation, Any]]:
+    """The simulation and a camera after some random actions; each fifth state is a new episode."""
     for index in range(count):
         if index % 5 == 0:
             reset(env, SEED + index)
@@ -120,7 +123,7 @@ def states(env: Any, suite: Suite, count: int) -> Iterator[tuple[Any, Any, Any]]
         mujoco.mj_forward(simulation.model, simulation.data)
         chosen = suite.cameras[index % len(suite.cameras)]
         camera = chosen.camera() if isinstance(chosen, View) else chosen
-        yield simulation.model, simulation.data, camera
+        yield simulation, camera
 
 
 def reset(env: Any, seed: int) -> None:
@@ -131,10 +134,10 @@ def reset(env: Any, seed: int) -> None:
         env.reset()
 
 
-def picture(model: Any, data: Any, camera: Any, state: Any, size: int) -> Any:
+def picture(simulation: MujocoSimulation, camera: Any, state: Any, size: int) -> Any:
     """The raw frame beside its twin in two styles."""
-    renderer = mujoco.Renderer(model, size, size)
-    renderer.update_scene(data, camera=camera)
+    renderer = mujoco.Renderer(simulation.model, size, size)
+    renderer.update_scene(simulation.data, camera=camera, scene_option=simulation.option)
     raw = renderer.render()
     renderer.close()
     twins = [

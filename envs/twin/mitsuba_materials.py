@@ -99,15 +99,31 @@ def _lies_flat(shape: Shape) -> bool:
 def _material_bsdf(material: Material, shape: Shape) -> Bsdf:
     metric = shape.triangles is not None and shape.triangles.texcoords is not None
     if metric:
-        scale, pixels = 1 / METRES_A_REPEAT, _FINE
-    elif max(shape.size) < 1.0 or (material.pattern == "plain" and not _lies_flat(shape)):
+        return _metric_bsdf(material)
+    if max(shape.size) < 1.0 or (material.pattern == "plain" and not _lies_flat(shape)):
         return _principled(_plain(material.color), material.roughness, material.specular)
-    else:
-        scale, pixels = max(1, round(max(shape.size) / METRES_A_REPEAT)), _COARSE
+    scale = max(1, round(max(shape.size) / METRES_A_REPEAT))
     base = {
         "type": "bitmap",
-        "bitmap": _bitmap(material, pixels),
+        "bitmap": _bitmap(material, _COARSE),
         "to_uv": mitsuba().ScalarTransform4f().scale([scale, scale, 1]),
+        "raw": True,
+    }
+    return _principled(base, material.roughness, material.specular)
+
+
+def _metric_bsdf(material: Material) -> Bsdf:
+    """A material on texture coordinates in metres.
+
+    The texture's middle lies at the shape's, and it goes on mirrored, or a seam would cross every
+    table.
+    """
+    placed = mitsuba().ScalarTransform4f().translate([0.5, 0.5, 0])
+    base = {
+        "type": "bitmap",
+        "bitmap": _bitmap(material, _FINE),
+        "to_uv": placed @ mitsuba().ScalarTransform4f().scale([1 / METRES_A_REPEAT] * 2 + [1]),
+        "wrap_mode": "mirror",
         "raw": True,
     }
     return _principled(base, material.roughness, material.specular)

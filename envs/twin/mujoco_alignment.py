@@ -33,7 +33,12 @@ class Silhouette:
 
 
 def mujoco_instances(
-    model: mujoco.MjModel, data: mujoco.MjData, camera: Any, height: int, width: int
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    camera: Any,
+    height: int,
+    width: int,
+    option: mujoco.MjvOption | None = None,
 ) -> NDArray[np.int32]:
     """MuJoCo's own segmentation, with the instance ids of a :class:`MujocoScene`.
 
@@ -43,6 +48,7 @@ def mujoco_instances(
         camera: As for ``mujoco.Renderer.update_scene``.
         height: Pixels.
         width: Pixels.
+        option: What to show; None: MuJoCo's default.
 
     Returns:
         int32, (height, width); -1 where nothing is.
@@ -53,7 +59,7 @@ def mujoco_instances(
     model.vis.global_.offheight = max(model.vis.global_.offheight, height)
     renderer = mujoco.Renderer(model, height, width)
     renderer.enable_segmentation_rendering()
-    renderer.update_scene(data, camera=camera)
+    renderer.update_scene(data, camera=camera, scene_option=option)
     numbers, kinds = np.moveaxis(renderer.render(), -1, 0)
     renderer.close()
     objects = mujoco.mjtObj

@@ -109,7 +109,7 @@ class MujocoSource:
         """Find model, images and cameras."""
         self._env, self._roles, self._render_camera = env, roles, render_camera
         self._found = find_mujoco(env)
-        self._scene = MujocoScene(self._found.model, self._found.data, roles=roles)
+        self._scene = self._read(self._found)
         known = _image_cameras(env.observation_space, self._found.model)
         if isinstance(cameras, Mapping):
             self.images: Mapping[str, CameraName] = dict(cameras)
@@ -150,16 +150,26 @@ class MujocoSource:
         found = find_mujoco(self._env)
         if found.model is not self._found.model or found.data is not self._found.data:
             self._found = found
-            self._scene = MujocoScene(found.model, found.data, roles=self._roles)
+            self._scene = self._read(found)
         self._scene.refit()
+
+    def _read(self, found: MujocoSimulation) -> MujocoScene:
+        return MujocoScene(found.model, found.data, roles=self._roles, option=found.option)
 
 
 @dataclass(frozen=True, eq=False)
 class MujocoSimulation:
-    """The native model and data of an environment."""
+    """What is inside of an environment.
+
+    Attributes:
+        model: MuJoCo's own model.
+        data: MuJoCo's own data.
+        option: What the environment's cameras show, where that is not MuJoCo's default.
+    """
 
     model: mujoco.MjModel
     data: mujoco.MjData
+    option: mujoco.MjvOption | None = None
 
 
 def find_mujoco(env: Any) -> MujocoSimulation:
@@ -178,7 +188,8 @@ def find_mujoco(env: Any) -> MujocoSimulation:
         model = _native(getattr(holder, "model", None))
         data = _native(getattr(holder, "data", None))
         if model is not None and data is not None:
-            return MujocoSimulation(model, data)
+            option = _without_collision_shapes() if "sim" in path else None
+            return MujocoSimulation(model, data, option)
     raise EnvError(
         f"Expected a SpieRobo environment (Reach, Push, PickPlace) or one on MuJoCo, got {env}: "
         "only these say what their scene looks like."
@@ -186,6 +197,15 @@ def find_mujoco(env: Any) -> MujocoSimulation:
 
 
 _PATHS = ((), ("robot_env",), ("sim",), ("env", "sim"), ("physics",), ("_env", "physics"))
+
+
+def _without_collision_shapes() -> mujoco.MjvOption:
+    """What robosuite's cameras show: its first geom group is for collisions alone."""
+    import mujoco
+
+    option = mujoco.MjvOption()
+    option.geomgroup[0] = 0
+    return option
 
 
 def _follow(holder: Any, path: Sequence[str]) -> Any:
