@@ -1,0 +1,54 @@
+"""MkDocs hook: the package's source as a wheel lays it out, for the API pages to be read from.
+
+``envs/`` and ``policies/`` stand at the top of the repository and install as ``spie_robo.envs`` and
+``spie_robo.policies``. The API pages are read from source without importing it, so the reader needs
+a folder in which they stand where they are installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+TREE = ROOT / "build" / "package_tree"
+
+
+def on_config(config: Any) -> Any:
+    """Build the tree before any page is read."""
+    build_tree(ROOT, TREE)
+    return config
+
+
+def build_tree(root: Path, tree: Path) -> None:
+    """Copy the source of every package into ``tree``, where the wheel would have it.
+
+    Args:
+        root: The repository; its ``pyproject.toml`` says which folders are which packages.
+        tree: The folder to make; what it held before is removed.
+    """
+    shutil.rmtree(tree, ignore_errors=True)
+    for name, folder in {"spie_robo": "spie_robo", **moved_packages(root)}.items():
+        target = tree.joinpath(*name.split("."))
+        shutil.copytree(root / folder, target, ignore=_all_but_source)
+
+
+def _all_but_source(folder: str, names: list[str]) -> list[str]:
+    """What of a folder is neither a module, nor a stub, nor a folder (the reader skips links)."""
+    return [
+        name
+        for name in names
+        if name == "__pycache__"
+        or not (name.endswith((".py", ".pyi")) or Path(folder, name).is_dir())
+    ]
+
+
+def moved_packages(root: Path) -> dict[str, str]:
+    """Folders that install under another name than their path says."""
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"].get("setuptools", {})
+    return dict(
+        settings.get("package-dir")
+        or {"spie_robo.envs": "envs", "spie_robo.policies": "policies"}
+    )
