@@ -82,7 +82,7 @@ bench: $(TOOLS) $(PACKAGE)
 	$(BIN)/python benchmarks/robustness.py --table --out runs/robustness_steel --name robustness_steel
 	$(BIN)/python benchmarks/robustness.py --table --out runs/robustness_pickplace --name robustness_pickplace
 
-# Every script of benchmarks/ with its own defaults, which takes days; docs/benchmarks.md has the commands
+# Every script of benchmarks/ with its own defaults, which takes days; docs/results has the commands
 # that its figures come from. Goes on after one that fails, for instance for want of rendered pairs.
 bench-all: $(TOOLS) $(PACKAGE)
 	@failed=""; for script in $$(grep -l __main__ benchmarks/*.py); do \

@@ -1,6 +1,6 @@
 """Experts' success, speed of the environments and the twin, alignment of the twin's silhouettes.
 
-python benchmarks/envs.py                          # the figures of docs/benchmarks.md
+python benchmarks/envs.py                          # the figures of docs/results/editor.md
 python benchmarks/envs.py --episodes 3 --steps 20 --frames 3 --states 2    # a quick check
 """
 

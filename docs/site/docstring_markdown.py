@@ -9,6 +9,7 @@ from griffe import Extension, Object
 
 ROLE = re.compile(r":(?:func|class|mod|meth|data|attr|exc):`[~.]*([^`]+)`")
 QUOTED = re.compile(r"``([^`]+)``")
+LITERAL = re.compile(r"::$", re.MULTILINE)
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
 
 
@@ -19,5 +20,5 @@ class DocstringMarkdown(Extension):
         """Rewrite the docstring of one object."""
         if obj.docstring:
             text = ROLE.sub(r"`\1`", obj.docstring.value)
-            text = QUOTED.sub(r"`\1`", text)
+            text = LITERAL.sub(":", QUOTED.sub(r"`\1`", text))
             obj.docstring.value = EXAMPLE.sub(r"\1Examples:", text)
