@@ -80,9 +80,7 @@ def unseen_lab() -> str:
             " and ".join(f"{100 * success(task, lab, column, 'twin'):.0f}" for lab in LABS)
             for column in ("raw-labs", "raw", "randomized")
         )
-        parts.append(
-            f"{task} **{ours} %** (raw frames {raw}, domain randomisation {randomized})"
-        )
+        parts.append(f"{task} **{ours} %** (raw frames {raw}, domain randomisation {randomized})")
     return f"solved, in two labs: {'; '.join(parts)}"
 
 
@@ -101,7 +99,9 @@ def unchanged() -> str:
 
 
 def proxy() -> str:
-    whole = [record(f"proxy_fidelity_{task}")["results"]["simulators"] for task in ("reach", "push")]
+    whole = [
+        record(f"proxy_fidelity_{task}")["results"]["simulators"] for task in ("reach", "push")
+    ]
     raw, edited = (simulator.pearson for simulator in
                    without_twin(RESULTS / "proxy_policies_push.csv").simulators)  # fmt: skip
     said = ", ".join(

@@ -17,8 +17,9 @@ import numpy as np
 
 import spie_robo.data.conversion.convert
 from spie_robo.data import ConversionConfig, EpisodeWriter, convert_store
-from spie_robo.data.store import durable, layout
+from spie_robo.data.store import layout
 from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.files import atomic
 from spie_robo.types import Deviation, EditResult, GuardVerdict
 
 SIZE = 16
@@ -105,7 +106,7 @@ class EvenGuard:
 def die_at(event: int) -> None:
     """Arrange for SIGKILL at the n-th of: file begun, half written, written, in place."""
     counter = itertools.count()
-    write, replace = durable.write_synced, os.replace
+    write, replace = atomic.write_synced, os.replace
 
     def hit() -> None:
         if next(counter) == event:
@@ -123,7 +124,7 @@ def die_at(event: int) -> None:
         replace(source, target)
         hit()
 
-    durable.write_synced = dying_write
+    atomic.write_synced = dying_write
     os.replace = dying_replace
 
 

@@ -27,10 +27,9 @@ from spie_robo.data.conversion.camera_choice import edited_cameras, editing_note
 from spie_robo.data.conversion.engine import Block, EditEngine, Edits, EditTask, Rows
 from spie_robo.data.conversion.identity import ConversionConfig, identify, require_same
 from spie_robo.data.conversion.local_engine import LocalEngine
-from spie_robo.data.conversion.read_ahead import read_ahead
+from spie_robo.data.conversion.streams import WriteBehind, read_ahead
 from spie_robo.data.conversion.threads import KEY, recorded_threads, torch_threads, using_threads
 from spie_robo.data.conversion.variants import Variants, is_edited
-from spie_robo.data.conversion.write_behind import WriteBehind
 from spie_robo.data.formats.foreign_source import ForeignSource
 from spie_robo.data.formats.registry import open_source
 from spie_robo.data.formats.source_record import SourceRecord

@@ -16,10 +16,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from spie_robo.data.store.checksums import crc32, extend_checksums
+from spie_robo.data.store.checksums import crc32, extend_checksums, header_checksums
 from spie_robo.data.store.commit import ArrayCommit, Commit, attributes_of, read_commit
 from spie_robo.data.store.durable import DurableStore, at_once, remove_partial_files
-from spie_robo.data.store.header_checksums import header_checksums
 from spie_robo.data.store.headers import require_ours
 from spie_robo.data.store.layout import ZarrArray, create_array, open_array
 from spie_robo.data.store.metadata import StoreMetadata

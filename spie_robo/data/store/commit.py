@@ -56,7 +56,7 @@ class Commit:
         checksums: Number of rows of ``meta/chunk_crc32``.
         meta_crc32: CRC-32 of the committed rows of each array of ``meta/``.
         headers: CRC-32 of every header by folder
-            (:mod:`spie_robo.data.store.header_checksums`); empty before the first episode and in
+            (:mod:`spie_robo.data.store.checksums`); empty before the first episode and in
             stores of earlier releases.
     """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from spie_robo.data.store.checksums import changed_headers
 from spie_robo.data.store.episode_store import EpisodeStore
-from spie_robo.data.store.header_checksums import changed_headers
 from spie_robo.data.store.headers import read_header
 from spie_robo.errors import StoreCorruptError, StoreError
 from spie_robo.settings.locations import staging_of

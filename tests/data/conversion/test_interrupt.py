@@ -14,8 +14,8 @@ import zarr
 
 from spie_robo import cli
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
-from spie_robo.data.store import durable
 from spie_robo.errors import SpieRoboError
+from spie_robo.files import atomic
 
 episode = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))["episode"]
 
@@ -35,7 +35,7 @@ def ctrl_c_interrupts():
 
 def interrupt_at(monkeypatch, count: int) -> None:
     """Send SIGINT when the n-th file is about to be written, which then takes a while."""
-    write, left = durable.write_synced, [count]
+    write, left = atomic.write_synced, [count]
 
     def slow_write(path: Path, data: object) -> None:
         left[0] -= 1
@@ -44,7 +44,7 @@ def interrupt_at(monkeypatch, count: int) -> None:
             time.sleep(0.1)  # the main thread has long seen it
         write(path, data)
 
-    monkeypatch.setattr(durable, "write_synced", slow_write)
+    monkeypatch.setattr(atomic, "write_synced", slow_write)
 
 
 def test_an_interrupted_write_ends_before_the_clean_up_begins(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from spie_robo.data import (
 )
 from spie_robo.data.conversion.engine import Block, EditTask
 from spie_robo.data.conversion.local_engine import BLOCKS_AHEAD, LocalEngine
-from spie_robo.data.conversion.write_behind import WriteBehind
+from spie_robo.data.conversion.streams import WriteBehind
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import EditorError, StoreError
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
-from spie_robo.data.store import durable, layout
+from spie_robo.data.store import layout
 from spie_robo.data.store.appending import StoreOnDisk
 from spie_robo.errors import StoreCorruptError, StoreError
+from spie_robo.files import atomic
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
 episode, write, assert_same, edit_json = (
@@ -171,7 +172,7 @@ class FullDisk:
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.write = durable.write_synced
+        self.write = atomic.write_synced
 
     def __call__(self, path: Path, data: object) -> None:
         if self.room <= 0:
@@ -183,13 +184,13 @@ class FullDisk:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_full_disk_at_any_write(tmp_path, monkeypatch, zarr_format):
-    original = durable.write_synced
+    original = atomic.write_synced
     room, failures = 0, 0
     path = write(tmp_path / "s.zarr", range(1), zarr_format)
     with EpisodeWriter.open(path) as writer:
         while writer.n_episodes < 3:
             count = writer.n_episodes
-            monkeypatch.setattr(durable, "write_synced", FullDisk(room))
+            monkeypatch.setattr(atomic, "write_synced", FullDisk(room))
             try:
                 writer.add_episode(episode(count), seed=count)
                 room = 0
@@ -199,7 +200,7 @@ def test_a_full_disk_at_any_write(tmp_path, monkeypatch, zarr_format):
                 assert "Free space" in str(error)
                 failures += 1
                 room += 9
-            monkeypatch.setattr(durable, "write_synced", original)
+            monkeypatch.setattr(atomic, "write_synced", original)
             there = EpisodeStore.open(path)
             assert len(there) >= count
             assert_same(there[-1], episode(len(there) - 1))
@@ -235,12 +236,12 @@ def test_a_failure_after_the_commit_does_not_add_the_episode_twice(
 
 
 def test_a_full_disk_while_creating_leaves_no_store(tmp_path, monkeypatch):
-    original = durable.write_synced
+    original = atomic.write_synced
     for room in range(6):
-        monkeypatch.setattr(durable, "write_synced", FullDisk(room))
+        monkeypatch.setattr(atomic, "write_synced", FullDisk(room))
         with pytest.raises(StoreError, match="No space left"):
             EpisodeWriter.create(tmp_path / "s.zarr")
-        monkeypatch.setattr(durable, "write_synced", original)
+        monkeypatch.setattr(atomic, "write_synced", original)
         assert not (tmp_path / "s.zarr").exists()
         assert not list(tmp_path.glob("*.creating"))
 

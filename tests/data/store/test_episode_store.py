@@ -24,6 +24,7 @@ from spie_robo.data.store import durable, layout
 from spie_robo.data.store import writer as writer_module
 from spie_robo.data.store.metadata import CameraMetadata
 from spie_robo.errors import StoreError, StoreLockedError
+from spie_robo.files import atomic
 from spie_robo.types import Geometry
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "nursery.py"))
@@ -181,7 +182,7 @@ def test_one_writer_at_a_time_and_the_second_is_refused(tmp_path):
 def test_everything_is_on_disk_before_the_commit_and_the_commit_comes_last(tmp_path, monkeypatch):
     path = write(tmp_path / "s.zarr", range(1))
     events = []
-    write_synced, sync_directory = durable.write_synced, durable.sync_directory
+    write_synced, sync_directory = atomic.write_synced, durable.sync_directory
     synced = []  # a thread for each sync: zarr writes in several at once
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(threading.get_ident()))
 
@@ -197,7 +198,7 @@ def test_everything_is_on_disk_before_the_commit_and_the_commit_comes_last(tmp_p
         sync_directory(directory)
 
     with EpisodeWriter.open(path) as writer:
-        monkeypatch.setattr(durable, "write_synced", watching_write)
+        monkeypatch.setattr(atomic, "write_synced", watching_write)
         monkeypatch.setattr(durable, "sync_directory", watching_sync)
         writer.add_episode(episode(1))
     writes = [n for n, (kind, _) in enumerate(events) if kind == "write"]

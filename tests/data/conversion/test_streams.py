@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from spie_robo.data.conversion.read_ahead import AHEAD, read_ahead
+from spie_robo.data.conversion.streams import READ_AHEAD, read_ahead
 
 
 def test_items_come_in_order_made_in_one_other_thread_and_a_few_ahead():
@@ -19,7 +19,7 @@ def test_items_come_in_order_made_in_one_other_thread_and_a_few_ahead():
     seen = []
     for number in read_ahead(items()):
         seen.append(number)
-        assert len(made) <= number + 1 + AHEAD + 1
+        assert len(made) <= number + 1 + READ_AHEAD + 1
     assert seen == list(range(20))
     assert len(threads) == 1 and threads != {threading.get_ident()}
 
@@ -40,14 +40,14 @@ def test_the_next_item_is_made_while_this_one_is_used():
 
 def test_an_error_comes_after_the_items_before_it():
     def items():
-        yield from range(AHEAD + 3)
+        yield from range(READ_AHEAD + 3)
         raise OSError("the disk is gone")
 
     seen = []
     with pytest.raises(OSError, match="the disk is gone"):
         for item in read_ahead(items()):
             seen.append(item)
-    assert seen == list(range(AHEAD + 3))
+    assert seen == list(range(READ_AHEAD + 3))
 
 
 def test_closing_makes_no_more_and_leaves_no_thread():
@@ -57,5 +57,5 @@ def test_closing_makes_no_more_and_leaves_no_thread():
     assert next(reading) == 0
     reading.close()
     count = len(made)
-    assert count <= AHEAD + 3 and threading.active_count() == before
+    assert count <= READ_AHEAD + 3 and threading.active_count() == before
     assert next(iter(reading), None) is None and len(made) == count

@@ -1,17 +1,56 @@
-"""Write episodes in another thread, so that editing does not wait for the disk."""
+"""Read ahead of editing and write behind it, each in a thread, so that editing never waits."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from spie_robo.data.conversion.engine import Rows
 from spie_robo.data.protocols import EpisodeSink
 
-AHEAD = 4
+Item = TypeVar("Item")
+
+READ_AHEAD = 2
+"""Number of items to read ahead."""
+
+
+def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Yield the same items in the same order, read in another thread.
+
+    An error of ``items`` is raised after the items before it. Closing the generator waits for the
+    read that has begun and starts no other.
+
+    Args:
+        items: Iterator that reads one item at each ``next``; only the other thread may use it.
+
+    Example:
+        >>> list(read_ahead(iter("abc")))
+        ['a', 'b', 'c']
+    """
+    thread = ThreadPoolExecutor(1, "read")
+    waiting: deque[Future[tuple[Item] | None]] = deque()
+    try:
+        while True:
+            while len(waiting) <= READ_AHEAD:
+                waiting.append(thread.submit(_next, items))
+            item = waiting.popleft().result()
+            if item is None:
+                return
+            yield item[0]
+    finally:
+        thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _next(items: Iterator[Item]) -> tuple[Item] | None:
+    for item in items:
+        return (item,)
+    return None
+
+
+WRITE_BEHIND = 4
 """Number of writes that may wait; adding another waits for the oldest."""
 
 
@@ -69,7 +108,7 @@ class WriteBehind:
             self._waiting.popleft().result()
 
     def _add(self, write: Callable[..., None], *arguments: Any) -> None:
-        while len(self._waiting) >= AHEAD:
+        while len(self._waiting) >= WRITE_BEHIND:
             self._waiting[0].result()
             self._waiting.popleft()
         self._waiting.append(self._thread.submit(self._write, write, *arguments))
