@@ -291,7 +291,7 @@ def _replay(folder: Path, **changes: Any) -> Callable[[], Any]:
 
 
 def foreign_pickle(folder: Path) -> Callable[[], Any]:
-    return _replay(folder, filters=[{"id": "pickle"}], dtype="|O")
+    return _replay(folder, filters=[{"id": "pickle"}])
 
 
 def foreign_chunk(folder: Path) -> Callable[[], Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import platform
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ import numpy as np
 from lerobot.datasets.dataset_tools import merge_datasets, modify_tasks, remove_feature
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from spie_robo.data import EpisodeStore, EpisodeWriter, convert_store
+from spie_robo.data import ConversionConfig, EpisodeStore, EpisodeWriter, convert_store
 from spie_robo.data.formats import export_episodes, open_source
 from spie_robo.data.formats.source_record import SourceRecord
+from spie_robo.editing.guarded_editor import GuardedEditor
+from spie_robo.types import EditResult, Frame, References
 
 LENGTHS = (12, 9)
 SIZE = (64, 96)
@@ -181,6 +184,43 @@ def check_merge(folder: Path) -> None:
     print(f"merge_datasets: {merged.num_episodes} episodes, {len(merged)} steps")
 
 
+class Inverting:
+    """An editor that leaves no doubt whether it ran."""
+
+    id = "inverting@1"
+
+    def edit(
+        self,
+        frames: Sequence[Frame],
+        references: References | None = None,
+        instruction: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[EditResult]:
+        """Every frame with its colours inverted."""
+        given = seeds or [0] * len(frames)
+        return [
+            EditResult(255 - frame.rgb, seed, "invert", self.id, 1)
+            for frame, seed in zip(frames, given, strict=True)
+        ]
+
+
+def check_looks(folder: Path) -> None:
+    """One set with raw and edited episodes, which LeRobot loads with its provenance columns."""
+    config = ConversionConfig(variants=2, keep_raw=True)
+    store, root = folder / "looks.zarr", folder / "looks"
+    convert_store(folder / "videos", store, GuardedEditor(Inverting()), config, progress=False)
+    export_episodes(EpisodeStore.open(store), root, "lerobot", progress=False)
+    dataset = opened(root)
+    assert dataset.num_episodes == 3 * len(LENGTHS), dataset.num_episodes
+    first = [dataset[LENGTHS[0] * copy] for copy in range(3)]
+    assert [bool(item["synthetic"]) for item in first] == [False, True, True]
+    assert [int(item["source_episode"]) for item in first] == [0, 0, 0]
+    assert len({int(item["look_seed"]) for item in first}) == 3
+    raw, edited = (np.asarray(item[FRONT]) for item in first[:2])
+    assert np.abs(raw + edited - 1).mean() < 0.05
+    print(f"two looks and the raw ones: {dataset.num_episodes} episodes in one set")
+
+
 def main() -> None:
     """Run every check."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -194,6 +234,7 @@ def main() -> None:
         check_changes(folder)
         check_resume(folder, options.seed)
         check_merge(folder)
+        check_looks(folder)
     names = ("lerobot", "datasets", "torch", "av", "pyarrow")
     found = ", ".join(f"{name} {version(name)}" for name in names)
     print(f"Checked with {found}, Python {platform.python_version()}, seed {options.seed}.")
