@@ -1,1 +1,1 @@
-"""``spie-robo doctor``: ``facts of this machine -> checks -> table, JSON, exit code``."""
+"""Diagnose a machine: ``facts of this machine -> checks -> table, JSON, exit code``."""

@@ -1,4 +1,4 @@
-"""The checks of ``spie-robo doctor``: each takes the facts that it judges and returns one record.
+"""Define the checks of ``spie-robo doctor``: each judges given facts and returns one record.
 
 A failure means that something will not work, a warning that it works, but less or slower.
 """
@@ -26,26 +26,26 @@ OPENCV_WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-"""All of them own the package ``cv2``."""
+"""Distributions that all own the package ``cv2``."""
 PYBULLET_WHEELS = ("pybullet", "pybullet-arm64")
-"""Both own the module ``pybullet``: the first below Python 3.12, the second from there on."""
+"""Distributions that own the module ``pybullet``: the first below Python 3.12, then the second."""
 GIB = 2**30
 DISK = (0.5 * GIB, 5 * GIB)
-"""Free bytes below which a check fails, and warns: 100,000 raw frames of 128x128 are 5 GiB."""
+"""Free bytes below which the check fails, or warns: 100,000 raw frames of 128x128 are 5 GiB."""
 MEMORY = (1 * GIB, 3 * GIB)
-"""The same: the embedded editor and the guard take 0.6 GiB."""
+"""Free bytes below which the check fails, or warns: editor and guard take 0.6 GiB."""
 
 
 @final
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        name: What was looked at.
-        status: "ok"; "warn": it works, but less or slower; "fail": something will not work.
-        detail: What was found.
-        way_out: What to do; empty if there is nothing to do.
+        name: Name of the check.
+        status: "ok"; "warn": it works, but less well or slower; "fail": something will not work.
+        detail: Facts that the check found.
+        way_out: Advice to the user; empty if there is none.
     """
 
     name: str
@@ -55,11 +55,11 @@ class CheckResult:
 
 
 def check_python(version: tuple[int, int], system: str) -> CheckResult:
-    """Whether the interpreter is one that the tests pass with.
+    """Check that the tests pass with this interpreter.
 
     Args:
-        version: Major and minor.
-        system: As ``platform.platform()`` gives it.
+        version: Major and minor version.
+        system: Name of the system, from ``platform.platform()``.
     """
     detail = f"{version[0]}.{version[1]} on {system}"
     if version in PYTHONS:
@@ -70,11 +70,11 @@ def check_python(version: tuple[int, int], system: str) -> CheckResult:
 
 
 def check_pybullet(installed: Mapping[str, str], tags: Iterable[str]) -> CheckResult:
-    """Whether exactly one build of PyBullet is installed, and from its published wheel.
+    """Check that exactly one build of PyBullet is installed, from its published wheel.
 
     Args:
-        installed: Version of each build of it that is installed.
-        tags: The wheel's tags; a wheel that was built on this machine has no manylinux tag.
+        installed: Version of each installed build.
+        tags: Tags of the wheel; one that was built on this machine has no manylinux tag.
     """
     if not installed:
         way_out = "pip install pybullet (Python 3.11), pip install pybullet-arm64 (3.12 and 3.13)"
@@ -92,13 +92,13 @@ def check_pybullet(installed: Mapping[str, str], tags: Iterable[str]) -> CheckRe
 
 
 def check_opencv(installed: Mapping[str, str], loaded: str | None) -> CheckResult:
-    """Whether the package ``cv2`` works, and goes on doing so.
+    """Check that the package ``cv2`` works and will keep working.
 
-    Several distributions own it. Of two, the one that was installed last is what is imported; after
-    one of them is uninstalled, ``cv2`` is an empty shell, although the other is still listed.
+    Several distributions own it. Of two, the last installed one is imported; after one of them is
+    uninstalled, ``cv2`` is empty, although the other is still listed.
 
     Args:
-        installed: Version of each OpenCV distribution that is installed.
+        installed: Version of each installed OpenCV distribution.
         loaded: ``cv2.__version__``; None if ``cv2`` cannot be imported or is empty.
     """
     if not installed:
@@ -120,14 +120,14 @@ def check_opencv(installed: Mapping[str, str], loaded: str | None) -> CheckResul
 def check_requirements(
     name: str, requirements: Iterable[Requirement], installed: Mapping[str, str], extra: str = ""
 ) -> CheckResult:
-    """Whether requirements are installed, in versions that fit.
+    """Check that requirements are installed in versions that fit.
 
     Args:
         name: Name of the check.
-        requirements: What is needed.
-        installed: Version of each distribution that is installed, by canonical name.
-        extra: The extra that they belong to: a missing one is a warning; empty for those that
-            everything needs.
+        requirements: The requirements.
+        installed: Version of each installed distribution, by canonical name.
+        extra: Name of their extra, of which a missing package is a warning; empty for the
+            requirements of the package itself.
     """
     wanted = list(requirements)
     wrong = []
@@ -147,12 +147,12 @@ def check_requirements(
 def check_torch(
     version: str | None, built_for: str | None, devices: tuple[str, ...], has_driver: bool
 ) -> CheckResult:
-    """Which torch this is, and whether it uses the GPU that is there.
+    """Check that torch can be imported and uses the machine's GPU.
 
     Args:
-        version: None if torch cannot be imported.
-        built_for: CUDA or ROCm version that it was built for; None for a CPU build.
-        devices: Names of the devices that it sees.
+        version: Version of torch; None if it cannot be imported.
+        built_for: CUDA or ROCm version of the build; None for a CPU build.
+        devices: Names of the devices that torch finds.
         has_driver: Whether an NVIDIA driver is installed.
     """
     if version is None:
@@ -170,7 +170,7 @@ def check_torch(
 
 
 def check_egl(available: bool) -> CheckResult:
-    """Whether PyBullet renders through EGL; without it TinyRenderer does it on the CPU."""
+    """Check that PyBullet renders through EGL; without it TinyRenderer renders on the CPU."""
     if available:
         return CheckResult("egl", "ok", "PyBullet's plugin renders; use renderer='egl' or 'auto'")
     return CheckResult(
@@ -182,13 +182,13 @@ def check_egl(available: bool) -> CheckResult:
 
 
 def check_space(name: str, free: float, limits: tuple[float, float], way_out: str) -> CheckResult:
-    """Whether there is room.
+    """Check that enough space is free.
 
     Args:
-        name: Disk or memory.
-        free: Bytes that are free.
-        limits: Bytes below which it fails, and warns.
-        way_out: How to make room.
+        name: Kind of the space, disk or memory.
+        free: Free bytes.
+        limits: Bytes below which the check fails, and below which it warns.
+        way_out: Advice on how to free space.
     """
     least, enough = limits
     status: Status = "fail" if free < least else "warn" if free < enough else "ok"
@@ -199,7 +199,7 @@ def check_space(name: str, free: float, limits: tuple[float, float], way_out: st
 
 
 def check_hub_token(present: bool) -> CheckResult:
-    """Whether there is a Hub token; its value is never looked at."""
+    """Check that there is a Hub token, without reading its value."""
     if present:
         return CheckResult("hub token", "ok", "present")
     detail = "none; only private and gated models need one (`hf auth login`)"
@@ -207,7 +207,7 @@ def check_hub_token(present: bool) -> CheckResult:
 
 
 def check_cache(folder: Path) -> CheckResult:
-    """Whether models from the Hub can be stored: a file is written and removed."""
+    """Check that models from the Hub can be stored, by writing and removing a file."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -220,7 +220,7 @@ def check_cache(folder: Path) -> CheckResult:
 
 
 def check_self_test(run: Callable[[], SelfTest]) -> CheckResult:
-    """Whether the embedded editor edits a frame and the guard judges it."""
+    """Check that the embedded editor edits a frame and the guard judges it."""
     try:
         found = run()
     except Exception as error:  # a broken installation may raise anything

@@ -1,6 +1,6 @@
-"""``spie-robo doctor``: what of this machine and installation is in order, and what is not.
+"""Run ``spie-robo doctor``: find what works on this machine and what does not.
 
-Here the facts are gathered; :mod:`spie_robo.doctor.checks` judges them.
+This module gathers the facts; :mod:`spie_robo.doctor.checks` judges them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from spie_robo.doctor.self_test import SelfTest, run_self_test
 def diagnose(
     self_test: Callable[[], SelfTest] | None = run_self_test,
 ) -> tuple[CheckResult, ...]:
-    """All checks on this machine.
+    """Run all checks on this machine.
 
     Args:
-        self_test: Edits a few frames; None leaves it out.
+        self_test: Function that edits a few frames; None leaves it out.
     """
     results = [
         checks.check_python(sys.version_info[:2], platform.platform(terse=True)),
@@ -57,7 +57,7 @@ def _packages() -> list[CheckResult]:
         checks.check_pybullet(bullet, tags),
         checks.check_opencv(opencv, _opencv_version()),
     ]
-    if opencv:  # any of its wheels will do
+    if opencv:  # any of its wheels serves
         installed.setdefault("opencv-python", next(iter(opencv.values())))
     if DISTRIBUTION not in installed:
         way_out = "pip install -e . in the checkout"
@@ -70,7 +70,7 @@ def _packages() -> list[CheckResult]:
 
 
 def _opencv_version() -> str | None:
-    """What ``cv2`` says that it is; None if there is none, or only its shell."""
+    """Return the version of ``cv2``; None if it is missing or empty."""
     try:
         import cv2
     except (ImportError, OSError):  # OSError: a shared library of another build
@@ -79,7 +79,7 @@ def _opencv_version() -> str | None:
 
 
 def _requirements(lines: Iterable[str]) -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """What everything needs, and what each extra needs; ``dev`` is for developers of this."""
+    """Return the requirements of the package and of each extra, without ``dev``."""
     needed: list[Requirement] = []
     extras: dict[str, list[Requirement]] = {}
     for requirement in map(Requirement, lines):
@@ -121,7 +121,7 @@ def _room() -> list[CheckResult]:
     found = [checks.check_space("disk", disk, checks.DISK, "Free space, or work elsewhere.")]
     try:
         import psutil  # type: ignore[import-untyped]
-    except ImportError:  # accelerate needs it too: what is missing stands under dependencies
+    except ImportError:  # accelerate needs it too, so that it is reported under dependencies
         return found
     memory = psutil.virtual_memory().available
     return [*found, checks.check_space("memory", memory, checks.MEMORY, "Close other programs.")]
@@ -131,7 +131,7 @@ def _hub() -> list[CheckResult]:
     try:
         import huggingface_hub
         from huggingface_hub import constants
-    except ImportError:  # it stands under dependencies
+    except ImportError:  # reported under dependencies
         return []
     present = huggingface_hub.get_token() is not None
     return [checks.check_hub_token(present), checks.check_cache(Path(constants.HF_HUB_CACHE))]

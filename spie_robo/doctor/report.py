@@ -1,4 +1,4 @@
-"""What ``spie-robo doctor`` found, for people and as JSON."""
+"""Report the results of ``spie-robo doctor`` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spie_robo.doctor.checks import CheckResult
 
 
 def healthy(results: Sequence[CheckResult]) -> bool:
-    """Whether nothing failed; warnings are allowed."""
+    """Return whether no check failed; warnings are allowed."""
     return all(result.status != "fail" for result in results)
 
 
 def format_checks(results: Sequence[CheckResult]) -> str:
-    """The table: a line a check, and below it the way out, where there is one."""
+    """Return the table: one line a check, with the way out below it."""
     width = max(len(result.name) for result in results)
     lines = []
     for result in results:
@@ -26,7 +26,7 @@ def format_checks(results: Sequence[CheckResult]) -> str:
 
 
 def summary(results: Sequence[CheckResult]) -> str:
-    """One line: how many failed, and what to do next."""
+    """Return the number of failures and the next step in one line."""
     count = {s: sum(result.status == s for result in results) for s in ("ok", "warn", "fail")}
     line = f"{count['ok']} ok, {count['warn']} warnings, {count['fail']} failures"
     if not healthy(results):
@@ -35,5 +35,5 @@ def summary(results: Sequence[CheckResult]) -> str:
 
 
 def checks_as_json(results: Sequence[CheckResult]) -> dict[str, Any]:
-    """Plain JSON values."""
+    """Return the results as plain JSON values."""
     return {"ok": healthy(results), "checks": [asdict(result) for result in results]}

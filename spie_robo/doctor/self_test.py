@@ -1,4 +1,4 @@
-"""The self-test of ``spie-robo doctor``: the embedded editor and the guard on simulator frames."""
+"""Test the embedded editor and the guard on simulator frames, for ``spie-robo doctor``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MOST_FRAMES = 20
 @final
 @dataclass(frozen=True)
 class SelfTest:
-    """What the self-test measured.
+    """The result of the self-test.
 
     Attributes:
-        frames: Frames edited.
-        accepted: Edits that the guard accepted.
-        unchanged: Whether an edit came out as the frame that went in.
-        milliseconds: Of one edit and its verdict, the median, without loading.
+        frames: Number of edited frames.
+        accepted: Number of edits that the guard accepted.
+        unchanged: Whether an edit equals its raw frame.
+        milliseconds: Median time of an edit and its verdict, without loading.
     """
 
     frames: int
@@ -45,7 +45,7 @@ def run_self_test(seconds: float = SECONDS) -> SelfTest:
     start = time.perf_counter()
     frame = simulator_frame()
     editor, guard = Editor.from_pretrained("embedded"), GeometryGuard()
-    editor.edit([frame], seeds=[0])  # loads what is loaded lazily
+    editor.edit([frame], seeds=[0])  # load everything before the clock starts
     times: list[float] = []
     accepted, unchanged = 0, False
     while not times or (
@@ -61,7 +61,7 @@ def run_self_test(seconds: float = SECONDS) -> SelfTest:
 
 
 def simulator_frame() -> Frame:
-    """The first frame of the Reach task's front camera, with its geometry."""
+    """Return the first frame of the Reach task's front camera, with its geometry."""
     import gymnasium as gym
 
     import spie_robo.envs  # noqa: F401 - registers the environments
