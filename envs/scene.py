@@ -70,7 +70,7 @@ class TabletopScene:
     """
 
     def __init__(self, panda: bool = True) -> None:
-        """Connect and build the room."""
+        """Connect to PyBullet and build the room."""
         with without_native_output(STDOUT):
             self.client: Any = BulletClient(pybullet.DIRECT)
         self.client.setAdditionalSearchPath(pybullet_data.getDataPath())

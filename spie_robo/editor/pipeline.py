@@ -54,7 +54,7 @@ TextEncoding: TypeAlias = Callable[[Sequence[str]], Tensor]
 """Function from B texts to the text encoder's states (B, T, D)."""
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _OWN_SETTINGS = ("residual_latents", "residual_mean", "residual_std", "image_latent_scale")
-# what diffusers, transformers and safetensors raise for a broken folder
+# Errors that diffusers, transformers and safetensors raise for a broken folder.
 _BROKEN_FOLDER = (
     OSError,
     ValueError,
@@ -146,7 +146,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
         return int(self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
     def encode_text(self, instructions: Sequence[str]) -> Tensor:
-        """The text encoder's states (B, T, D); what exceeds T tokens is cut off."""
+        """Return the text encoder's states (B, T, D); tokens after the T-th are cut off."""
         longest: int = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(
             list(instructions),

@@ -135,7 +135,7 @@ class StoreOnDisk:
         self.write_commit(following, metadata)
 
     def write_commit(self, commit: Commit, metadata: StoreMetadata) -> None:
-        """Replace the commit record, once everything that it refers to is on disk."""
+        """Replace the commit record, after everything that it covers is on disk."""
         self._require_there()
         self._durable.sync()
         self._root.update_attributes(attributes_of(commit, metadata))
