@@ -119,10 +119,10 @@ def test_history_is_padded_with_the_first_observation_and_then_the_newest() -> N
     assert needs == [True, False, True, True, False]
     first, second = windows[0][0][0], windows[1][0][0]
     assert torch.equal(first[0], first[1])
-    from spie_robo.policies.cache import resize
+    from spie_robo.policies.cache import resize_frames
 
-    np.testing.assert_array_equal(second[0], resize(seen[2]["front"], 16))
-    np.testing.assert_array_equal(second[1], resize(seen[3]["front"], 16))
+    np.testing.assert_array_equal(second[0], resize_frames(seen[2]["front"], 16))
+    np.testing.assert_array_equal(second[1], resize_frames(seen[3]["front"], 16))
 
 
 def test_seeds_of_episodes_decide_what_a_diffusion_policy_does() -> None:
