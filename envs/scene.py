@@ -52,8 +52,11 @@ _ROLES: dict[str, Role] = {
 }
 
 _DRAWN_SPHERE = 0.966
-"""TinyRenderer draws a sphere as a hull of 42 vertices inside it, whose silhouette has the area of
-a sphere this much smaller. A state tells the sizes that the simulator's camera shows."""
+"""Factor on the radius of a sphere in the scene's state.
+
+TinyRenderer draws a sphere as a hull of 42 vertices inside it, whose silhouette has the area of a
+sphere this much smaller. The state holds the sizes that the simulator's camera shows.
+"""
 
 
 @final
@@ -247,7 +250,7 @@ class TabletopScene:
 
 
 def _drawn_size(kind: ShapeKind, size: Sequence[float]) -> tuple[float, ...]:
-    """The size of a shape as its camera shows it, in the order of :class:`Shape`."""
+    """Return the size of a shape as its camera shows it, in the order of :class:`Shape`."""
     if kind == "sphere":
         return (_DRAWN_SPHERE * size[0],)
     return (size[0], size[1]) if kind == "cylinder" else tuple(size)

@@ -43,7 +43,7 @@ class SceneSampler:
         width: Width of the image, pixels.
         wrist_share: Share of frames from the wrist camera.
         front_jitter: See :func:`~spie_robo.envs.viewpoints.front_camera`.
-        recolor_room: Give table, floor and wall random colours in the simulator's image.
+        recolor_room: Draw random colours for table, floor and wall in the simulator's image.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Describe a scene at one instant as plain data, for any renderer.
 
-A :class:`SceneState` holds no simulator handle, so it can be sent to another process, stored, and
-rendered by anything: the photoreal twin reads nothing else. PyBullet fills it
+A :class:`SceneState` holds no simulator handle: it can be sent to another process, stored, and
+rendered by any renderer. The photoreal twin reads nothing else. PyBullet fills it
 (:meth:`spie_robo.envs.scene.TabletopScene.state`) and so does MuJoCo
 (:mod:`spie_robo.envs.twin.mujoco_state`).
 """
@@ -19,22 +19,25 @@ from numpy.typing import NDArray
 ShapeKind = Literal["box", "sphere", "cylinder", "capsule", "ellipsoid", "mesh"]
 
 Role = Literal["robot", "surface", "object", "background"]
-"""What a shape is to a lab. Surfaces (tables) and the background (floor, walls) take the lab's
-materials; robots and objects keep their own colours."""
+"""Role of a shape in a lab.
+
+Surfaces (tables) and the background (floor, walls) take the lab's materials; robots and objects
+keep their own colours.
+"""
 
 TABLE_POINT = (0.4, 0.0, 0.0)
-"""Metres: the middle of our table in its world frame, which styles place their lamps around."""
+"""Middle of our table in its world frame, metres; styles place their lamps around it."""
 
 
 @dataclass(frozen=True, eq=False)
 class TriangleMesh:
-    """Triangles in a frame of their own; every corner is a vertex of its own.
+    """A mesh of triangles in its own frame; every corner is a separate vertex.
 
     Attributes:
         vertices: float32, (3 * triangles, 3), metres.
-        normals: float32, (3 * triangles, 3): shading normals of unit length.
-        texcoords: float32, (3 * triangles, 2), or None. Of surfaces and background: metres along
-            the surface; else shares of :attr:`Shape.texture`, v downwards.
+        normals: float32, (3 * triangles, 3), shading normals of unit length.
+        texcoords: float32, (3 * triangles, 2), or None. For surfaces and background: metres along
+            the surface; otherwise shares of :attr:`Shape.texture`, v downwards.
     """
 
     vertices: NDArray[np.float32]
@@ -43,7 +46,7 @@ class TriangleMesh:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content in hex: equal meshes need to be built once."""
+        """SHA-256 of the content in hex, so that equal meshes are built only once."""
         digest = hashlib.sha256(self.vertices.tobytes())
         digest.update(self.normals.tobytes())
         digest.update(b"" if self.texcoords is None else self.texcoords.tobytes())
@@ -61,14 +64,14 @@ class Shape:
         size: In metres. Box: three edge lengths; sphere: (radius,); cylinder and capsule (along
             local z): (length, radius), a capsule's length without its caps; ellipsoid: three
             radii; mesh: three scale factors.
-        pose: float64, (4, 4): local to world.
-        color: Linear rgb in 0..1, as the simulator has it.
+        pose: float64, (4, 4), local to world.
+        color: Linear rgb in 0..1, as in the simulator.
         mesh: Path of the OBJ file of a mesh; empty otherwise.
-        triangles: The mesh itself, instead of a file.
-        role: What it is to a lab.
-        opacity: 0 (invisible) to 1.
+        triangles: The mesh itself, in place of a file.
+        role: Role of the shape in a lab.
+        opacity: Opacity from 0 (invisible) to 1.
         texture: uint8, (height, width, 3), sRGB, multiplied with the colour; None: plain.
-        texture_repeats: How often the texture repeats along its two axes.
+        texture_repeats: Number of repeats of the texture along its two axes.
     """
 
     name: str
@@ -121,7 +124,7 @@ class SceneState:
     Attributes:
         shapes: All visual shapes.
         cameras: All cameras.
-        focus: Metres, world frame: the point that a lab's lamps hang around.
+        focus: Point in the world that a lab's lamps hang around, metres.
     """
 
     shapes: tuple[Shape, ...]

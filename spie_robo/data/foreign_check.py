@@ -1,4 +1,4 @@
-"""Read a data set of any format once and say what would spoil hours of work with it.
+"""Read a data set of any format once and report what would spoil hours of work with it.
 
 ``data set -> open -> declared counts, times, tasks, cameras -> one line a fault``
 """
@@ -26,10 +26,10 @@ from spie_robo.errors import StoreError
 from spie_robo.settings.wording import counted
 
 BLACK_LEVEL = 4
-"""A frame is black if none of its colours is above this, of 255."""
+"""Largest colour of a black frame, of 255."""
 
 FROZEN_STEPS = 5
-"""A camera is frozen in an episode of at least so many steps whose frames are all the same."""
+"""Fewest steps of an episode in which a camera with equal frames counts as frozen."""
 
 _ROWS = 64
 _IRREGULAR = 0.5
@@ -38,15 +38,15 @@ _TIMES = ("timestamp", "recorded_timestamp")
 
 @dataclass(frozen=True)
 class SetReport:
-    """What :func:`check_data_set` found.
+    """The result of :func:`check_data_set`.
 
     Attributes:
         path: The data set.
-        format: Its format; empty if it is none that is known.
-        episodes: Episodes that were read.
-        steps: Steps that were read.
-        faults: One sentence for each; empty if there is none.
-        notes: What a reader leaves out, which is no fault.
+        format: Format of the data set; empty if it is unknown.
+        episodes: Number of episodes read.
+        steps: Number of steps read.
+        faults: One sentence for each fault; empty if there is none.
+        notes: Parts that a reader leaves out, which are no faults.
     """
 
     path: Path
@@ -58,11 +58,11 @@ class SetReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no fault was found."""
+        """True if no fault was found."""
         return not self.faults
 
     def __str__(self) -> str:
-        """The report for people: a line for each fault."""
+        """Return the report as text, with one line for each fault."""
         size = f"{counted(self.episodes, 'episode')}, {counted(self.steps, 'step')} read"
         found = "no fault found" if self.ok else counted(len(self.faults), "fault")
         lines = [f"{self.path} ({self.format or 'unknown format'}): {found} ({size})"]
@@ -72,7 +72,7 @@ class SetReport:
 
 @dataclass
 class _Camera:
-    """What is seen of one camera, episode by episode."""
+    """The faults of one camera, episode by episode."""
 
     black: list[int] = field(default_factory=list)
     frozen: list[int] = field(default_factory=list)
@@ -80,16 +80,16 @@ class _Camera:
 
 
 def check_data_set(path: str | Path, *, progress: bool = False) -> SetReport:
-    """Read every step of a data set and report what is wrong with it.
+    """Read every step of a data set and report its faults.
 
     Args:
         path: A store, or a data set of any format. It is only read.
         progress: Show a progress bar.
 
     Returns:
-        The faults: counts that are not those declared, rows or files of no episode, times that do
-        not grow, missing or empty instructions, numbers that are not finite, and cameras that are
-        black, frozen or cannot be decoded. A data set that cannot be opened is one fault.
+        The faults: counts that differ from the declared ones, rows or files of no episode, times
+        that do not grow, missing or empty instructions, numbers that are not finite, and cameras
+        that are black, frozen or cannot be decoded. A data set that cannot be opened is one fault.
     """
     path = Path(path).absolute()
     found = ""
@@ -111,12 +111,12 @@ def check_data_set(path: str | Path, *, progress: bool = False) -> SetReport:
 
 
 def _verified(path: Path) -> Iterator[str]:
-    """What the store's own checksums say."""
+    """Yield the faults that the store's own checksums reveal."""
     yield from verify_store(path).problems
 
 
 def _declared(source: EpisodeSource) -> Iterator[str]:
-    """What does not fit what the files of a foreign set declare."""
+    """Yield what differs from the declarations in the files of a foreign data set."""
     if isinstance(source, ForeignSource):
         try:
             yield from source.declared_faults()
@@ -125,7 +125,7 @@ def _declared(source: EpisodeSource) -> Iterator[str]:
 
 
 def _task_faults(source: EpisodeSource) -> Iterator[str]:
-    """Steps whose instruction is missing or empty."""
+    """Yield one line for steps whose instruction is missing or empty."""
     if TASK_KEY not in source.keys:
         return
     record = SourceRecord.of(source.metadata)
@@ -147,7 +147,7 @@ def _task_faults(source: EpisodeSource) -> Iterator[str]:
 
 
 def _content_faults(source: EpisodeSource, progress: bool) -> list[str]:
-    """What is wrong with the rows themselves, read once."""
+    """Return the faults of the rows themselves, reading each once."""
     cameras = {key: _Camera() for key in map(fields.rgb_key, fields.cameras_of(source.keys))}
     numbers = [key for key in source.keys if key not in cameras]
     said: dict[str, list[int]] = {}
@@ -166,7 +166,7 @@ def _content_faults(source: EpisodeSource, progress: bool) -> list[str]:
 
 
 def _number_faults(source: EpisodeSource, episode: int, keys: Sequence[str]) -> Iterator[str]:
-    """Faults in the arrays of an episode that are no cameras."""
+    """Yield the faults in the arrays of an episode that are not cameras."""
     length = source.episode_length(episode)
     for key in keys:
         finite, times = True, []
@@ -199,7 +199,7 @@ def _time_faults(key: str, times: NDArray[np.float64]) -> Iterator[str]:
 
 
 def _look(source: EpisodeSource, episode: int, key: str, camera: _Camera) -> None:
-    """Look at the frames of one camera in one episode."""
+    """Check the frames of one camera in one episode."""
     length = source.episode_length(episode)
     first: NDArray[Any] | None = None
     black = frozen = True
@@ -230,7 +230,7 @@ def _camera_faults(name: str, camera: _Camera, episodes: int) -> Iterator[str]:
 
 
 def _listed(episodes: Sequence[int], total: int) -> str:
-    """Which episodes, for people: the first few of them."""
+    """Return the first few of some episodes as text."""
     if len(episodes) == total and total > 1:
         return f"all {total} episodes"
     few = ", ".join(str(episode) for episode in episodes[:3])

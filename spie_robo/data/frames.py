@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.pictures import picture_size
 from spie_robo.data.formats.source_record import LOSSY
-from spie_robo.data.recorded_geometry import fitted, known_depth, recorder, told_of
+from spie_robo.data.recorded_geometry import fitted, foreign_extras, known_depth, recorder
 from spie_robo.data.store import fields
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.metadata import CameraMetadata, StoreMetadata
@@ -92,7 +92,7 @@ def camera_frames(
     raw = rows[fields.rgb_key(camera)] if raw is None else raw
     known = metadata.cameras.get(camera, CameraMetadata())
     depth_name, ids_name = fields.depth_key(camera), fields.segmentation_key(camera)
-    lossy = told_of(metadata, LOSSY)
+    lossy = foreign_extras(metadata, LOSSY)
     depth = None if depth_name in lossy else rows.get(depth_name)
     segmentation = None if ids_name in lossy else rows.get(ids_name)
     extrinsics = rows.get(fields.extrinsics_key(camera))

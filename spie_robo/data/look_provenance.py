@@ -1,4 +1,4 @@
-"""What an episode says of itself where there are several looks of each: three columns."""
+"""Record an episode's origin in three columns, where each episode has several looks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from spie_robo.data.protocols import EpisodeSource
 
 SYNTHETIC = "synthetic"
-"""Key, bool: whether the frames of the episode were given to an editor."""
+"""Key, bool: whether the frames of the episode were edited."""
 
 SOURCE_EPISODE = "source_episode"
-"""Key, int64: index of the episode of the source whose copy this is."""
+"""Key, int64: index of the source's episode that this one is a copy of."""
 
 LOOK_SEED = "look_seed"
-"""Key, int64: seed of the episode's look; -1 for a raw one."""
+"""Key, int64: seed of the episode's look; -1 for raw frames."""
 
 PROVENANCE_COLUMNS = (SYNTHETIC, SOURCE_EPISODE, LOOK_SEED)
 
 
 def provenance_of(source: EpisodeSource) -> list[dict[str, Any]] | None:
-    """What the columns say of each episode, as plain JSON values; None if there are none."""
+    """Return the columns of each episode as plain JSON values; None without these columns."""
     if not set(PROVENANCE_COLUMNS) <= set(source.keys):
         return None
     said = []

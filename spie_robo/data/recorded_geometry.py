@@ -51,7 +51,7 @@ def unusable_geometry(source: EpisodeSource, cameras: Iterable[str]) -> dict[str
         One reason for each key; empty if all geometry is usable.
     """
     found = {}
-    lossy = told_of(source.metadata, LOSSY)
+    lossy = foreign_extras(source.metadata, LOSSY)
     for camera in cameras if len(source) else ():
         planes = {fields.depth_key(camera), fields.segmentation_key(camera)} & set(source.keys)
         rows = source.read_rows(0, 0, 1, [fields.rgb_key(camera), *sorted(planes)])
@@ -72,8 +72,8 @@ def recorder(metadata: StoreMetadata) -> GeometryOrigin:
     return "recorded" if "source" in metadata.provenance else "simulator"
 
 
-def told_of(metadata: StoreMetadata, name: str) -> Mapping[str, Any]:
-    """What a foreign source said of its arrays, by key, under a name of its extras."""
+def foreign_extras(metadata: StoreMetadata, name: str) -> Mapping[str, Any]:
+    """Return a foreign source's notes on its arrays, by key, from one of its extras."""
     source = metadata.provenance.get("source")
     extras = source.get("extras") if isinstance(source, Mapping) else None
     told = extras.get(name) if isinstance(extras, Mapping) else None
@@ -81,18 +81,18 @@ def told_of(metadata: StoreMetadata, name: str) -> Mapping[str, Any]:
 
 
 def known_depth(metadata: StoreMetadata, key: str, depth: NDArray[Any]) -> NDArray[np.float32]:
-    """Depth in metres, 0 where nothing was measured.
+    """Return depth in metres, 0 where nothing was measured.
 
-    Depth that was kept as codes between two bounds says nothing at either of them: "no reading"
-    became the lower one, and whatever is farther the upper one.
+    Depth that was stored as codes between two bounds is unknown at both of them: "no reading" was
+    stored as the lower bound, and everything farther as the upper one.
 
     Args:
-        metadata: Of the episodes.
-        key: Of the depth.
-        depth: Any shape, float metres or unsigned millimetres.
+        metadata: Metadata of the episodes.
+        key: Key of the depth.
+        depth: Array of any shape, float metres or unsigned millimetres.
     """
     found = metres(depth)
-    bounds = told_of(metadata, DEPTH_RANGE).get(key)
+    bounds = foreign_extras(metadata, DEPTH_RANGE).get(key)
     if not isinstance(bounds, list) or len(bounds) != 2:
         return found
     low, high = (np.float32(bound) for bound in bounds)

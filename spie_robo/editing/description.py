@@ -32,7 +32,7 @@ class EditorDescription:
         references: SHA-256 of the photos that the user gave; None if the editor uses its own.
         retries: Further seeds to try after a rejection.
         steps: Denoising steps that the user asked for; None if the editor chooses.
-        photos: Folder or file of the photos, if that is where they came from.
+        photos: Folder or file of the photos, if they came from one.
     """
 
     editor: str

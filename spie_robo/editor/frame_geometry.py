@@ -1,8 +1,8 @@
-"""The simulator's geometry as channels of a network's input: depth, normals, outlines.
+"""Turn the simulator's geometry into input channels of a network: depth, normals and outlines.
 
 ``depth (H, W), instances (H, W), focal length -> geometry_channels() -> (6, H, W)``
 
-Where a frame has no geometry all channels are zero; one model edits both kinds of frame.
+If a frame has no geometry all channels are zero, so that one model edits both kinds of frame.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 CHANNELS = 6
-"""Validity; logarithm of depth over its median; normal x, y, z; outlines."""
+"""Channels: validity; logarithm of depth over its median; normal x, y, z; outlines."""
 
 _BEND = 0.02
-"""Second difference of inverse depth, as a share of it, from which a surface bends."""
+"""Second difference of inverse depth, as a share of it, at which a surface counts as bent."""
 
 _DEEPEST = 2.0
 
 
 def geometry_channels(depth: Tensor, instances: Tensor | None, focal: Tensor) -> Tensor:
-    """Channels of a batch of frames.
+    """Compute the channels of a batch of frames.
 
     Args:
-        depth: float32, (B, H, W): metres along the optical axis; 0 or not finite: nothing there.
-        instances: int, (B, H, W): instance ids; None: outlines come from depth alone.
-        focal: float32, (B,): focal length in pixels.
+        depth: float32, (B, H, W), metres along the optical axis; 0 or not finite where empty.
+        instances: int, (B, H, W), instance ids; None: outlines come only from depth.
+        focal: float32, (B,), focal length in pixels.
 
     Returns:
         float32, (B, 6, H, W), each about -2 to 2. Depth is relative to the frame's median, so that
-        a doll's house looks like a house.
+        scenes of all sizes look alike.
     """
     valid = torch.isfinite(depth) & (depth > 0)
     metres = torch.where(valid, depth, torch.zeros_like(depth))
@@ -44,11 +44,11 @@ def geometry_channels(depth: Tensor, instances: Tensor | None, focal: Tensor) ->
 
 
 def surface_normals(depth: Tensor, focal: Tensor) -> Tensor:
-    """Unit normals that face the camera.
+    """Compute unit normals that face the camera.
 
     Args:
-        depth: float32, (B, H, W): metres; 0 where nothing is.
-        focal: float32, (B,): focal length in pixels; the principal point is the centre.
+        depth: float32, (B, H, W), metres; 0 where empty.
+        focal: float32, (B,), focal length in pixels; the principal point is the centre.
 
     Returns:
         float32, (B, 3, H, W); x right, y down, z forward (OpenCV), z at most 0.
@@ -66,7 +66,7 @@ def surface_normals(depth: Tensor, focal: Tensor) -> Tensor:
 
 
 def _smaller_step(points: Tensor, dim: int) -> Tensor:
-    """The step to the next or from the last neighbour, whichever jumps less in depth."""
+    """Return the difference to the next or the last neighbour, whichever is nearer in depth."""
     last = points.shape[dim] - 1
     step = points.diff(dim=dim)
     after = torch.cat([step, step.narrow(dim, last - 1, 1)], dim=dim)
@@ -76,17 +76,17 @@ def _smaller_step(points: Tensor, dim: int) -> Tensor:
 
 
 def outlines(depth: Tensor, instances: Tensor | None) -> Tensor:
-    """Where surfaces or instances end.
+    """Find the ends of surfaces and instances.
 
-    Along a plane the inverse of depth is linear in pixels, however steep the plane is; where it
-    bends or jumps, a surface ends.
+    Along a plane inverse depth is linear in pixels, however steep the plane is; a surface ends
+    where it bends or jumps.
 
     Args:
-        depth: float32, (B, H, W): metres; 0 where nothing is.
+        depth: float32, (B, H, W), metres; 0 where empty.
         instances: int, (B, H, W), or None.
 
     Returns:
-        float32, (B, H, W): 1 at pixels on both sides of an outline, else 0.
+        float32, (B, H, W), 1 at pixels on both sides of an outline, else 0.
     """
     inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-3), torch.zeros_like(depth))
     found = torch.zeros_like(depth)

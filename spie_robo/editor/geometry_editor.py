@@ -1,13 +1,13 @@
-"""``GeometryEditor``: the second embedded editor, which knows where surfaces lie.
+"""Edit frames with the second embedded editor, :class:`GeometryEditor`, which reads geometry.
 
 ``frames, their geometry, photos -> edit() -> photos of the lab``, one pass of one network.
 
 On disk::
 
-    config.json            kind, sizes, what it was trained on
+    config.json            kind, sizes and training data
     network/               GeometryUNet, safetensors
     vae/                   the linear 8x8 autoencoder
-    references.safetensors patches of the photos that it follows when it is given none
+    references.safetensors patches of the photos to follow when none are given
     README.md              the model card
 """
 
@@ -55,23 +55,23 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorErr
 
 @dataclass(frozen=True, eq=False)
 class GeometryNetworks:
-    """What the editor is made of; training holds the same.
+    """The networks of the editor, which training uses too.
 
     Attributes:
-        unet: The network.
-        vae: The linear autoencoder.
+        unet: Network that predicts the edit.
+        vae: Linear autoencoder of patches.
     """
 
     unet: GeometryUNet
     vae: PatchAutoencoder
 
     def paint(self, images: Tensor, geometry: Tensor, patches: Tensor, noise: Tensor) -> Tensor:
-        """Edit a batch; differentiable.
+        """Edit a batch, with gradients.
 
         Args:
             images: (B, 3, H, W) in [-1, 1]; H and W multiples of 32.
             geometry: (B, 6, H, W).
-            patches: (B, T, D), the photos'.
+            patches: (B, T, D), patches of the photos.
             noise: (B, noise channels, H / 8, W / 8).
 
         Returns:
@@ -85,16 +85,16 @@ class GeometryNetworks:
 
 @final
 class GeometryEditor:
-    """Edits frames after photos, by one network in one pass.
+    """An editor that follows photos, with one network in one pass.
 
-    An edit is a function of (frame, geometry, photos, editor, seed). All photos are followed at
-    once, in no order. It follows photos alone: there is no text encoder.
+    An edit is a function of (frame, geometry, photos, editor, seed). It follows all photos
+    together, whatever their order. There is no text encoder.
 
     Args:
         networks: The networks; they must not change afterwards.
-        name: What :attr:`id` starts with.
-        patches: (T, D): patches of the photos to follow when ``edit`` is given none.
-        resolution: Frames are edited at about ``resolution * resolution`` pixels.
+        name: Name that :attr:`id` starts with.
+        patches: (T, D), patches of the photos to follow when ``edit`` is given none.
+        resolution: Side of a square with about as many pixels as the working image.
 
     Example::
 
@@ -111,7 +111,7 @@ class GeometryEditor:
         patches: Tensor | None = None,
         resolution: int = 256,
     ) -> None:
-        """Take over the networks."""
+        """Take over the networks, which must not change afterwards."""
         self.networks, self.name, self.resolution = networks, name, resolution
         self._own_patches = patches
         self._described: dict[str, Tensor] = {}
@@ -123,12 +123,12 @@ class GeometryEditor:
         """Load an exported folder.
 
         Args:
-            folder: What :meth:`save` wrote; or an editor's :attr:`id`, and then its weights must
-                have that hash.
-            device: Where to run.
+            folder: Folder that :meth:`save` wrote; or an editor's :attr:`id`, and the weights must
+                then have its hash.
+            device: Device of the networks.
 
         Raises:
-            EditorError: If it is missing, broken or of another hash.
+            EditorError: If it is missing or broken, or has another hash.
         """
         folder, digest = _split_folder(str(folder))
         try:
@@ -154,7 +154,7 @@ class GeometryEditor:
         return editor
 
     def save(self, folder: str | Path) -> None:
-        """Write an exported folder, weights in half precision."""
+        """Write an exported folder, with weights in half precision."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"kind": KIND, "resolution": self.resolution}
@@ -177,12 +177,12 @@ class GeometryEditor:
 
     @property
     def id(self) -> str:
-        """``name@hash``."""
+        """Name and hash of the editor, ``name@hash``."""
         return f"{self.name}@{self.weights_hash[:8]}"
 
     @property
     def description(self) -> dict[str, Any]:
-        """What edits depend on beside :attr:`id`, in plain values."""
+        """Settings that edits depend on beside :attr:`id`, in plain values."""
         return {"resolution": self.resolution, "references": self._own_patches is not None}
 
     def edit(
@@ -192,20 +192,20 @@ class GeometryEditor:
         instruction: str | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[EditResult]:
-        """Edit frames, one by one.
+        """Edit frames one by one.
 
         Args:
-            frames: Of any sizes of at least 16x16; their geometry is used where they have it.
+            frames: Frames of any sizes from 16x16 on; their geometry is used where known.
             references: A folder or file of photos, or images, at most eight; None: the editor's
                 own.
-            instruction: Must be left out: this editor follows photos alone.
-            seeds: One a frame; None: 0 for all.
+            instruction: Leave it out, because this editor follows only photos.
+            seeds: One seed a frame; None: 0 for all.
 
         Returns:
             One result a frame, in order.
 
         Raises:
-            ConfigError: If there is an instruction, or not as many seeds as frames, or no photos.
+            ConfigError: If there is an instruction, no photo, or not one seed a frame.
             ReferencePhotoError: If there are no usable photos.
         """
         if instruction not in (None, INSTRUCTION):
@@ -239,7 +239,7 @@ class GeometryEditor:
         return restore(to_image(edited[0].cpu()), frame.rgb)
 
     def _patches(self, references: References | None) -> Tensor:
-        """(T, D): patches of all photos."""
+        """Return the patches of all photos, (T, D)."""
         if references is None:
             if self._own_patches is None:
                 raise ConfigError("references: this editor has no photos of its own; give some.")
@@ -256,7 +256,7 @@ class GeometryEditor:
 
 
 def is_geometry_editor(name: str) -> bool:
-    """Whether a name or id is that of a folder with a geometry editor."""
+    """Return whether a name or id is that of a folder with a geometry editor."""
     try:
         config = json.loads((_split_folder(name)[0] / "config.json").read_text())
     except (OSError, ValueError):
@@ -265,7 +265,7 @@ def is_geometry_editor(name: str) -> bool:
 
 
 def _split_folder(name: str) -> tuple[Path, str]:
-    """Folder and hash of ``folder@hash``; an existing folder is itself, whatever it is called."""
+    """Split ``folder@hash``; an existing folder is always a name."""
     match = re.fullmatch(r"(.+)@([0-9a-f]{8})", name)
     if match is None or Path(name).is_dir():
         return Path(name), ""
@@ -273,13 +273,13 @@ def _split_folder(name: str) -> tuple[Path, str]:
 
 
 def photo_patches(vae: PatchAutoencoder, photos: PhotoReferences) -> Tensor:
-    """(T, D): descriptions of the patches of all photos, each cropped to a square."""
+    """Describe the patches of all photos, (T, D), each photo cropped to a square."""
     images = [to_tensor(cover(image, PHOTO_SIZE, PHOTO_SIZE)) for image in photos.images]
     return describe_patches(vae, torch.stack(images).to(vae.device)).flatten(0, 1)
 
 
 def frame_channels(frame: Frame, size: tuple[int, int]) -> Tensor:
-    """The geometry of a frame at a working size, (1, 6, height, width); zeros if it has none."""
+    """Return a frame's geometry at a working size, (1, 6, height, width); zeros if unknown."""
     geometry = frame.geometry
     if geometry is None or geometry.depth is None:
         return torch.zeros(1, CHANNELS, *size)
@@ -294,7 +294,7 @@ def frame_channels(frame: Frame, size: tuple[int, int]) -> Tensor:
 
 
 def _resized(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """(1, height, width): the nearest value at each pixel, since depths and ids do not mix."""
+    """Resize to (1, height, width) by the nearest value, since depths and ids do not mix."""
     if tuple(plane.shape) == size:
         return plane[None]
     return functional.interpolate(plane[None, None], size, mode="nearest-exact")[0]

@@ -1,9 +1,9 @@
-"""The second embedded editor's network: one pass from a simulator's frame to a photo.
+"""Define the network of the second embedded editor: one pass from a frame to a photo.
 
 ``frame --8x8 patches--> (48, H/8, W/8) --U-net over tokens of the photos--> patches --> pixels``
 
-A few full-resolution convolutions after decoding take away the borders of the patches; they see
-the frame and its outlines too, so that rims are sharp.
+A few full-resolution convolutions after decoding remove the borders of the patches; they also read
+the frame and its outlines, so that edges stay sharp.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PIXEL_WIDTH = 24
 
 @final
 class GeometryUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is untyped
-    """Predicts the patches of the photo, and then its pixels.
+    """A network that predicts the patches of the photo, and then its pixels.
 
     Args:
-        latent_channels: C of the linear 8x8 autoencoder.
+        latent_channels: C, channels of the linear 8x8 autoencoder.
         widths: Channels at strides 8, 16 and 32.
-        layers: Residual blocks a level, on each side.
+        layers: Number of residual blocks at each level, on each side.
         token_dim: Width of the photos' tokens.
-        noise_channels: Channels of noise, whose seed decides what nothing else does.
+        noise_channels: Channels of the noise, which decides what the other inputs leave open.
 
     Raises:
         ConfigError: If a width is not a multiple of 32.
@@ -90,16 +90,16 @@ class GeometryUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         _silence(self.pixels[-1])
 
     def forward(self, latents: Tensor, geometry: Tensor, patches: Tensor, noise: Tensor) -> Tensor:
-        """Patches of the photo.
+        """Predict the patches of the photo.
 
         Args:
-            latents: (B, C, h, w): the frame's; h and w multiples of 4.
-            geometry: (B, 6, 8 h, 8 w): see :mod:`.frame_geometry`; zeros: none.
-            patches: (B, T, D): descriptions of the photos' patches, any number, in any order.
+            latents: (B, C, h, w), latents of the frame; h and w multiples of 4.
+            geometry: (B, 6, 8 h, 8 w), see :mod:`.frame_geometry`; zeros if unknown.
+            patches: (B, T, D), descriptions of the photos' patches in any number and order.
             noise: (B, noise_channels, h, w).
 
         Returns:
-            (B, C, h, w), to be decoded and then finished by :meth:`finish`.
+            (B, C, h, w), to be decoded and then passed to :meth:`finish`.
         """
         tokens = self.tokens(patches)
         look = self.look(torch.cat([tokens.mean(dim=1), tokens.std(dim=1)], dim=1))
@@ -118,22 +118,22 @@ class GeometryUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers 
         return cast(Tensor, latents + self.head(hidden))
 
     def finish(self, decoded: Tensor, frame: Tensor, geometry: Tensor) -> Tensor:
-        """Take away the borders of the patches.
+        """Remove the borders of the patches.
 
         Args:
-            decoded: (B, 3, H, W): the decoded patches.
+            decoded: (B, 3, H, W), the decoded patches.
             frame: (B, 3, H, W) in [-1, 1].
             geometry: (B, 6, H, W).
 
         Returns:
-            (B, 3, H, W), about [-1, 1]: not clipped.
+            (B, 3, H, W), about [-1, 1], not clipped.
         """
         return decoded + cast(Tensor, self.pixels(torch.cat([decoded, frame, geometry], dim=1)))
 
 
 @final
 class _Level(nn.Module):
-    """Residual blocks at one size, each followed by attention to the photos."""
+    """Residual blocks at one size, each with attention to the photos."""
 
     def __init__(
         self, width_in: int, width: int, layers: int, token_dim: int, attend: bool
@@ -179,7 +179,7 @@ class _Residual(nn.Module):
 
 @final
 class _PhotoAttention(nn.Module):
-    """Every place of the frame looks at all patches of all photos."""
+    """Attention of every place of the frame to all patches of all photos."""
 
     def __init__(self, width: int, token_dim: int) -> None:
         super().__init__()
@@ -200,11 +200,11 @@ class _PhotoAttention(nn.Module):
         return cast(Tensor, hidden + self.out(found))
 
     def _split(self, part: Tensor) -> Tensor:
-        """(B, T, width) to (B, heads, T, head width)."""
+        """Split (B, T, width) into (B, heads, T, head width)."""
         return part.reshape(*part.shape[:2], self.heads, _HEAD_WIDTH).transpose(1, 2)
 
 
 def _silence(layer: nn.Module) -> None:
-    """Let a layer start without effect."""
+    """Set a layer's weights to zero, so that it starts without effect."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

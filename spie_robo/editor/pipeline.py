@@ -364,10 +364,10 @@ def _own_settings(path: Path) -> dict[str, Any]:
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL | PatchAutoencoder:
-    """Load the autoencoder of a pipeline's folder alone.
+    """Load only the autoencoder of a pipeline's folder.
 
     Raises:
-        EditorError: If it is broken.
+        EditorError: If the autoencoder is broken.
     """
     place = folder / "vae"
     try:

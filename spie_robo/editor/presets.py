@@ -116,16 +116,16 @@ def _references(name: str, folder: Path) -> LatentReferences | None:
 
 
 def local_references(name: str) -> tuple[RGB, ...] | None:
-    """The photos that travel with an editor of this machine, decoded; nothing is downloaded.
+    """Return the photos stored with a local editor, decoded; nothing is downloaded.
 
     Args:
         name: A preset, a pipeline folder or an adapter folder.
 
     Returns:
-        uint8 (height, width, 3) each; None if there is no such editor here, or it has no photos.
+        uint8 (height, width, 3) each; None if there is no such local editor or it has no photos.
 
     Raises:
-        EditorError: If its files are broken.
+        EditorError: If files of the editor are broken.
     """
     if name not in PRESETS and not Path(name).expanduser().is_dir():
         return None

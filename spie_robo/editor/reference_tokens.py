@@ -1,9 +1,9 @@
-"""Reference photos as tokens: what each patch of each photo looks like, in no order.
+"""Describe reference photos as tokens: the look of each patch of each photo, in no order.
 
 ``photos (N, 3, H, W) -> PatchAutoencoder, EfficientNet-Lite0 -> (N, 256, 304) -> tokens``
 
-The linear patches know colour and texture to the pixel, the ImageNet features what a patch shows;
-neither knows where in the photo it was, so that nothing of its layout can be copied.
+The linear patches hold colour and texture to the pixel, the ImageNet features what a patch shows.
+Neither holds the patch's place in the photo, so that no layout can be copied.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ PHOTO_SIZE = 256
 GRID = 16
 
 _FEATURE_CHANNELS = 112
-_LEVELS = 4  # the last of them has stride 16
+_LEVELS = 4  # the last level has stride 16
 
 
 def token_width(latent_channels: int) -> int:
-    """Numbers a patch of 16x16 pixels is described by."""
+    """Return the number of values that describe a patch of 16x16 pixels."""
     return 4 * latent_channels + _FEATURE_CHANNELS
 
 
 @torch.no_grad()
 def describe_patches(vae: PatchAutoencoder, photos: Tensor) -> Tensor:
-    """Describe all patches of photos; nothing here is trained.
+    """Describe all patches of photos, without trained weights.
 
     Args:
-        vae: With 8x8 patches.
+        vae: Autoencoder with 8x8 patches.
         photos: (N, 3, 256, 256) in [-1, 1].
 
     Returns:

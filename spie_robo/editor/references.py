@@ -106,7 +106,7 @@ class LatentReferences(ReferenceSet):
 
     @torch.no_grad()
     def images(self, vae: AutoencoderKL) -> tuple[RGB, ...]:
-        """The photos, decoded: uint8 (height, width, 3) each."""
+        """Return the decoded photos, uint8 (height, width, 3) each."""
         stored = self.stored.to(device=vae.device, dtype=vae.dtype)
         return tuple(to_image(decode_image(vae, latent[None])[0]) for latent in stored)
 

@@ -275,10 +275,10 @@ def _open_output(
 def _repeated(
     source: EpisodeSource, engine: EditEngine | None, config: ConversionConfig
 ) -> EpisodeSource:
-    """The source, with every episode once for each look that is asked for.
+    """Return the source, with every episode once for each look that is asked for.
 
     Raises:
-        ConfigError: If looks are asked for and nothing makes them.
+        ConfigError: If looks are asked for and there is no editor.
     """
     if config.variants is None:
         return source

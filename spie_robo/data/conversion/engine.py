@@ -37,7 +37,7 @@ class Block:
         start: First step.
         rows: Arrays of shape (steps, ...).
         last: Whether the block ends the episode.
-        edited: Whether its frames go to the editor; raw copies of an episode do not.
+        edited: Whether its frames are edited; raw copies of an episode are not.
     """
 
     episode: int

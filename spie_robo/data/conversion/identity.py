@@ -25,9 +25,9 @@ class ConversionConfig:
             may be resumed with another value.
         seed: Seed of the run; every episode derives its own from it.
         zarr_format: Format of the output; None keeps that of the input.
-        variants: Looks of each episode, each an episode of its own that says where it comes from;
-            None edits every episode once, and says it of none.
-        keep_raw: Whether each episode is there once more with its raw frames.
+        variants: Number of looks of each episode; each look is an episode that records its origin.
+            None edits every episode once and records no origin.
+        keep_raw: Whether to add each episode once more with its raw frames.
     """
 
     cameras: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ class ConvertPlan:
         cameras: Every camera in the source.
         episodes: Number of episodes in the source.
         steps: Number of steps in the source.
-        edited_steps: Steps of those episodes whose frames would be edited.
+        edited_steps: Number of steps of the episodes whose frames would be edited.
         seconds: Time of editing, estimated by editing a few frames; 0 without an editor.
         out_bytes: Size of the output, estimated by packing a few steps.
         notes: Parts of the source that would be left out.

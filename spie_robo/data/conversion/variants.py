@@ -1,6 +1,6 @@
-"""Several looks an episode: a source whose every episode is there once for each look.
+"""Repeat every episode of a source once for each look.
 
-Each episode says in three columns where it comes from, whatever the format of the output.
+Each copy records its origin in three columns, whatever the format of the output.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from spie_robo.errors import ConfigError
 
 @final
 class Variants:
-    """The episodes of a source, each several times; an ``EpisodeSource``.
+    """An ``EpisodeSource`` that has the episodes of another several times.
 
-    The copies of an episode stand side by side, the raw one first. Editing gives every episode of
-    its own index a seed of its own, so each copy gets another look.
+    The copies of an episode are neighbours, the raw one first. Editing derives a seed from each
+    episode's index, so each copy gets another look.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Variants:
 
         Args:
             source: Episodes to repeat.
-            looks: Copies of each episode that are to be edited, 1 or more.
-            keep_raw: Whether there is one more copy that is not.
-            seed: Seed of the run, of which every look's seed is derived.
+            looks: Number of copies of each episode to edit, 1 or more.
+            keep_raw: Whether to add one copy that is not edited.
+            seed: Seed of the run, from which the seed of every look is derived.
 
         Raises:
             ConfigError: If ``looks`` is below one.
@@ -53,7 +53,7 @@ class Variants:
 
     @property
     def path(self) -> Path:
-        """Where the episodes are."""
+        """Folder or file of the episodes."""
         return self._source.path
 
     @property
@@ -63,30 +63,30 @@ class Variants:
 
     @property
     def metadata(self) -> StoreMetadata:
-        """Where the episodes come from."""
+        """Origin of the episodes: environment, editor and cameras."""
         return self._source.metadata
 
     @property
     def seeds(self) -> NDArray[np.int64]:
-        """(episodes,): the seed of each episode's simulation; that of a look is in its column."""
+        """Seed of each episode's simulation, (episodes,); the look's seed is in its column."""
         return np.repeat(self._source.seeds, self._copies)
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Return the number of episodes."""
         return len(self._source) * self._copies
 
     def edits(self, episode: int) -> bool:
-        """Whether the frames of an episode are to be edited."""
+        """Return whether the frames of an episode are to be edited."""
         return not self._keep_raw or episode % self._copies > 0
 
     def episode_length(self, episode: int) -> int:
-        """Number of steps of an episode."""
+        """Return the number of steps of an episode."""
         return self._source.episode_length(episode // self._copies)
 
     def read_rows(
         self, episode: int, start: int, stop: int, keys: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Steps ``start`` to ``stop`` of an episode, each array (stop - start, ...)."""
+        """Return steps ``start`` to ``stop`` of an episode, each array (stop - start, ...)."""
         wanted = self.keys if keys is None else tuple(keys)
         own = [key for key in wanted if key not in PROVENANCE_COLUMNS]
         number = episode // self._copies
@@ -101,19 +101,19 @@ class Variants:
         return {key: made[key] if key in made else rows[key] for key in wanted}
 
     def fingerprint(self) -> str:
-        """A hash of the content of the source."""
+        """Return a hash of the content of the source."""
         return self._source.fingerprint()
 
     def close(self) -> None:
-        """Let go of the source's files."""
+        """Close the files of the source."""
         self._source.close()
 
 
 def is_edited(source: EpisodeSource, episode: int) -> bool:
-    """Whether the frames of an episode are to be edited: all but the raw copies of variants."""
+    """Return whether the frames of an episode are to be edited; only raw copies are not."""
     return source.edits(episode) if isinstance(source, Variants) else True
 
 
 def edited_steps(source: EpisodeSource) -> int:
-    """Steps of all episodes whose frames are to be edited."""
+    """Return the number of steps of all episodes to edit."""
     return sum(source.episode_length(i) for i in range(len(source)) if is_edited(source, i))
