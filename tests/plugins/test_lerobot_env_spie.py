@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,20 @@ def test_without_environments_the_look_changes_at_reset_and_only_there(editor) -
     assert not torch.equal(one, made.observation({FRONT: torch.zeros(2, 3, 24, 32)})[FRONT])
     again = realism(seed=5).observation({FRONT: torch.zeros(2, 3, 24, 32)})[FRONT]
     assert torch.equal(one, again)
+
+
+def test_tasks_in_threads_that_share_a_step_keep_their_looks(editor) -> None:
+    """``env.max_parallel_tasks`` does that."""
+    made = realism()
+
+    def shown(seed: int) -> set[int]:
+        looks = torch.from_numpy(passengers.pack_looks([seed])["spie_look"])
+        batch = {FRONT: torch.zeros(1, 3, 24, 32), "observation.spie_look": looks}
+        runs = [made.observation(batch)[FRONT] * 255 for _ in range(30)]
+        return {int(value) for run in runs for value in run.round().unique()}
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(shown, range(1, 9))) == [{seed} for seed in range(1, 9)]
 
 
 def test_only_named_cameras_are_edited(editor) -> None:

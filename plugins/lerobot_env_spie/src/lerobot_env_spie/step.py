@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from spie_robo.errors import ConfigError, FrameError
 
 _OWN = f"{OBS_STR}.{PREFIX}"
 _logger = logging.getLogger(__name__)
+_ONE_AT_A_TIME = threading.Lock()
+"""LeRobot evaluates several tasks in threads that share one step."""
 
 
 @dataclass
@@ -123,17 +126,25 @@ class RealismProcessorStep(RealismConfig, ObservationProcessorStep):
         keys = self._image_keys(result)
         if not keys:
             return result
-        began = self._begin_looks(passengers, len(result[keys[0]]))
-        images = {key: _to_images(result[key], key) for key in keys}
+        with _ONE_AT_A_TIME:
+            self._edit(result, keys, passengers)
+        return result
+
+    def _edit(
+        self, batch: dict[str, Any], keys: Sequence[str], passengers: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Replace the images of ``keys`` in ``batch`` by their edits, all in one call."""
+        began = self._begin_looks(passengers, len(batch[keys[0]]))
+        images = {key: _to_images(batch[key], key) for key in keys}
+        # The n images of a key are its B rows, each with the frames of a window.
         frames, seeds = [], []
         for key in keys:
-            rows = len(result[key])
+            window = len(images[key]) // len(batch[key])
             for i, image in enumerate(images[key]):
-                row = i * rows // len(images[key])
-                geometry = unpack_geometry(passengers, _camera(key), row)
+                geometry = unpack_geometry(passengers, _camera(key), i // window)
                 frames.append(Frame(image, _camera(key), geometry))
-                seeds.append(self._looks[row])
-        edits = iter(self._guarded(result[keys[0]].device).edit(frames, seeds))
+                seeds.append(self._looks[i // window])
+        edits = iter(self._guarded(batch[keys[0]].device).edit(frames, seeds))
         for key in keys:
             made = [next(edits) for _ in images[key]]
             self._counts["edited"] += sum(edit.edited for edit in made)
@@ -142,8 +153,7 @@ class RealismProcessorStep(RealismConfig, ObservationProcessorStep):
             if began and self.preview:
                 path = Path(self.preview) / f"{_camera(key)}_{self._looks[0]}.png"
                 _write_pair(path, images[key][0], edited[0])
-            result[key] = _to_tensor(edited, result[key])
-        return result
+            batch[key] = _to_tensor(edited, batch[key])
 
     def _image_keys(self, observation: Mapping[str, Any]) -> list[str]:
         """Keys of the images to edit.
