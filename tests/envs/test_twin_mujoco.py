@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -309,6 +310,29 @@ def test_wrapper_finds_images_named_after_cameras_and_repeats_itself() -> None:
     one, other = episode(), episode()
     np.testing.assert_array_equal(one, other)
     assert one[0].std() > 5 and not np.array_equal(one[0], one[1])
+
+
+def test_simulations_are_found_where_others_keep_them(workshop: Any) -> None:
+    """dm_control has them behind ``ptr``, robosuite behind ``_model`` and ``_data``."""
+    data = moved(workshop, 0)
+    control = SimpleNamespace(model=SimpleNamespace(ptr=workshop), data=SimpleNamespace(ptr=data))
+    suite = SimpleNamespace(
+        model=SimpleNamespace(_model=workshop), data=SimpleNamespace(_data=data)
+    )
+    holders = (
+        SimpleNamespace(model=workshop, data=data),
+        control,
+        SimpleNamespace(physics=control),
+        SimpleNamespace(_env=SimpleNamespace(physics=control)),
+        SimpleNamespace(sim=suite),
+    )
+    for holder in holders:
+        found = find_mujoco(holder)
+        assert found.model is workshop and found.data is data
+    shown = found.option
+    assert shown is not None and shown.geomgroup.tolist() == [0, 1, 1, 0, 0, 0]
+    state = MujocoScene(workshop, data, option=shown, room=False).state(["side"], 32, 32)
+    assert [shape.name for shape in state.shapes] == ["goal"]  # all geoms are in group 0
 
 
 def test_wrapper_names_unknown_images_and_environments() -> None:
