@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+from spie_robo.errors import ConfigError
 from spie_robo.settings.field_types import Count, Names, OptionalCount, OptionalPath, OptionalText
 from spie_robo.settings.locations import require_here
 from spie_robo.settings.ranges import require_at_least, require_seed, require_text
 
 if TYPE_CHECKING:
     from spie_robo.editing.guarded_editor import GuardedEditor
+    from spie_robo.editor import Editor
+    from spie_robo.editor.geometry_editor import GeometryEditor
 
 
 @final
@@ -63,12 +66,12 @@ class EditRequest:
 
         Raises:
             EditorError: If there is no such editor.
+            ConfigError: If the editor does not have a setting that is asked for.
             ReferencePhotoError: If there are no usable reference photos.
         """
         if self.raw:
             return None
         from spie_robo.editing.guarded_editor import GuardedEditor
-        from spie_robo.editor import Editor
         from spie_robo.editor.photo_check import check_photos
         from spie_robo.editor.references import PhotoReferences
         from spie_robo.guard import GeometryGuard
@@ -78,13 +81,7 @@ class EditRequest:
         photos = None if self.references is None else check_photos(self.references)
         for note in () if photos is None else photos.notes:
             print(f"photos: {note}")
-        editor = Editor.from_pretrained(
-            self.editor,
-            base=self.base,
-            steps=self.steps,
-            batch_size=self.frames_per_pass,
-            protect=self.protect,
-        )
+        editor = self._load_editor(self.editor)
         if self.references is not None and photos is not None:
             editor.keep_photos(self.references, PhotoReferences(photos.images))
         return GuardedEditor(
@@ -95,6 +92,27 @@ class EditRequest:
             self.retries,
             steps=self.steps,
         )
+
+    def _load_editor(self, name: str) -> Editor | GeometryEditor:
+        from spie_robo.editor import Editor
+        from spie_robo.editor.geometry_editor import GeometryEditor, is_geometry_editor
+
+        if not is_geometry_editor(name):
+            return Editor.from_pretrained(
+                name,
+                base=self.base,
+                steps=self.steps,
+                batch_size=self.frames_per_pass,
+                protect=self.protect,
+            )
+        asked = {"base": self.base, "steps": self.steps, "frames_per_pass": self.frames_per_pass}
+        unknown = [setting for setting, value in asked.items() if value not in (None, 1)]
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(unknown)}: the geometry editor in {name} edits frame by frame in one "
+                "step and has no base. Leave them out."
+            )
+        return GeometryEditor.from_pretrained(name, protect=self.protect)
 
 
 def raw_request() -> EditRequest:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spie_robo.editor.digest import weights_digest
 from spie_robo.editor.photo_check import load_references
-from spie_robo.editor.photo_files import used_photos
+from spie_robo.editor.photo_files import photo_key
 from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.presets import load_editor
 from spie_robo.editor.protect import hold_chroma, protected_mask
@@ -250,7 +250,7 @@ class Editor:
         """Load photos; a folder is read again only if a file in it changed."""
         if not isinstance(references, (str, Path)):
             return load_references(references)
-        key = _photo_key(references)
+        key = photo_key(references)
         if key not in self._photos:
             self.keep_photos(references, load_references(references))
         return self._photos[key]
@@ -263,7 +263,7 @@ class Editor:
             photos: The photos that were read from it.
         """
         _make_room(self._photos)
-        self._photos[_photo_key(references)] = photos
+        self._photos[photo_key(references)] = photos
 
     def _reference_latents(self, photos: ReferenceSet, height: int, width: int) -> Tensor:
         key = (photos.digest, height, width)
@@ -300,12 +300,6 @@ def _split_id(name: str) -> tuple[str, str]:
     if match is None or Path(name).is_dir():
         return name, ""
     return match[1], match[2]
-
-
-def _photo_key(references: str | Path) -> tuple[tuple[str, int, int], ...]:
-    """Return a key that changes when one of the used photos does."""
-    stats = [(file, file.stat()) for file in used_photos(Path(references))]
-    return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
 def _make_room(cache: dict[Any, Any]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from spie_robo.editor.frame_geometry import CHANNELS, geometry_channels
 from spie_robo.editor.geometry_unet import PATCH, GeometryUNet
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.photo_check import load_references
+from spie_robo.editor.photo_files import photo_key
+from spie_robo.editor.protect import hold_chroma, protected_mask
 from spie_robo.editor.reference_tokens import PHOTO_SIZE, describe_patches
 from spie_robo.editor.references import (
     REFERENCES_FILE,
@@ -48,7 +51,8 @@ from spie_robo.types import RGB, EditResult, Frame, References
 KIND = "geometry-editor"
 MULTIPLE = 4 * PATCH
 INSTRUCTION = "make it look like a photo of the lab"
-MOST_PHOTOS = 8
+_MOST_TOKENS = 2048
+"""Of more than eight photos, evenly chosen patches are followed."""
 
 _BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
@@ -95,6 +99,7 @@ class GeometryEditor:
         name: Name that :attr:`id` starts with.
         patches: (T, D), patches of the photos to follow when ``edit`` is given none.
         resolution: Side of a square with about as many pixels as the working image.
+        protect: Instance ids or object names whose chroma edits must keep.
 
     Example::
 
@@ -110,15 +115,20 @@ class GeometryEditor:
         name: str,
         patches: Tensor | None = None,
         resolution: int = 256,
+        protect: Sequence[int | str] = (),
     ) -> None:
         """Take over the networks, which must not change afterwards."""
         self.networks, self.name, self.resolution = networks, name, resolution
+        self.protect = tuple(protect)
         self._own_patches = patches
-        self._described: dict[str, Tensor] = {}
+        self._described: tuple[object, Tensor] | None = None
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | torch.device = "cpu"
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        protect: Sequence[int | str] = (),
     ) -> GeometryEditor:
         """Load an exported folder.
 
@@ -126,6 +136,7 @@ class GeometryEditor:
             folder: Folder that :meth:`save` wrote; or an editor's :attr:`id`, and the weights must
                 then have its hash.
             device: Device of the networks.
+            protect: Instance ids or object names whose chroma edits must keep.
 
         Raises:
             EditorError: If it is missing or broken, or has another hash.
@@ -145,7 +156,7 @@ class GeometryEditor:
                 "network/ and vae/ as GeometryEditor.save writes them."
             ) from error
         networks = GeometryNetworks(unet.float().to(device).eval(), vae.float().to(device).eval())
-        editor = cls(networks, str(folder), patches, int(config["resolution"]))
+        editor = cls(networks, str(folder), patches, int(config["resolution"]), protect)
         if not editor.weights_hash.startswith(digest):
             raise EditorError(
                 f"Editor {folder}: expected weights {digest}, these are "
@@ -183,7 +194,13 @@ class GeometryEditor:
     @property
     def description(self) -> dict[str, Any]:
         """Settings that edits depend on beside :attr:`id`, in plain values."""
-        return {"resolution": self.resolution, "references": self._own_patches is not None}
+        own = self._own_patches
+        digest = None if own is None else hashlib.sha256(own.cpu().numpy().tobytes()).hexdigest()
+        return {
+            "resolution": self.resolution,
+            "references": digest,
+            "protect": list(self.protect),
+        }
 
     def edit(
         self,
@@ -196,8 +213,7 @@ class GeometryEditor:
 
         Args:
             frames: Frames of any sizes from 16x16 on; their geometry is used where known.
-            references: A folder or file of photos, or images, at most eight; None: the editor's
-                own.
+            references: A folder or file of photos, or images, any number; None: the editor's own.
             instruction: Leave it out, because this editor follows only photos.
             seeds: One seed a frame; None: 0 for all.
 
@@ -207,6 +223,7 @@ class GeometryEditor:
         Raises:
             ConfigError: If there is an instruction, no photo, or not one seed a frame.
             ReferencePhotoError: If there are no usable photos.
+            FrameError: If a protected object is not in the geometry of a frame.
         """
         if instruction not in (None, INSTRUCTION):
             raise ConfigError(
@@ -222,8 +239,13 @@ class GeometryEditor:
             for frame, seed in zip(frames, seeds, strict=True)
         ]
 
-    @torch.no_grad()
     def _edit(self, frame: Frame, patches: Tensor, seed: int) -> RGB:
+        mask = protected_mask(frame, self.protect) if self.protect else None
+        edited = self._paint(frame, patches, seed)
+        return edited if mask is None else hold_chroma(edited, frame.rgb, mask)
+
+    @torch.no_grad()
+    def _paint(self, frame: Frame, patches: Tensor, seed: int) -> RGB:
         height, width = frame.rgb.shape[:2]
         size = working_size(height, width, self.resolution, MULTIPLE)
         unet = self.networks.unet
@@ -238,21 +260,31 @@ class GeometryEditor:
             raise EditorError(f"Editor {self.id}: the network returned NaN. Check the weights.")
         return restore(to_image(edited[0].cpu()), frame.rgb)
 
+    def keep_photos(self, references: str | Path, photos: PhotoReferences) -> None:
+        """Use photos that were read already, for as long as their files do not change.
+
+        Args:
+            references: Their folder or file.
+            photos: What it holds.
+        """
+        self._described = (photo_key(references), photo_patches(self.networks.vae, photos))
+
     def _patches(self, references: References | None) -> Tensor:
-        """Return the patches of all photos, (T, D)."""
+        """(T, D): patches of all photos; a folder is read again only when a file changed."""
         if references is None:
             if self._own_patches is None:
                 raise ConfigError("references: this editor has no photos of its own; give some.")
             return self._own_patches
-        photos = load_references(references)
-        if len(photos.images) > MOST_PHOTOS:
-            raise ConfigError(
-                f"references: expected at most {MOST_PHOTOS} photos, got {len(photos.images)}. "
-                "Take the ones that differ most."
-            )
-        if photos.digest not in self._described:
-            self._described = {photos.digest: photo_patches(self.networks.vae, photos)}
-        return self._described[photos.digest]
+        if isinstance(references, (str, Path)):
+            key: object = photo_key(references)
+            if self._described is None or self._described[0] != key:
+                self.keep_photos(references, load_references(references))
+        else:
+            photos = load_references(references)
+            if self._described is None or self._described[0] != photos.digest:
+                self._described = (photos.digest, photo_patches(self.networks.vae, photos))
+        assert self._described is not None
+        return self._described[1]
 
 
 def is_geometry_editor(name: str) -> bool:
@@ -275,7 +307,8 @@ def _split_folder(name: str) -> tuple[Path, str]:
 def photo_patches(vae: PatchAutoencoder, photos: PhotoReferences) -> Tensor:
     """Describe the patches of all photos, (T, D), each photo cropped to a square."""
     images = [to_tensor(cover(image, PHOTO_SIZE, PHOTO_SIZE)) for image in photos.images]
-    return describe_patches(vae, torch.stack(images).to(vae.device)).flatten(0, 1)
+    patches = describe_patches(vae, torch.stack(images).to(vae.device)).flatten(0, 1)
+    return patches[:: math.ceil(len(patches) / _MOST_TOKENS)]
 
 
 def frame_channels(frame: Frame, size: tuple[int, int]) -> Tensor:

@@ -72,3 +72,13 @@ def _is_mask(file: Path, stems: set[str]) -> bool:
     return any(
         file.stem.endswith(end) and file.stem.removesuffix(end) in stems for end in _MASK_ENDS
     )
+
+
+def photo_key(references: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when one of the photos that are used does.
+
+    Args:
+        references: A folder or a file.
+    """
+    stats = [(file, file.stat()) for file in used_photos(Path(references))]
+    return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)

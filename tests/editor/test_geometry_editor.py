@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spie_robo.editing.by_name import editor_by_name
+from spie_robo.editing.request import EditRequest
 from spie_robo.editor.geometry_editor import GeometryEditor, GeometryNetworks, frame_channels
 from spie_robo.editor.geometry_unet import PATCH, GeometryUNet
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
@@ -126,5 +127,35 @@ def test_mistakes_are_named(editor: GeometryEditor) -> None:
         editor.edit([frame], PHOTOS, seeds=[1, 2])
     with pytest.raises(ConfigError, match="no photos"):
         GeometryEditor(editor.networks, "none").edit([frame])
-    with pytest.raises(ConfigError, match="at most 8"):
-        editor.edit([frame], [picture(i, 32) for i in range(9)])
+
+
+def test_any_number_of_photos_is_followed(editor: GeometryEditor) -> None:
+    frame, many = Frame(picture(0)), [picture(i, 48) for i in range(11)]
+    one = editor.edit([frame], many)[0].rgb
+    assert len(editor._patches(many)) <= 2048
+    assert not np.array_equal(one, editor.edit([frame], many[:10])[0].rgb)
+
+
+def test_protected_objects_keep_their_hue(editor: GeometryEditor) -> None:
+    frame = with_geometry(Frame(np.full((64, 64, 3), (200, 30, 30), np.uint8)))
+    assert frame.geometry is not None and frame.geometry.segmentation is not None
+    frame.geometry.segmentation[16:48, 16:48] = 7
+    editor.protect = (7,)
+    edit = editor.edit([frame], PHOTOS)[0].rgb[24:40, 24:40].astype(float).mean(axis=(0, 1))
+    assert edit[0] > 1.5 * edit[1:].max()
+
+
+def test_a_request_opens_it_and_refuses_what_it_does_not_have(
+    editor: GeometryEditor, tmp_path: Path
+) -> None:
+    editor._own_patches = editor._patches(PHOTOS)
+    editor.save(tmp_path / "saved")
+    name = str(tmp_path / "saved")
+    guarded = EditRequest(editor=name, guard=False).load()
+    assert guarded is not None
+    frame = Frame(picture(0))
+    np.testing.assert_array_equal(
+        guarded.edit([frame], [0])[0].rgb, editor_by_name(name).edit([frame])[0].rgb
+    )
+    with pytest.raises(ConfigError, match="steps"):
+        EditRequest(editor=name, steps=4).load()
