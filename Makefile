@@ -1,4 +1,4 @@
-# demo, test, lint, bench, bench-all: each installs first what it needs into $(VENV), if that is missing or
+# demo, test, lint, docs, bench, bench-all: each installs first what it needs into $(VENV), if that is missing or
 # older than pyproject.toml: demo the package alone, the others the tools and extras too. The package is
 # installed as a user would install it (a wheel, not the working folder).
 
@@ -20,16 +20,18 @@ INSTALL := $(PIP) install --quiet --no-compile --no-build-isolation $(PIP_FLAGS)
 CORE := $(VENV)/.core-installed
 TOOLS := $(VENV)/.tools-installed
 PACKAGE := $(VENV)/.package-installed
+DOCS_VENV ?= .venv-docs
+DOCS := $(DOCS_VENV)/.docs-installed
 FRESH := $(VENV)/.package-is-fresh
 SOURCES := $(shell find spie_robo envs policies -type f ! -path '*/__pycache__/*' 2>/dev/null)
 CHECKED := spie_robo envs policies plugins tests examples benchmarks setup.py
 
-.PHONY: install demo test lint format bench bench-all clean
+.PHONY: install demo test lint format docs bench bench-all release-check clean
 
 install: $(PACKAGE)
 
 $(CONSTRAINTS):
-	@echo "Python $(VERSION): expected one of $(patsubst constraints/%.txt,%,$(wildcard constraints/*.txt)). Choose it: make PYTHON=python3.11" >&2
+	@echo "Python $(VERSION): expected one of $(patsubst constraints/%.txt,%,$(wildcard constraints/3.*.txt)). Choose it: make PYTHON=python3.11" >&2
 	@exit 1
 
 $(CORE): pyproject.toml setup.py $(CONSTRAINTS)
@@ -75,6 +77,18 @@ format:
 	$(BIN)/ruff check --fix $(wildcard $(CHECKED))
 	$(BIN)/ruff format $(wildcard $(CHECKED))
 
+# The site reads the package's source without importing it, so its environment has no torch.
+$(DOCS): pyproject.toml constraints/docs.txt
+	@echo "Installing MkDocs into $(DOCS_VENV): half a minute."
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python docs/site/requirements.py pyproject.toml | xargs \
+		$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints/docs.txt
+	@touch $@
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "out/site/index.html: open it in a browser."
+
 # Tables and plot of the robustness benchmark, from the cells of runs/ or else of benchmarks/results/.
 bench: $(TOOLS) $(PACKAGE)
 	$(BIN)/python benchmarks/robustness.py --table
@@ -89,5 +103,9 @@ bench-all: $(TOOLS) $(PACKAGE)
 		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
+# Before a release: builds both distributions, checks them, and runs the demo from the wheel alone. Minutes.
+release-check:
+	$(PYTHON) benchmarks/tools/release_check.py
+
 clean:
-	rm -rf build .mypy_cache .ruff_cache .pytest_cache $(PACKAGE) $(TOOLS) $(CORE)
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache $(PACKAGE) $(TOOLS) $(CORE) $(DOCS)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Notebook: quickstart
 #
-# From a simulator's frames to edited ones, on two CPU cores. Install the package first: `pip install -c constraints.txt .` in a clone.
+# From a simulator's frames to edited ones, on two CPU cores. Install the package first: `pip install -c constraints/3.11.txt .` in a clone.
 
 # %%
 import os

@@ -8,7 +8,7 @@ from typing import Any
 from griffe import Extension, Object
 
 ROLE = re.compile(r":(?:func|class|mod|meth|data|attr|exc):`[~.]*([^`]+)`")
-QUOTED = re.compile(r"``([^`]+)``")
+QUOTED = re.compile(r"(?<!`)``([^`]+)``(?!`)")
 LITERAL = re.compile(r"::$", re.MULTILINE)
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
 

@@ -8,12 +8,14 @@ a folder in which they stand where they are installed.
 from __future__ import annotations
 
 import shutil
-import tomllib
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-TREE = ROOT / "build" / "package_tree"
+PACKAGES = {"spie_robo": "spie_robo", "spie_robo.envs": "envs", "spie_robo.policies": "policies"}
+"""Where a package comes from in the repository, as ``setup.py`` has it."""
+
+TREE = ROOT / "out" / "package_tree"
 
 
 def on_config(config: Any) -> Any:
@@ -26,11 +28,11 @@ def build_tree(root: Path, tree: Path) -> None:
     """Copy the source of every package into ``tree``, where the wheel would have it.
 
     Args:
-        root: The repository; its ``pyproject.toml`` says which folders are which packages.
+        root: The repository.
         tree: The folder to make; what it held before is removed.
     """
     shutil.rmtree(tree, ignore_errors=True)
-    for name, folder in {"spie_robo": "spie_robo", **moved_packages(root)}.items():
+    for name, folder in PACKAGES.items():
         target = tree.joinpath(*name.split("."))
         shutil.copytree(root / folder, target, ignore=_all_but_source)
 
@@ -43,12 +45,3 @@ def _all_but_source(folder: str, names: list[str]) -> list[str]:
         if name == "__pycache__"
         or not (name.endswith((".py", ".pyi")) or Path(folder, name).is_dir())
     ]
-
-
-def moved_packages(root: Path) -> dict[str, str]:
-    """Folders that install under another name than their path says."""
-    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"].get("setuptools", {})
-    return dict(
-        settings.get("package-dir")
-        or {"spie_robo.envs": "envs", "spie_robo.policies": "policies"}
-    )
