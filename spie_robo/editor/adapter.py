@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
@@ -38,7 +39,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_FILE = "base.json"
 _MOST_NAME = 4096
 
-_PREFIX = "base_model.model."  # peft's, so that PeftModel.from_pretrained(unet, folder) works
+PEFT_PREFIX = "base_model.model."  # peft's, so that PeftModel.from_pretrained(unet, folder) works
 
 
 def save_adapter(
@@ -78,7 +79,7 @@ def save_adapter(
         adapter_name=name,
         save_embedding_layers=False,  # otherwise peft asks the Hub
     )
-    tensors = {_PREFIX + key: value.detach().cpu().contiguous() for key, value in state.items()}
+    tensors = {PEFT_PREFIX + key: value.detach().cpu().contiguous() for key, value in state.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config.base_model_name_or_path = base
     config.save_pretrained(folder)
@@ -168,7 +169,7 @@ def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torc
     digest = adapter_digest(found, config, tensors, dtype)
     # Add the LoRA, the style channels and the visual prompt.
     unet = pipeline.unet
-    stripped = {key.removeprefix(_PREFIX): value for key, value in state.items()}
+    stripped = {key.removeprefix(PEFT_PREFIX): value for key, value in state.items()}
     try:
         unet.add_adapter(config)
         result = set_peft_model_state_dict(unet, stripped)
@@ -176,13 +177,22 @@ def load_adapter(folder: Path, pipeline: SpiePipeline, dtype: torch.dtype = torc
         pipeline.visual_prompt.load_state_dict(prompt)
     except (RuntimeError, TypeError, ValueError) as error:  # peft raises all of them
         raise EditorError(f"Adapter {folder}: it does not fit its base: {error}") from error
-    missing = [key for key in result.missing_keys if "lora_" in key]
-    if missing or result.unexpected_keys:
-        raise EditorError(
-            f"Adapter {folder}: its LoRA does not fit the UNet (missing {missing[:3]}, unexpected "
-            f"{list(result.unexpected_keys)[:3]})."
-        )
+    if problem := unfitting(result):
+        raise EditorError(f"Adapter {folder}: {problem}.")
     return digest
+
+
+def unfitting(result: Any) -> str:
+    """Return what of a LoRA did not find its place; empty if all did.
+
+    Args:
+        result: What peft's ``set_peft_model_state_dict`` returned.
+    """
+    missing = [key for key in result.missing_keys if "lora_" in key]
+    if not missing and not result.unexpected_keys:
+        return ""
+    unexpected = list(result.unexpected_keys)[:3]
+    return f"its LoRA does not fit the UNet (missing {missing[:3]}, unexpected {unexpected})"
 
 
 def merge_adapter(pipeline: SpiePipeline) -> None:

@@ -26,6 +26,7 @@ from spie_robo.editor.references import (
     to_tensor,
 )
 from spie_robo.editor.resolution import hold_detail, restore, shrink, working_size
+from spie_robo.editor.samplers import supported_scheduler
 from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError, EditorError
 from spie_robo.types import RGB, EditResult, Frame, References
@@ -100,7 +101,8 @@ class Editor:
                 :attr:`id` works too, and the weights must then have its hash.
             device: Device of the networks; None: CUDA if available.
             dtype: Type of the weights.
-            base: For an adapter: base to use instead of the one that it names.
+            base: For an adapter: base to use instead of the one that it names. A LoRA that
+                diffusers or peft wrote needs it.
             settings: Settings that replace the editor's own.
             steps: Number of denoising steps, in place of the settings'.
             batch_size: Frames in one forward pass, in place of the settings'.
@@ -291,7 +293,7 @@ class Editor:
             scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False)
         elif wanted == "euler_ancestral":
             scheduler = EulerAncestralDiscreteScheduler.from_config(scheduler.config)
-        self.pipeline.scheduler = scheduler
+        self.pipeline.scheduler = supported_scheduler(scheduler)
 
 
 def _split_id(name: str) -> tuple[str, str]:

@@ -37,6 +37,7 @@ _CLIP_DEFAULTS = {
     "num_hidden_layers": 12,
 }
 _PARTS = ("", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "spie", "spie/visual_prompt")
+_MAY_BE_INFINITE = "lambda_min_clipped"  # diffusers writes it so: DPM++ without a lower limit
 _MOST_FILES = 1000
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json")
 _READ = (".json", ".txt", ".safetensors")
@@ -232,6 +233,8 @@ def _require_modest(path: Path, value: Any, key: str = "", depth: int = 0) -> No
             f"{len(value)}. {_AGAIN}"
         )
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if key == _MAY_BE_INFINITE and value == -math.inf:
+            return
         most = _MOST.get(key, _MOST_NUMBER)
         if not math.isfinite(value) or abs(value) > most:
             raise EditorError(

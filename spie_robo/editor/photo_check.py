@@ -6,6 +6,7 @@ Every command reads its photos with this module, so that all use the same ones.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from spie_robo.editor.photo_decoding import DecodedPhoto, decode_photo
 from spie_robo.editor.photo_files import MOST_PHOTOS, photo_files, used_photos
-from spie_robo.editor.references import PhotoReferences, read_photo
+from spie_robo.editor.references import PhotoReferences
 from spie_robo.errors import FrameError, ReferencePhotoError
 from spie_robo.types import RGB, References, check_image
+
+logger = logging.getLogger(__name__)
 
 MINIMUM_SIDE = 64
 """Smallest height and width of a photo, pixels."""
 
 _OTHER_PICTURES = (".heic", ".heif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".dng")
+_NEARLY = 8  # grey levels: noise of a black frame, and what JPEG makes of a white one
 _THUMBNAIL = 16
 _SAME_PHOTO = 2.0
 # Mean difference of thumbnails in grey levels. A photo saved anew (JPEG quality 60, a third of its
@@ -40,11 +45,13 @@ class CheckedPhotos:
         images: uint8, (height, width, 3) each, upright, without alpha, at most about 2048 pixels a
             side; one for each file.
         notes: Notes for the user: photos left out and why. Empty if there is nothing to note.
+        doubts: Those of the notes that are about photos whose colours may be off.
     """
 
     files: tuple[Path, ...]
     images: tuple[RGB, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,8 +71,8 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
         most: Most photos to use.
 
     Raises:
-        ReferencePhotoError: If there is no photo, or a photo cannot be read or is smaller than
-            64 pixels a side; it names the file.
+        ReferencePhotoError: If there is no photo, or a photo cannot be read, is smaller than 64
+            pixels a side, or all black or white; it names the file.
     """
     # Find the files, and choose evenly if there are too many.
     others = other_pictures(Path(path))
@@ -81,7 +88,10 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
         )
         files = used_photos(Path(path), most)
     # Read them; large photos take half a second each, so a bar appears after two seconds.
-    images = [_read(file) for file in tqdm(files, "photos", unit="photo", delay=2, leave=False)]
+    photos = [_read(file) for file in tqdm(files, "photos", unit="photo", delay=2, leave=False)]
+    doubts = tuple(photo.note for photo in photos if photo.note)
+    notes += doubts
+    images = [photo.image for photo in photos]
     # Leave out copies.
     copies = near_duplicates(images)
     notes += [
@@ -95,7 +105,7 @@ def check_photos(path: str | Path, *, most: int = MOST_PHOTOS) -> CheckedPhotos:
             "lab's light and materials."
         )
     return CheckedPhotos(
-        tuple(files[i] for i in kept), tuple(images[i] for i in kept), tuple(notes)
+        tuple(files[i] for i in kept), tuple(images[i] for i in kept), tuple(notes), doubts
     )
 
 
@@ -110,7 +120,10 @@ def load_references(references: References) -> PhotoReferences:
         ReferencePhotoError: If a folder has no photos, or a photo cannot be used.
     """
     if isinstance(references, (str, Path)):
-        return PhotoReferences(check_photos(references).images)
+        checked = check_photos(references)
+        for doubt in checked.doubts:
+            logger.warning("%s", doubt)
+        return PhotoReferences(checked.images)
     images = tuple(references)
     if not images:
         raise ReferencePhotoError("References: expected at least one image, got an empty list.")
@@ -170,12 +183,24 @@ def _thumbnail(image: RGB) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _read(file: Path) -> RGB:
-    image = read_photo(file)
-    height, width = image.shape[:2]
+def _read(file: Path) -> DecodedPhoto:
+    photo = decode_photo(file)
+    height, width = photo.image.shape[:2]
     if min(height, width) < MINIMUM_SIDE:
         raise ReferencePhotoError(
             f"{file}: expected a photo of at least {MINIMUM_SIDE}x{MINIMUM_SIDE} pixels, got "
             f"{width}x{height}. Take a larger one, or take it out of the folder."
         )
-    return image
+    _require_content(file, photo.image)
+    return photo
+
+
+def _require_content(file: Path, image: RGB) -> None:
+    """Refuse a photo of a lens cap, or of nothing but light: an edit would follow it."""
+    darkest, brightest = np.percentile(image, (1, 99))
+    name = "black" if brightest <= _NEARLY else "white" if darkest >= 255 - _NEARLY else ""
+    if name:
+        raise ReferencePhotoError(
+            f"{file}: expected a photo of a lab, all of it is {name}. Take it again with "
+            f"{'more' if name == 'black' else 'less'} light, or take it out of the folder."
+        )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast, final
@@ -28,9 +29,9 @@ from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.latents import LatentSpec, decode_target, encode_image, to_condition
 from spie_robo.editor.noise_prediction import Conditioning, condition, denoiser
 from spie_robo.editor.patch_autoencoder import PatchAutoencoder
-from spie_robo.editor.samplers import build_sampler, draw_noise, sample
+from spie_robo.editor.samplers import build_sampler, draw_noise, sample, supported_scheduler
 from spie_robo.editor.visual_prompt import VisualPrompt
-from spie_robo.errors import EditorError
+from spie_robo.errors import EditorError, SpieRoboError
 from spie_robo.files.permissions import share_weights
 from spie_robo.files.quiet_loading import quiet_loading
 from spie_robo.settings.wording import shortened
@@ -239,7 +240,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             text_encoder=pipeline.text_encoder,
             tokenizer=pipeline.tokenizer,
             unet=pipeline.unet,
-            scheduler=pipeline.scheduler,
+            scheduler=supported_scheduler(pipeline.scheduler),
             visual_prompt=VisualPrompt.from_unet(pipeline.unet),
         )
 
@@ -300,6 +301,7 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
             EditorError: If a part is missing, broken or belongs to another model.
         """
         folder = Path(pretrained_model_name_or_path)
+        _require_safetensors(folder)
         try:
             parts = _load_stock_parts(folder)
             if (folder / EXTRAS).is_dir():
@@ -312,6 +314,8 @@ class SpiePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is unt
                     torch.default_generator.manual_seed(0)
                     parts["visual_prompt"] = VisualPrompt.from_unet(parts["unet"])
             pipeline = cls(**parts)
+        except SpieRoboError:
+            raise
         except _BROKEN_FOLDER as error:
             raise EditorError(
                 f"Cannot load a pipeline from {folder}: {error} Expected a folder in diffusers' "
@@ -387,7 +391,9 @@ def _load_stock_parts(folder: Path) -> dict[str, Any]:
             "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **safe),
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **safe),
-            "scheduler": _scheduler_class(folder).from_pretrained(folder / "scheduler"),
+            "scheduler": supported_scheduler(
+                _scheduler_class(folder).from_pretrained(folder / "scheduler")
+            ),
         }
 
 
@@ -400,6 +406,34 @@ def _scheduler_class(folder: Path) -> type[SchedulerMixin]:
             f"{shortened(repr(name))}."
         )
     return found
+
+
+def _require_safetensors(folder: Path) -> None:
+    """Refuse a folder whose weights are there, but not in the form that is loaded.
+
+    Raises:
+        EditorError: Naming the part, what it has, and how to save it anew.
+    """
+    for part in ("unet", "vae", "text_encoder"):
+        names = [file.name for file in (folder / part).glob("*")] if folder.is_dir() else []
+        whole = [n for n in names if re.fullmatch(r"[a-z_]+(-\d+-of-\d+)?\.safetensors", n)]
+        half = [n for n in names if re.search(r"\.fp16(-\d+-of-\d+)?\.safetensors$", n)]
+        pickled = [n for n in names if n.endswith((".bin", ".ckpt", ".pt"))]
+        if whole or not (half or pickled):
+            continue
+        found, option = (
+            (half[0], "variant='fp16'") if half else (pickled[0], "use_safetensors=False")
+        )
+        why = (
+            "only a half-precision variant" if half else "only pickled weights, which can run code"
+        )
+        raise EditorError(
+            f"{folder / part}: expected weights in full as .safetensors, found {why} ({found}). "
+            "Save the pipeline anew with diffusers: StableDiffusionInstructPix2PixPipeline."
+            f"from_pretrained({str(folder)!r}, {option}, torch_dtype=torch.float32)"
+            ".save_pretrained('a/new/folder')"
+            + ("." if half else "; do that only with weights that you trust.")
+        )
 
 
 def _vae_class(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:

@@ -24,6 +24,12 @@ from spie_robo.editor.adapter import (
     merge_adapter,
 )
 from spie_robo.editor.folder_check import require_harmless
+from spie_robo.editor.lora_file import (
+    DIFFUSERS_LORA,
+    is_plain_lora,
+    load_plain_lora,
+    named_base,
+)
 from spie_robo.editor.pipeline import MODEL_INDEX, SpiePipeline, load_autoencoder
 from spie_robo.editor.references import LatentReferences
 from spie_robo.editor.settings import EditorSettings
@@ -42,7 +48,7 @@ _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "spie")
 _WANTED = [
     *(f"{part}/**" for part in _PARTS),
     *("model_index.json", "adapter_config.json", "settings.json", "README.md"),
-    *("adapter_model.safetensors", "references.safetensors"),
+    *("adapter_model.safetensors", "references.safetensors", DIFFUSERS_LORA),
 ]
 _UNWANTED = ["*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.fp16.*", "*.non_ema.*"]
 
@@ -71,7 +77,8 @@ def load_editor(
 
     Args:
         name: A preset, a pipeline folder, an adapter folder, or a Hub id.
-        base: For an adapter: base to use instead of the one that it names.
+        base: For an adapter: base to use instead of the one that it names. A LoRA that diffusers
+            or peft wrote needs it.
         dtype: Type of the weights in memory.
 
     Raises:
@@ -81,25 +88,44 @@ def load_editor(
     folder = find_folder(name)
     require_harmless(folder)
     settings, references = EditorSettings.load(folder), _references(name, folder)
-    if not (folder / ADAPTER_CONFIG).is_file():
+    plain = is_plain_lora(folder)
+    if not plain and not (folder / ADAPTER_CONFIG).is_file():
         return LoadedEditor(SpiePipeline.from_pretrained(folder, dtype), settings, references)
-    check_adapter(folder)
-    base_folder = find_folder(base or base_name(folder))
+    if not plain:
+        check_adapter(folder)
+    base_folder = find_folder(base or _base_name(folder, plain))
     require_harmless(base_folder)
-    if (base_folder / ADAPTER_CONFIG).is_file():
+    if (base_folder / ADAPTER_CONFIG).is_file() or is_plain_lora(base_folder):
         raise EditorError(
             f"Adapter {folder}: its base {base_folder} is an adapter too. A base must be a "
             "whole pipeline."
         )
     # Load in float32, because the adapter checks the base by the values that it was trained on.
     pipeline = SpiePipeline.from_pretrained(base_folder)
-    weights_hash = load_adapter(folder, pipeline, dtype)
+    add = load_plain_lora if plain else load_adapter
+    weights_hash = add(folder, pipeline, dtype)
     merge_adapter(pipeline)
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet, pipeline.visual_prompt):
         nn.Module.to(part, dtype)  # diffusers' own `to` warns about each cast
     if references is None and settings.use_references:
         references = LatentReferences.load(base_folder)
     return LoadedEditor(pipeline, settings, references, weights_hash)
+
+
+def _base_name(folder: Path, plain: bool) -> str:
+    """Return the base that an adapter names.
+
+    Raises:
+        EditorError: If it names none, or is a LoRA from elsewhere.
+    """
+    if not plain:
+        return base_name(folder)
+    known = named_base(folder)
+    hint = f" It says that it was trained on {known!r}." if known else ""
+    raise EditorError(
+        f"{folder} is a LoRA that diffusers or peft wrote. Say which pipeline it belongs to: "
+        f"Editor.from_pretrained({str(folder)!r}, base=...).{hint}"
+    )
 
 
 def _references(name: str, folder: Path) -> LatentReferences | None:
@@ -161,11 +187,11 @@ def find_folder(name: str) -> Path:
         return folder
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if (folder / MODEL_INDEX).is_file() or (folder / ADAPTER_CONFIG).is_file():
+        if any((folder / file).is_file() for file in (MODEL_INDEX, ADAPTER_CONFIG, DIFFUSERS_LORA)):
             return folder
         raise EditorError(
-            f"{folder} is not an editor: expected {MODEL_INDEX} (a pipeline) or "
-            f"{ADAPTER_CONFIG} (an adapter) in it."
+            f"{folder} is not an editor: expected {MODEL_INDEX} (a pipeline), {ADAPTER_CONFIG} "
+            f"(an adapter) or {DIFFUSERS_LORA} (a LoRA) in it."
         )
     hub_id = HUB_PRESETS.get(name, name)
     if _HUB_ID.fullmatch(hub_id) and not hub_id.startswith("."):

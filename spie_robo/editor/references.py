@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,20 +17,20 @@ from typing import final
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spie_robo.editor.latents import decode_image, encode_image
+from spie_robo.editor.photo_decoding import decode_photo
 from spie_robo.editor.resolution import shrink
-from spie_robo.errors import FrameError, ReferencePhotoError
+from spie_robo.errors import ReferencePhotoError
 from spie_robo.files.permissions import share_weights
-from spie_robo.types import RGB, check_image
+from spie_robo.types import RGB
 
 REFERENCES_FILE = "references.safetensors"
-_MAX_SIDE = 2048  # longer photos are shrunk while they are decoded; no editor works at that size
-_MAX_PIXELS = 64_000_000  # largest PNG, or JPEG at the scale of decoding
+
+logger = logging.getLogger(__name__)
 
 
 class ReferenceSet(ABC):
@@ -140,7 +141,9 @@ class LatentReferences(ReferenceSet):
 
 
 def read_photo(path: Path) -> RGB:
-    """Read one photo: upright, without alpha, at most about 2048 pixels a side.
+    """Read one photo upright, in sRGB, without alpha, at most about 2048 pixels a side.
+
+    A colour profile that cannot be used is logged.
 
     Args:
         path: A JPEG or PNG file.
@@ -151,43 +154,10 @@ def read_photo(path: Path) -> RGB:
     Raises:
         ReferencePhotoError: If the file cannot be decoded, or is tiny.
     """
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as opened:
-            opened.draft("RGB", (_MAX_SIDE, _MAX_SIDE))  # JPEG decodes at 1/2, 1/4, 1/8 at no cost
-            _require_modest(path, opened.size)
-            upright = ImageOps.exif_transpose(opened)
-            flat = _flatten(upright)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ReferencePhotoError(
-            f"{path}: cannot be read as a JPEG or PNG photo ({error}). Export it again, or take "
-            "it out of the folder."
-        ) from error
-    flat.thumbnail((_MAX_SIDE, _MAX_SIDE), Image.Resampling.LANCZOS)
-    image = np.asarray(flat, dtype=np.uint8)
-    try:
-        check_image(image, f"photo {path}")
-    except FrameError as error:
-        raise ReferencePhotoError(str(error)) from error
-    return image
-
-
-def _require_modest(path: Path, size: tuple[int, int]) -> None:
-    """Refuse a picture whose header claims gigabytes of pixels."""
-    if size[0] * size[1] > _MAX_PIXELS:
-        raise ReferencePhotoError(
-            f"{path}: expected a photo of at most {_MAX_PIXELS // 10**6} megapixels, its header "
-            f"claims {size[0]}x{size[1]}. Export it smaller, or take it out of the folder."
-        )
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow clips at 255 instead of scaling
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    photo = decode_photo(path)
+    if photo.note:
+        logger.warning("%s", photo.note)
+    return photo.image
 
 
 def cover(image: RGB, height: int, width: int) -> RGB:

@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
@@ -81,7 +81,9 @@ class DDIMSampler(Sampler):
             raise ConfigError("Scheduler: dynamic thresholding is not supported; turn it off.")
         scheduler = DDIMScheduler.from_config(scheduler.config)
         scheduler.set_timesteps(steps)
-        self.timesteps = scheduler.timesteps
+        # With as many steps as noise levels, an offset reaches past the last one.
+        last = scheduler.config.num_train_timesteps - 1
+        self.timesteps = scheduler.timesteps - max(0, int(scheduler.timesteps[0]) - last)
         self.initial_scale = float(scheduler.init_noise_sigma)
         self._prediction_type: str = scheduler.config.prediction_type
         self._clip = scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
@@ -193,6 +195,32 @@ class EulerAncestralSampler(Sampler):
         return latents + (sigma_down - sigma) * derivative, sigma_up
 
 
+def supported_scheduler(scheduler: Any) -> DDIMScheduler | EulerAncestralDiscreteScheduler:
+    """Return a scheduler that this module has a sampler for, on the same noise schedule.
+
+    DDIM without noise of its own solves the same equation that PNDM, DPM++, Euler, Heun, LMS and
+    UniPC solve, so it takes their place; ancestral ones become Euler ancestral.
+
+    Args:
+        scheduler: Any of diffusers' schedulers that are made of betas.
+
+    Raises:
+        ConfigError: If it is of another kind, such as flow matching.
+    """
+    if isinstance(scheduler, (DDIMScheduler, EulerAncestralDiscreteScheduler)):
+        return scheduler
+    name = type(scheduler).__name__
+    if "FlowMatch" in name or "beta_schedule" not in getattr(scheduler, "config", {}):
+        raise ConfigError(
+            f"Scheduler: expected one with betas, as InstructPix2Pix has (DDIM, Euler, PNDM, DPM++ "
+            f"and others), got {name}. Its weights were trained for another process."
+        )
+    if "Ancestral" in name:
+        return EulerAncestralDiscreteScheduler.from_config(scheduler.config)
+    # Other schedulers' configs lack clip_sample, whose default would clip latents.
+    return DDIMScheduler.from_config(scheduler.config, clip_sample=False)
+
+
 def build_sampler(
     scheduler: DDIMScheduler | EulerAncestralDiscreteScheduler, steps: int, eta: float = 0.0
 ) -> Sampler:
@@ -223,7 +251,7 @@ def build_sampler(
         return EulerAncestralSampler(scheduler, steps)
     raise ConfigError(
         "Scheduler: expected DDIMScheduler or EulerAncestralDiscreteScheduler, got "
-        f"{type(scheduler).__name__}. Set sampler='ddim' to convert it."
+        f"{type(scheduler).__name__}. supported_scheduler() gives one."
     )
 
 

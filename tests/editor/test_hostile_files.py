@@ -36,7 +36,7 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("size", "why"),
     [
-        ((100_000, 100_000), "decompression bomb"),
+        ((100_000, 100_000), "claims 100000x100000"),
         ((9_000, 9_000), "claims 9000x9000"),
         ((400, 400), "cannot be read"),
     ],

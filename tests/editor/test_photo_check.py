@@ -82,9 +82,12 @@ def test_alpha_and_exif_rotation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     save(tmp_path / "turned.png", scene(0, 64, 100), exif=exif)
-    save(tmp_path / "layer.png", np.dstack([scene(1), np.zeros((96, 128), np.uint8)]))
+    opaque = np.zeros((96, 128), np.uint8)
+    opaque[48:] = 255
+    save(tmp_path / "layer.png", np.dstack([scene(1), opaque]))
     layer, turned = check_photos(tmp_path).images
-    assert (layer == 255).all()
+    assert (layer[:48] == 255).all()
+    np.testing.assert_array_equal(layer[48:], scene(1)[48:])
     np.testing.assert_array_equal(turned, np.rot90(scene(0, 64, 100), -1))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import diffusers
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from spie_robo.editor.guidance import Guidance
 from spie_robo.editor.noise_prediction import denoiser
-from spie_robo.editor.samplers import build_sampler, draw_noise, log_prob, sample, step_log_prob
+from spie_robo.editor.samplers import (
+    build_sampler,
+    draw_noise,
+    log_prob,
+    sample,
+    step_log_prob,
+    supported_scheduler,
+)
 from spie_robo.errors import ConfigError
 
 SHAPE = (4, 8, 8)
@@ -167,3 +175,51 @@ def test_values_out_of_range(steps, eta):
 def test_other_schedulers_are_named():
     with pytest.raises(ConfigError, match="PNDMScheduler"):
         build_sampler(PNDMScheduler(), 4)
+
+
+OTHERS = (
+    "PNDMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "UniPCMultistepScheduler",
+)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_ddim_takes_the_place_of_solvers_of_the_same_equation(name):
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    stock = getattr(diffusers, name)(**config)
+    noise = torch.randn(1, *SHAPE, generator=seeded(0)[0])
+    sampler = build_sampler(supported_scheduler(stock), 100)
+    ours, _ = sample(toy, sampler, noise, seeded(0))
+    stock.set_timesteps(100)
+    latents = noise * stock.init_noise_sigma
+    for t in stock.timesteps:
+        output = toy(stock.scale_model_input(latents, t), t)
+        latents = stock.step(output, t, latents).prev_sample
+    # The same end of the same curve, but for the error of 100 steps.
+    assert float((ours - latents).abs().mean() / latents.abs().mean()) < 0.05
+
+
+def test_an_ancestral_scheduler_becomes_euler_ancestral_and_known_ones_stay():
+    other = diffusers.KDPM2AncestralDiscreteScheduler(20, beta_start=0.001)
+    chosen = supported_scheduler(other)
+    assert isinstance(chosen, EulerAncestralDiscreteScheduler)
+    assert chosen.config.beta_start == 0.001
+    ddim = DDIMScheduler()
+    assert supported_scheduler(ddim) is ddim
+
+
+def test_flow_matching_is_refused_for_it_is_another_process():
+    with pytest.raises(ConfigError, match="expected one with betas"):
+        supported_scheduler(diffusers.FlowMatchEulerDiscreteScheduler())
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_as_many_steps_as_noise_levels_visit_every_level_once(offset):
+    scheduler = DDIMScheduler(steps_offset=offset, set_alpha_to_one=False)
+    sampler = build_sampler(scheduler, 1000)
+    assert sampler.timesteps.tolist() == list(range(999, -1, -1))
+    noise = torch.randn(1, *SHAPE, generator=seeded(0)[0])
+    assert torch.isfinite(sampler.step(toy(noise, sampler.timesteps[0]), noise, 0)[0]).all()
