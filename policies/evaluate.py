@@ -11,6 +11,7 @@ from typing import Any, final
 import gymnasium as gym
 from tqdm import tqdm
 
+from spie_robo.data.store.fields import one_number, success_of
 from spie_robo.errors import ConfigError, EnvError
 from spie_robo.files.output import write_json
 from spie_robo.policies.config import FIRST_TEST_SEED
@@ -166,16 +167,20 @@ def _run_episode(
 ) -> EpisodeOutcome:
     observation, _ = env.reset(seed=seed)
     policy.reset(seed=seed)
-    steps, reward, success, done = 0, 0.0, False, False
+    steps, reward, done = 0, 0.0, False
+    success: bool | None = None
+    info: Mapping[str, Any] = {}
     while not done:
         action = policy.act(observation)
         observation, earned, terminated, truncated, info = env.step(action)
-        solved = info.get("is_success", info.get("success"))
-        if solved is None:
-            raise EnvError(
-                f"{env}: expected info['is_success'] or info['success'] after a step, got "
-                f"{sorted(info)}. Add one of them with a wrapper."
-            )
-        steps, reward, success = steps + 1, reward + float(earned), success or bool(solved)
+        solved = success_of(info)
+        # Some envs say it in the last step alone: a step that says nothing is not solved.
+        success = success if solved is None else bool(success) or solved
+        steps, reward = steps + 1, reward + one_number(earned, "reward")
         done = bool(terminated or truncated) or steps == max_steps
+    if success is None:
+        raise EnvError(
+            f"{env}: expected info['is_success'] or info['success'] after some step, the last of "
+            f"{steps} gave {sorted(info)}. Add one of them with a wrapper."
+        )
     return EpisodeOutcome(seed, success, steps, reward)

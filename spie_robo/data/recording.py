@@ -15,6 +15,8 @@ from tqdm import tqdm
 from spie_robo import __version__
 from spie_robo.data.store.fields import observation_row, outcome_row
 from spie_robo.data.store.metadata import StoreMetadata
+from spie_robo.data.store.row_spool import RowSpool
+from spie_robo.data.store.success import SuccessColumn, as_the_store_expects
 from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import ConfigError, EnvError
@@ -128,25 +130,31 @@ def _record_episode(
 ) -> RecordSummary:
     observation, info = env.reset(seed=seed)
     policy.reset(seed=seed)
-    done, solved = False, False
+    rows, success = RowSpool(writer.path.parent), SuccessColumn()
+    done = False
     step, frames, accepted = 0, 0, 0
     while not done:
         row = observation_row(observation, info)
         action = policy.act(observation)
         next_observation, reward, terminated, truncated, next_info = env.step(action)
-        row |= outcome_row(action, float(reward), next_info)
+        row |= outcome_row(action, reward, next_info)
         writer.metadata = writer.metadata.including(info.get("geometry", {}))
-        writer.append(row)
+        if not rows:  # found out now, and not after a whole episode
+            writer.require_fits(as_the_store_expects(row, writer.keys))
+        rows.append(success.split(row))
         if on_step is not None:
             on_step(episode, step, row)
         edits: Mapping[str, GuardedEdit] = info.get("realism", {})
         frames += len(edits)
         accepted += sum(e.edited for e in edits.values())
-        solved = solved or bool(row.get("success", np.False_))
         step += 1
         done = bool(terminated or truncated) or step == max_steps
         observation, info = next_observation, next_info
-    return RecordSummary(1, step, int(solved), frames, accepted)
+    # Now that all steps have said whether they solved the task, or none.
+    for block in success.added_to(rows.blocks()):
+        writer.extend(block)
+    rows.clear()
+    return RecordSummary(1, step, int(success.solved), frames, accepted)
 
 
 def metadata_of(guarded: GuardedEditor | None) -> StoreMetadata:

@@ -155,7 +155,8 @@ def recorded_geometry(geometry: Any) -> Any:
 
     A bound method becomes a note, because copying the spec would copy the method's env.
     """
-    if not callable(geometry) or isinstance(geometry, FunctionType):
+    live = callable(geometry) or hasattr(geometry, "views")  # a function, or a simulator
+    if not live or isinstance(geometry, FunctionType):
         return geometry
     return f"{_LIVE}{type(geometry).__name__}"
 

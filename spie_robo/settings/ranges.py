@@ -47,3 +47,15 @@ def require_text(name: str, value: str) -> None:
     """
     if not value.strip():
         raise ConfigError(f"{name}: expected a name, got an empty text.")
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    """Return a setting that is one of a few words.
+
+    Raises:
+        ConfigError: Naming it and the words.
+    """
+    if value not in known:
+        words = " or ".join(repr(word) for word in known)
+        raise ConfigError(f"{name}: expected {words}, got {value!r}.")
+    return value

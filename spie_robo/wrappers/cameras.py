@@ -9,9 +9,10 @@ from typing import Any, TypeAlias, final
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
 from spie_robo.errors import EnvError, FrameError
+from spie_robo.simulators.views import to_numpy
+from spie_robo.types import RGB
 
 SMALLEST_SIDE = 16
 """Fewest pixels a side of an image may have, as in :func:`spie_robo.types.check_image`."""
@@ -28,18 +29,69 @@ class Camera:
     Attributes:
         name: Name of the camera, as in ``info["geometry"]``.
         path: Keys that lead to the image; empty if the observation is the image.
+        shape: Shape of the image in the observation space: (height, width, 3), with 4 channels
+            where it has alpha, and with a leading 1 where it is a batch of one.
     """
 
     name: str
     path: tuple[str, ...]
+    shape: tuple[int, ...] = ()
+
+    @property
+    def height(self) -> int:
+        """Rows of the image."""
+        return self.shape[-3]
+
+    @property
+    def width(self) -> int:
+        """Columns of the image."""
+        return self.shape[-2]
+
+    def image(self, value: Any) -> RGB:
+        """Return an image of an observation as uint8 (height, width, 3), a copy.
+
+        Args:
+            value: What stands in the observation: an array or a torch tensor on any device, with
+                or without alpha and a leading batch of one.
+
+        Raises:
+            FrameError: If it is not such an image.
+        """
+        array = to_numpy(value)
+        if array.ndim == 4 and array.shape[0] == 1:
+            array = array[0]
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (3, 4):
+            raise FrameError(
+                f"frame of camera {self.name!r}: expected a uint8 array of shape (height, width, "
+                f"3), got dtype {array.dtype} and shape {array.shape}, though its observation "
+                "space promises one."
+            )
+        return np.ascontiguousarray(array[..., :3]).copy()
+
+    def like(self, value: Any, images: RGB) -> Any:
+        """Return images in the form that an observation has them in.
+
+        Args:
+            value: What stands in the observation now: its alpha is kept, its batch, and, for a
+                torch tensor, its device.
+            images: uint8 (height, width, 3), or with a leading batch axis.
+        """
+        shape = tuple(value.shape)
+        rgb = np.reshape(images, (*shape[:-1], 3))
+        if shape[-1] == 4:
+            rgb = np.concatenate([rgb, to_numpy(value)[..., 3:]], axis=-1)
+        if hasattr(value, "new_tensor"):  # torch, which need not be imported for it
+            return value.new_tensor(rgb)
+        return np.ascontiguousarray(rgb)
 
 
 def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tuple[Camera, ...]:
     """Find the camera images of an observation space.
 
-    An image is a uint8 ``Box`` of shape (height, width, 3), as the observation itself or at any
-    depth of nested ``Dict`` spaces. Its camera is called by its keys joined with ``_``, as in an
-    episode store, and ``"camera"`` if the observation itself is the image.
+    An image is a uint8 ``Box`` of shape (height, width, 3), with alpha or without and perhaps as
+    a batch of one, as the observation itself or at any depth of nested ``Dict`` spaces. Its camera
+    is called by its keys joined with ``_``, as in an episode store, and ``"camera"`` if the
+    observation itself is the image.
 
     Args:
         space: The observation space of a single environment.
@@ -57,7 +109,7 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
         >>> from gymnasium.spaces import Box, Dict
         >>> space = Dict(front=Box(0, 255, (64, 64, 3), np.uint8), state=Box(-1, 1, (7,)))
         >>> find_cameras(space)
-        (Camera(name='front', path=('front',)),)
+        (Camera(name='front', path=('front',), shape=(64, 64, 3)),)
     """
     images = _images(space)
     if not images:
@@ -67,17 +119,17 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
         )
     if wanted is not None:
         return _distinct(_find(name, key, images, space) for name, key in _pairs(wanted, images))
-    large = [path for path, box in images.items() if min(box.shape[:2]) >= SMALLEST_SIDE]
+    large = [path for path, box in images.items() if min(box.shape[-3:-1]) >= SMALLEST_SIDE]
     if not large:
         raise EnvError(
             f"Every image of the env is too small: expected at least {SMALLEST_SIDE}x"
             f"{SMALLEST_SIDE} pixels, got {_describe(space)}. Render larger frames."
         )
-    return _distinct(Camera("_".join(path) or "camera", path) for path in large)
+    return _distinct(Camera("_".join(path) or "camera", path, images[path].shape) for path in large)
 
 
-def read_array(observation: Any, camera: Camera) -> NDArray[Any]:
-    """The array of one camera in an observation, batched if the observation is.
+def read_value(observation: Any, camera: Camera) -> Any:
+    """The array or tensor of one camera in an observation, batched if the observation is.
 
     Raises:
         FrameError: If the observation lacks the image that its space promises.
@@ -91,18 +143,18 @@ def read_array(observation: Any, camera: Camera) -> NDArray[Any]:
                 f"The observation has no image {'/'.join(camera.path)!r} for camera "
                 f"{camera.name!r}, though its observation space promises one."
             ) from error
-    return np.asarray(value)
+    return value
 
 
-def replace_arrays(observation: Any, arrays: Mapping[Camera, NDArray[Any]]) -> Any:
+def replace_values(observation: Any, values: Mapping[Camera, Any]) -> Any:
     """A copy of an observation with other images; nothing of the original is written to.
 
     Args:
         observation: An image, or nested dictionaries; what is not replaced is shared.
-        arrays: The new array of each camera to replace.
+        values: The new array or tensor of each camera to replace.
     """
-    for camera, array in arrays.items():
-        observation = _replace(observation, camera.path, array)
+    for camera, value in values.items():
+        observation = _replace(observation, camera.path, value)
     return observation
 
 
@@ -136,11 +188,11 @@ def _remove(observation: Any, path: tuple[str, ...]) -> dict[str, Any]:
     return rest
 
 
-def _replace(observation: Any, path: tuple[str, ...], array: NDArray[Any]) -> Any:
+def _replace(observation: Any, path: tuple[str, ...], value: Any) -> Any:
     if not path:
-        return array
+        return value
     key, rest = path[0], path[1:]
-    return {**observation, key: _replace(observation[key], rest, array)}
+    return {**observation, key: _replace(observation[key], rest, value)}
 
 
 def _images(
@@ -151,18 +203,28 @@ def _images(
         for key, subspace in space.spaces.items():
             found |= _images(subspace, (*path, key))
         return found
-    is_image = (
-        isinstance(space, gym.spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[2] == 3
-    )
-    return {path: space} if is_image and isinstance(space, gym.spaces.Box) else {}
+    if not isinstance(space, gym.spaces.Box) or space.dtype != np.uint8:
+        return {}
+    shape = space.shape[1:] if len(space.shape) == 4 and space.shape[0] == 1 else space.shape
+    return {path: space} if len(shape) == 3 and shape[2] in (3, 4) else {}
 
 
 def _way_to_images(space: gym.Space[Any]) -> str:
     """What turns a space without images into one with them."""
-    boxes = [leaf for leaf in _leaves(space) if isinstance(leaf, gym.spaces.Box)]
+    leaves = _leaves(space)
+    if any(isinstance(leaf, gym.spaces.Tuple) for leaf in leaves):
+        return (
+            "Images in a Tuple have no names: make it a Dict with gymnasium.wrappers."
+            "TransformObservation(env, lambda o: {'camera': o[0], 'state': o[1]}, "
+            "gymnasium.spaces.Dict(camera=env.observation_space[0], state=env.observation_space"
+            "[1]))."
+        )
+    boxes = [leaf for leaf in leaves if isinstance(leaf, gym.spaces.Box)]
+    if any(len(box.shape) == 4 and box.dtype == np.uint8 for box in boxes):
+        return (
+            "A batch of images belongs to several envs at once: use VectorRealismWrapper, and "
+            "stack frames after this wrapper and not before it."
+        )
     if any(len(box.shape) == 3 and box.shape[2] == 3 for box in boxes):
         return (
             "Give images as whole numbers from 0 to 255 of dtype uint8, for example with "
@@ -215,13 +277,13 @@ def _find(
             f"Camera {name!r}: expected one of the images {sorted(by_key)} of the observation "
             f"space, got {key!r}.{hint} The space is {_describe(space)}."
         )
-    shape = images[path].shape
-    if min(shape[:2]) < SMALLEST_SIDE:
+    camera = Camera(name, path, images[path].shape)
+    if min(camera.height, camera.width) < SMALLEST_SIDE:
         raise EnvError(
             f"Camera {name!r}: expected at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got "
-            f"{shape[0]}x{shape[1]}. Render larger frames."
+            f"{camera.height}x{camera.width}. Render larger frames."
         )
-    return Camera(name, path)
+    return camera
 
 
 def _describe(space: gym.Space[Any]) -> str:

@@ -1,6 +1,7 @@
 """Where the geometry of each camera's frame comes from.
 
-There are three ways to connect a simulator; each ends in ``{camera: Geometry}``:
+The simulators of :mod:`spie_robo.simulators` are found by themselves, or named. For others there
+are three ways, each of which ends in ``{camera: Geometry}``:
 
 1. The env puts it in ``info["geometry"]``. The envs of ``spie_robo.envs`` do, and
    :class:`GeometryInfo` makes any other env do so.
@@ -10,7 +11,8 @@ There are three ways to connect a simulator; each ends in ``{camera: Geometry}``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, SupportsFloat, TypeAlias, final
 
@@ -19,7 +21,13 @@ import numpy as np
 
 from spie_robo.editing.by_name import recorded_geometry, refuse_live
 from spie_robo.errors import EnvError
+from spie_robo.simulators.orientation import UPRIGHT, Orientation
+from spie_robo.simulators.registry import find_simulator, named_simulator
+from spie_robo.simulators.views import CameraView, ObservedCamera, Simulator, ViewRequest
 from spie_robo.types import Geometry
+from spie_robo.wrappers.cameras import Camera, find_cameras
+
+logger = logging.getLogger(__name__)
 
 GeometryFunction: TypeAlias = Callable[[Any, Any, Mapping[str, Any]], Mapping[str, Geometry]]
 """``function(env, observation, info) -> {camera: Geometry}``."""
@@ -84,58 +92,109 @@ class GeometryKeys:
         return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
-GeometryOption: TypeAlias = GeometryKeys | Mapping[str, Any] | GeometryFunction | None
-"""None: ``info["geometry"]``. A mapping: the fields of :class:`GeometryKeys`, as JSON has them."""
+GeometryOption: TypeAlias = (
+    Simulator | GeometryKeys | Mapping[str, Any] | GeometryFunction | str | None
+)
+"""None: ``info["geometry"]``, or else the simulator that the env is found to be. A name or an
+object of :mod:`spie_robo.simulators`. ``"none"``: no geometry. A mapping: the fields of
+:class:`GeometryKeys`, as JSON has them."""
+
+NO_GEOMETRY = "none"
 
 
 @final
-@dataclass(frozen=True)
 class GeometrySource:
-    """Reads ``{camera: Geometry}`` of one observation, from wherever ``option`` says.
+    """Reads the view of each camera in an observation, from wherever the option says."""
 
-    Raises:
-        EnvError: If ``option`` is none of the three ways.
-    """
-
-    option: GeometryOption = None
-
-    def __post_init__(self) -> None:
-        """Check the option."""
-        if isinstance(self.option, str):
-            refuse_live(self.option, "geometry")
-        if isinstance(self.option, Mapping):
-            try:
-                object.__setattr__(self, "option", GeometryKeys(**self.option))
-            except TypeError as error:
-                raise EnvError(
-                    f"geometry: expected the fields of GeometryKeys, {error}."
-                ) from error
-        if self.option is not None and not isinstance(self.option, GeometryKeys):
-            if not callable(self.option):
-                raise EnvError(
-                    "geometry: expected None (info['geometry']), GeometryKeys(...) or a function "
-                    f"(env, observation, info) -> {{camera: Geometry}}, got {self.option!r}."
-                )
-
-    def read(
-        self, env: Any, observation: Any, info: Mapping[str, Any], cameras: tuple[str, ...]
-    ) -> Mapping[str, Geometry]:
-        """The geometry of an observation; cameras without any are left out.
-
-        Args:
-            env: What a function gets as its first argument.
-            observation: The raw, unbatched observation.
-            info: The info that came with it.
-            cameras: Names of the cameras that are being edited.
+    def __init__(self, option: GeometryOption = None) -> None:
+        """Check the option; a simulator is looked for at the first observation.
 
         Raises:
-            EnvError: If what came is not ``{camera: Geometry}``.
+            EnvError: If the option is none of the ways that this module names.
         """
-        if isinstance(self.option, GeometryKeys):
-            return {camera: self.option.read(observation, camera) for camera in cameras}
-        if callable(self.option):
-            return checked_geometry(self.option(env, observation, info), "geometry=")
-        return checked_geometry(info.get("geometry", {}), "info['geometry']")
+        self._option = _checked_option(option)
+        self._found: Simulator | None = None
+        self._searched = False
+
+    @property
+    def name(self) -> str:
+        """What the geometry is read from, for people; empty while nothing has been found."""
+        source = self._option if self._option is not None else self._found
+        if isinstance(source, Simulator):
+            return source.name
+        return source if isinstance(source, str) else type(source).__name__ if source else ""
+
+    def views(self, request: ViewRequest) -> Mapping[str, CameraView]:
+        """The views of an observation; cameras of which nothing is known are left out.
+
+        Raises:
+            EnvError: If what came is not ``{camera: Geometry}``, or the named simulator cannot
+                be read.
+        """
+        option, info = self._option, request.info
+        if option == NO_GEOMETRY:
+            return {}
+        if isinstance(option, Simulator):
+            return option.views(request)
+        if isinstance(option, GeometryKeys):
+            names = [camera.name for camera in request.cameras]
+            return {name: CameraView(option.read(request.observation, name)) for name in names}
+        if callable(option):
+            given = checked_geometry(option(request.env, request.observation, info), "geometry=")
+            return {name: CameraView(geometry) for name, geometry in given.items()}
+        if "geometry" in info:
+            return _views_of_info(info)
+        return self._views_of_found(request)
+
+    def _views_of_found(self, request: ViewRequest) -> Mapping[str, CameraView]:
+        """The views of the simulator that the env is found to be; none if it is not known."""
+        if not self._searched:
+            self._searched, self._found = True, find_simulator(request.env)
+            if self._found is not None:
+                logger.info("geometry: read from %s, found by itself", self._found.name)
+        if self._found is None:
+            return {}
+        try:
+            return self._found.views(request)
+        except EnvError as error:
+            # Nobody asked for it: an env that could be wrapped without can be wrapped still.
+            self._found = None
+            gym.logger.warn("%s", f"Edits are judged without geometry from here on. {error}")
+            return {}
+
+
+def _checked_option(option: Any) -> Any:
+    """Return an option with names and mappings turned into what they mean.
+
+    Raises:
+        EnvError: If it means nothing.
+    """
+    if isinstance(option, str):
+        refuse_live(option, "geometry")
+        return option if option == NO_GEOMETRY else named_simulator(option)
+    if isinstance(option, Mapping):
+        try:
+            return GeometryKeys(**option)
+        except TypeError as error:
+            raise EnvError(f"geometry: expected the fields of GeometryKeys, {error}.") from error
+    known = option is None or isinstance(option, (GeometryKeys, Simulator)) or callable(option)
+    if not known:
+        raise EnvError(
+            "geometry: expected None (info['geometry'], or the simulator that is found), the name "
+            'or an object of a simulator (spie_robo.simulators), "none", GeometryKeys(...) or a '
+            f"function (env, observation, info) -> {{camera: Geometry}}, got {option!r}."
+        )
+    return option
+
+
+def _views_of_info(info: Mapping[str, Any]) -> dict[str, CameraView]:
+    """The views in an info, with the orientations that :class:`GeometryInfo` adds."""
+    geometry = checked_geometry(info["geometry"], "info['geometry']")
+    turned: Mapping[str, str] = info.get("orientation", {})
+    return {
+        name: CameraView(known, Orientation.named(turned[name]) if name in turned else UPRIGHT)
+        for name, known in geometry.items()
+    }
 
 
 def checked_geometry(found: Any, where: str) -> Mapping[str, Geometry]:
@@ -175,21 +234,32 @@ class GeometryInfo(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
         (400, 600)
     """
 
-    def __init__(self, env: gym.Env[Any, Any], geometry: GeometryFunction) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], geometry: GeometryFunction | Simulator | str = "auto"
+    ) -> None:
         """Wrap ``env``.
 
         Args:
             env: The environment.
-            geometry: ``geometry(env, observation, info) -> {camera: Geometry}``.
+            geometry: ``geometry(env, observation, info) -> {camera: Geometry}``, a simulator or
+                its name; ``"auto"`` finds the simulator.
 
         Raises:
-            EnvError: If it is the note that an env's spec keeps of a function of an object.
+            EnvError: If it is the note that an env's spec keeps of an object, no simulator is
+                found, or none has that name.
         """
-        if isinstance(geometry, str):
-            refuse_live(geometry, "geometry")
         gym.utils.RecordConstructorArgs.__init__(self, geometry=recorded_geometry(geometry))
         gym.Wrapper.__init__(self, env)
-        self._geometry = geometry
+        found = find_simulator(env) if geometry == "auto" else geometry
+        if found is None:
+            raise EnvError(
+                f"geometry: expected an environment of a known simulator, got {env}. Give a "
+                "function: GeometryInfo(env, function)."
+            )
+        self._source = GeometrySource(found)
+        self._cameras = (
+            observed_cameras(find_cameras(env.observation_space)) if not callable(found) else ()
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -204,5 +274,13 @@ class GeometryInfo(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
         return observation, reward, terminated, truncated, self._add(observation, info)
 
     def _add(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
-        found = self._geometry(self.env, observation, info)
-        return {**info, "geometry": dict(checked_geometry(found, "geometry="))}
+        views = self._source.views(ViewRequest(self.env, observation, info, self._cameras))
+        geometry = {name: view.geometry for name, view in views.items()}
+        turned = {n: v.orientation.name for n, v in views.items() if v.orientation != UPRIGHT}
+        added = {"geometry": geometry, "orientation": turned} if turned else {"geometry": geometry}
+        return {**info, **added}
+
+
+def observed_cameras(cameras: Iterable[Camera]) -> tuple[ObservedCamera, ...]:
+    """What a simulator is asked for the cameras of an observation."""
+    return tuple(ObservedCamera(c.name, c.path, c.height, c.width) for c in cameras)

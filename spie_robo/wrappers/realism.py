@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, SupportsFloat, final
+from typing import Any, Literal, SupportsFloat, TypeAlias, final
 
 import gymnasium as gym
+import numpy as np
 
 from spie_robo.editing.by_name import (
     GuardOption,
@@ -16,12 +18,25 @@ from spie_robo.editing.by_name import (
     resolve_guard,
 )
 from spie_robo.editing.guarded_editor import GuardedEditor, OnError
-from spie_robo.types import ImageEditor, References
+from spie_robo.settings.ranges import one_of
+from spie_robo.types import RGB, ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
 from spie_robo.wrappers.geometry_sources import GeometryOption, GeometrySource
 from spie_robo.wrappers.look_seeds import LookSeeds, SeedPer
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
-from spie_robo.wrappers.recorder import RecordOption, open_recorders, whole_or_dropped
+from spie_robo.wrappers.recorder import (
+    RecordOption,
+    Unfinished,
+    close_recorders,
+    open_recorders,
+    whole_or_dropped,
+)
+
+Shown: TypeAlias = Literal["raw", "edited"]
+"""What ``render()`` shows."""
+
+InfoForm: TypeAlias = Literal["records", "plain"]
+"""Whether the info holds records of this package, or numbers and arrays."""
 
 
 @final
@@ -40,6 +55,12 @@ class RealismWrapper(
     * ``info["realism"]``: ``{camera: GuardedEdit}``: the image, whether it is an edit or the raw
       frame, the guard's verdict, the seed, and the error if the editor failed.
     * ``info["raw"]``: ``{camera: uint8 (height, width, 3)}``: what the env rendered.
+
+    An image may have alpha, be a batch of one, or a torch tensor on any device; what is handed back
+    has the same form. The simulator that the env stands on is found by itself, and with it depth,
+    segmentation and which way up its pictures lie (:mod:`spie_robo.simulators`). Pictures are
+    edited upright, and handed back as the env had them, so that a policy sees what its env shows:
+    ``upright=True`` hands them out upright instead, to the observation, the info and the store.
 
     Equal reset seeds give equal looks. An editor given by name is loaded at the first reset.
 
@@ -82,7 +103,11 @@ class RealismWrapper(
         retries: int = 1,
         on_error: OnError = "raise",
         geometry: GeometryOption = None,
+        upright: bool = False,
         record: RecordOption = None,
+        unfinished: Unfinished = "store",
+        shown: Shown = "raw",
+        infos: InfoForm = "records",
     ) -> None:
         """Wrap ``env``.
 
@@ -97,11 +122,19 @@ class RealismWrapper(
             seed_per: How often the look changes: every ``"episode"`` or every ``"step"``.
             retries: Further seeds to try for an edit that the guard rejects.
             on_error: On a failing editor, ``"raise"``, or ``"passthrough"`` the raw frame.
-            geometry: Where each frame's geometry comes from: None for ``info["geometry"]``,
-                :class:`~spie_robo.wrappers.GeometryKeys` for observation keys, or
+            geometry: Where each frame's geometry comes from: None for ``info["geometry"]`` or
+                else the simulator that is found, a simulator or its name, ``"none"`` for no
+                geometry, :class:`~spie_robo.wrappers.GeometryKeys` for observation keys, or
                 ``function(env, observation, info) -> {camera: Geometry}``.
+            upright: Hand out pictures that stand upright, however the env had them.
             record: Path of an episode store, or an open writer, that episodes go to as they
-                happen; one that fails, or is not over at :meth:`close` or a reset, is dropped.
+                happen. One that fails is dropped, and a warning says so.
+            unfinished: What becomes of an episode that is not over at :meth:`close` or a reset,
+                as one that a ``TimeLimit`` around this wrapper ended: ``"store"`` or ``"drop"``.
+            shown: What :meth:`render` shows: the env's own ``"raw"`` picture, or the ``"edited"``
+                cameras side by side.
+            infos: ``"records"``, or ``"plain"`` numbers and arrays, which
+                ``gymnasium.wrappers.NumpyToTorch`` around this wrapper can convert.
 
         Raises:
             EnvError: If the env has no images, lacks a named camera, or its images are too small.
@@ -122,22 +155,37 @@ class RealismWrapper(
             retries=retries,
             on_error=on_error,
             geometry=recorded_geometry(geometry),
+            upright=upright,
+            unfinished=unfinished,
+            shown=shown,
+            infos=infos,
         )
         gym.ObservationWrapper.__init__(self, env)
+        self._shown = one_of("shown", shown, ("raw", "edited"))
+        self._plain = one_of("infos", infos, ("records", "plain")) == "plain"
         found = find_cameras(env.observation_space, cameras)
-        self._moments = MomentEditor(found, guarded, GeometrySource(geometry))
+        source = GeometrySource(geometry)
+        self._moments = MomentEditor(found, guarded, [source], upright)
         self._seeds = LookSeeds(seed_per)
-        self._recorders = open_recorders(record, self, guarded, found, 1)
+        self._recorders = open_recorders(record, self, guarded, found, 1, unfinished)
         self._autoreset, self._restarts = _resets_itself(env), False
+        self._last: EditedMoment | None = None
+
+    @property
+    def simulator(self) -> str:
+        """What geometry is read from; empty before the first reset, or if nothing was found."""
+        return self._moments.sources[0].name
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the env, choose the look of the episode, and edit the first frames."""
         with whole_or_dropped(self._recorders):
+            for recorder in self._recorders:
+                recorder.finish()
             observation, info = self.env.reset(seed=seed, options=options)
             result, edited = self._begin(observation, info, seed)
-        return result, {**info, **edited.info()}
+        return result, {**info, **edited.info(self._plain)}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the env and edit the new frames."""
@@ -151,18 +199,24 @@ class RealismWrapper(
                 edited = self._edit(observation, info)
                 result = self._moments.replace(observation, edited)
                 for recorder in self._recorders:
-                    recorder.step(action, float(reward), over, result, edited, info)
+                    recorder.step(action, reward, over, result, edited, info)
         self._restarts = over and self._autoreset
-        return result, reward, terminated, truncated, {**info, **edited.info()}
+        return result, reward, terminated, truncated, {**info, **edited.info(self._plain)}
 
     def observation(self, observation: Any) -> Any:
         """Edit an observation outside of a step, with the episode's look and no info."""
         return self._moments.replace(observation, self._edit(observation, {}))
 
+    def render(self) -> Any:
+        """What the env renders, or the edited cameras; see ``shown``."""
+        if self._shown == "raw" or self._last is None:
+            return self.env.render()
+        edits, turns = self._last.edits, self._last.orientations
+        return side_by_side([turns[name].turn(edit.rgb) for name, edit in edits.items()])
+
     def close(self) -> None:
-        """Close the store, without the episode in progress, and the env."""
-        for recorder in self._recorders:
-            recorder.close()
+        """Close the store, with the episode in progress, and the env."""
+        close_recorders(self._recorders)
         super().close()
 
     def _begin(
@@ -178,7 +232,20 @@ class RealismWrapper(
         return result, edited
 
     def _edit(self, observation: Any, info: dict[str, Any]) -> EditedMoment:
-        return self._moments.edit(self.env, [Moment(observation, info, self._seeds.next())])[0]
+        moment = Moment(observation, info, self._seeds.next(), self.env)
+        (self._last,) = self._moments.edit([moment])
+        return self._last
+
+
+def side_by_side(pictures: Sequence[RGB]) -> RGB:
+    """Pictures in a row, lower ones filled up with black at the bottom.
+
+    Args:
+        pictures: One or more, uint8 (height, width, 3).
+    """
+    height = max(picture.shape[0] for picture in pictures)
+    filled = [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0))) for p in pictures]
+    return np.concatenate(filled, axis=1)
 
 
 def _resets_itself(env: gym.Env[Any, Any]) -> bool:

@@ -8,24 +8,32 @@ after another: until its end an episode waits in a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import StoreError
+from spie_robo.settings.ranges import one_of
 from spie_robo.wrappers.cameras import Camera, without_arrays
 from spie_robo.wrappers.moments import EditedMoment
 
 if TYPE_CHECKING:
     from spie_robo.data import EpisodeWriter
     from spie_robo.data.store.row_spool import RowSpool
+    from spie_robo.data.store.success import SuccessColumn
+
+Unfinished: TypeAlias = Literal["store", "drop"]
+"""What becomes of an episode that is reset or closed before the env said that it is over."""
+
+logger = logging.getLogger(__name__)
 
 RecordOption: TypeAlias = "str | Path | EpisodeWriter | None"
 """Path of a store, made if there is none and appended to if there is; or an open writer."""
@@ -49,13 +57,25 @@ class _Moment:
 class EpisodeRecorder:
     """Collects the rows of one env's episode, and commits them when it is over.
 
-    An episode that is not over at :meth:`close`, or when another begins, is dropped.
+    A wrapper around the env, such as ``TimeLimit``, may end an episode without a word: its next
+    sign is a reset. :meth:`finish` then stores the episode as truncated, or drops it if that was
+    asked for. Whatever is dropped is said, with the number of its steps.
     """
 
-    def __init__(self, recording: Recording, cameras: tuple[Camera, ...]) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        cameras: tuple[Camera, ...],
+        unfinished: Unfinished = "store",
+    ) -> None:
         """Record into ``recording``, which the envs of a vector env share."""
+        from spie_robo.data.store.success import SuccessColumn
+
         self._recording = recording
         self._cameras = cameras
+        self._unfinished = unfinished
+        self._success = SuccessColumn()
+        self._steps = 0
         self._rows: RowSpool = recording.spool()
         self._before: _Moment | None = None
         self._seed: int | None = None
@@ -68,14 +88,14 @@ class EpisodeRecorder:
             edited: How these came to be.
             seed: The reset seed; None if there was none.
         """
-        self._rows.clear()
+        self.finish()
         self._seed = seed
         self._before = self._moment(observation, edited)
 
     def step(
         self,
         action: Any,
-        reward: float,
+        reward: Any,
         over: bool,
         observation: Any,
         edited: EditedMoment,
@@ -85,7 +105,7 @@ class EpisodeRecorder:
 
         Args:
             action: What was done in the last observation.
-            reward: What that earned.
+            reward: What that earned: a number, or an array or tensor of one.
             over: Whether the episode ended with it.
             observation: What the agent sees now.
             edited: How that came to be.
@@ -100,21 +120,51 @@ class EpisodeRecorder:
         row = self._row(self._before, action, reward, info)
         if not self._rows:  # found out now, and not when the episode is lost with it
             self._recording.require_fits(row)
-        self._rows.append(row)
+        self._rows.append(self._success.split(row))
+        self._steps += 1
         self._before = None if over else self._moment(observation, edited)
         if over:
-            self._recording.add_episode(self._rows, self._seed)
-            self._rows.clear()
+            self._commit()
 
-    def close(self) -> None:
-        """Drop the episode in progress; close the store if it was opened for this recording."""
-        self.drop()
+    def finish(self) -> None:
+        """End the episode in progress, which something around the env ended.
+
+        Raises:
+            StoreError: If it does not fit the store, or the disk is full.
+        """
+        if self._rows and self._unfinished == "store":
+            self._commit()
+        self.drop("it was reset or closed before its end")
+
+    def close_store(self) -> None:
+        """Close the store, if it was opened for this recording."""
         self._recording.close()
 
-    def drop(self) -> None:
-        """Forget the episode in progress: a step of it is missing, or nobody waits for its end."""
+    def drop(self, why: str = "a step of it is missing") -> None:
+        """Forget the episode in progress.
+
+        Args:
+            why: For the log.
+        """
+        if self._rows:
+            logger.warning(
+                "%s: an episode of %d steps is dropped: %s.",
+                self._recording.path,
+                self._steps,
+                why,
+            )
+        self._forget()
+
+    def _commit(self) -> None:
+        try:
+            self._recording.add_episode(self._rows, self._success, self._seed)
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
         self._rows.clear()
-        self._before = None
+        self._success.clear()
+        self._before, self._steps = None, 0
 
     def _moment(self, observation: Any, edited: EditedMoment) -> _Moment:
         # Copied, because an env may write its next observation and depth into the same buffers.
@@ -122,7 +172,7 @@ class EpisodeRecorder:
         return _Moment(deepcopy(without_arrays(observation, self._cameras)), kept)
 
     def _row(
-        self, before: _Moment, action: Any, reward: float, next_info: Mapping[str, Any]
+        self, before: _Moment, action: Any, reward: Any, next_info: Mapping[str, Any]
     ) -> dict[str, NDArray[Any]]:
         from spie_robo.data.store.fields import step_row
 
@@ -198,13 +248,20 @@ class Recording:
         Raises:
             StoreError: If an episode of such rows cannot be committed.
         """
-        self._writer.require_fits(row)
+        from spie_robo.data.store.success import as_the_store_expects
 
-    def add_episode(self, rows: RowSpool, seed: int | None) -> None:
+        self._writer.require_fits(as_the_store_expects(row, self._writer.keys))
+
+    @property
+    def path(self) -> Path:
+        """Where the store is."""
+        return self._writer.path
+
+    def add_episode(self, rows: RowSpool, success: SuccessColumn, seed: int | None) -> None:
         """Commit an episode; it is durable when this returns."""
         self._writer.begin_episode(seed)
         try:
-            for block in rows.blocks():
+            for block in success.added_to(rows.blocks()):
                 self._writer.extend(block)
             self._writer.end_episode()
         except BaseException:
@@ -251,19 +308,37 @@ def whole_or_dropped(recorders: Sequence[EpisodeRecorder]) -> Iterator[None]:
         raise
 
 
+def close_recorders(recorders: Sequence[EpisodeRecorder]) -> None:
+    """End the episodes in progress of all envs, and close the store that they share.
+
+    Raises:
+        StoreError: If an episode cannot be stored; the store is closed all the same.
+    """
+    try:
+        for recorder in recorders:
+            recorder.finish()
+    finally:
+        for recorder in recorders:
+            recorder.drop("the store was closed")
+            recorder.close_store()
+
+
 def open_recorders(
     record: RecordOption,
     env: Any,
     guarded: GuardedEditor,
     cameras: tuple[Camera, ...],
     count: int,
+    unfinished: Unfinished = "store",
 ) -> list[EpisodeRecorder]:
     """One recorder an env, all into the store that ``record`` means; none if it is None.
 
     Raises:
         StoreError: If the path holds something else.
         StoreLockedError: If another process writes the store.
+        ConfigError: If ``unfinished`` is neither of its words.
     """
+    one_of("unfinished", unfinished, ("store", "drop"))
     if record is None:
         return []
     if not isinstance(record, (str, Path)):
@@ -274,4 +349,4 @@ def open_recorders(
         path = Path(record)
         writer = EpisodeWriter.open(path) if path.exists() else EpisodeWriter.create(path)
         recording = Recording(writer, env, guarded, owns_writer=True, count=count)
-    return [EpisodeRecorder(recording, cameras) for _ in range(count)]
+    return [EpisodeRecorder(recording, cameras, unfinished) for _ in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, final
@@ -14,18 +15,28 @@ from numpy.typing import NDArray
 from spie_robo.editing.by_name import GuardOption, resolve_editor, resolve_guard
 from spie_robo.editing.guarded_editor import GuardedEditor, OnError
 from spie_robo.errors import EnvError
+from spie_robo.settings.ranges import one_of
+from spie_robo.simulators.views import Simulator, to_numpy
 from spie_robo.types import ImageEditor, References
 from spie_robo.wrappers.cameras import CameraNames, find_cameras
 from spie_robo.wrappers.geometry_sources import GeometryKeys, GeometrySource
 from spie_robo.wrappers.look_seeds import LookSeeds, SeedPer
 from spie_robo.wrappers.moments import EditedMoment, Moment, MomentEditor
+from spie_robo.wrappers.realism import InfoForm
 from spie_robo.wrappers.recorder import (
     EpisodeRecorder,
     RecordOption,
+    Unfinished,
+    close_recorders,
     open_recorders,
     whole_or_dropped,
 )
-from spie_robo.wrappers.vector_infos import env_info, env_views
+from spie_robo.wrappers.vector_infos import (
+    FinalObservations,
+    env_info,
+    env_views,
+    final_observations,
+)
 
 ResetSeeds: TypeAlias = int | Sequence[int | None] | None
 """One seed, from which env i gets seed + i, or one an env."""
@@ -78,8 +89,11 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         seed_per: SeedPer = "episode",
         retries: int = 1,
         on_error: OnError = "raise",
-        geometry: GeometryKeys | Mapping[str, Any] | None = None,
+        geometry: Simulator | GeometryKeys | Mapping[str, Any] | str | None = None,
+        upright: bool = False,
         record: RecordOption = None,
+        unfinished: Unfinished = "store",
+        infos: InfoForm = "records",
     ) -> None:
         """Wrap ``env``.
 
@@ -93,16 +107,22 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             seed_per: ``"episode"`` or ``"step"``.
             retries: Further seeds to try for a rejected edit.
             on_error: ``"raise"`` or ``"passthrough"``.
-            geometry: None for ``info["geometry"]``, or ``GeometryKeys``. A function cannot reach
-                the envs, which may live in other processes: wrap each of them in
+            geometry: None for ``info["geometry"]`` or the simulator that is found, a simulator or
+                its name, ``"none"``, or ``GeometryKeys``. Envs in other processes cannot be
+                reached, nor can a function reach any: wrap each of them in
                 :class:`~spie_robo.wrappers.GeometryInfo` instead.
+            upright: Hand out pictures that stand upright.
             record: Path of an episode store or an open writer. The envs' episodes are written in
                 the order in which they end.
+            unfinished: What becomes of episodes that are reset or closed before their end.
+            infos: ``"records"``, or ``"plain"`` numbers and arrays.
 
         Raises:
             EnvError: If the env has no images, lacks a named camera, or its images are too small.
             ConfigError: If a setting is out of its range.
         """
+        if not isinstance(env, gym.vector.VectorEnv):
+            raise EnvError(_not_a_vector_env(env))
         super().__init__(env)
         if callable(geometry):
             raise EnvError(
@@ -114,13 +134,18 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             made, resolve_guard(guard, made), references, instruction, retries, on_error
         )
         found = find_cameras(env.single_observation_space, cameras)
-        self._moments = MomentEditor(found, guarded, GeometrySource(geometry))
-        self._autoreset = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self._plain = one_of("infos", infos, ("records", "plain")) == "plain"
+        self._simulated = _simulated_envs(env)
+        sources = [GeometrySource(geometry) for _ in self._simulated]
+        self._together = len(sources) != env.num_envs
+        sources = sources * env.num_envs if self._together else sources
+        self._moments = MomentEditor(found, guarded, sources, upright)
+        self._autoreset = autoreset_mode(env.metadata)
         self._seeds = [LookSeeds(seed_per) for _ in range(env.num_envs)]
         self._over: NDArray[np.bool_] = np.zeros(env.num_envs, dtype=np.bool_)
         self._last: list[EditedMoment] = []
         self._recorders: list[EpisodeRecorder] = open_recorders(
-            record, env, guarded, found, env.num_envs
+            record, env, guarded, found, env.num_envs, unfinished
         )
 
     def reset(
@@ -128,6 +153,10 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the envs, or those of ``options["reset_mask"]``, and edit their first frames."""
         with whole_or_dropped(self._recorders):
+            mask = (options or {}).get("reset_mask")
+            chosen = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
+            for recorder in [self._recorders[i] for i in chosen] if self._recorders else []:
+                recorder.finish()
             return self._reset(seed, options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -136,9 +165,8 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             return self._step(actions)
 
     def close(self, **kwargs: Any) -> None:
-        """Close the store, without the episodes in progress, and the envs."""
-        for recorder in self._recorders:
-            recorder.close()
+        """Close the store, with the episodes in progress, and the envs."""
+        close_recorders(self._recorders)
         super().close(**kwargs)
 
     def _reset(
@@ -153,33 +181,41 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         self._begin(began, reset_seeds)
         views = env_views(self.env.observation_space, observations)
         indices = np.flatnonzero(began).tolist()
-        edited = self._moments.edit(self.env, [self._moment(i, views[i], infos) for i in indices])
+        edited = self._moments.edit(
+            [self._moment(i, views[i], infos, observations) for i in indices]
+        )
         infos = dict(infos)
         # An env that went on keeps the images it had.
         self._last = self._last or edited
         for i, moment in zip(indices, edited, strict=True):
             self._last[i] = moment
-            infos = self._add_info(infos, moment.info(), i)
+            infos = self._add_info(infos, moment.info(self._plain), i)
         result = self._moments.replace_batch(observations, self._last)
         self._record_beginnings(began, result, reset_seeds)
         return result, infos
 
     def _step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        over_before, self._over = self._over, np.logical_or(terminations, truncations)
+        over_before, self._over = (
+            self._over,
+            np.logical_or(to_numpy(terminations), to_numpy(truncations)),
+        )
         # Final frames first: they still have the seeds of the episodes that ended.
-        ended = np.flatnonzero(self._over).tolist() if "final_obs" in infos else []
+        last = final_observations(infos, self.env.observation_space)
+        ended = [] if last is None else np.flatnonzero(self._over).tolist()
         finals = [
-            self._moment(i, infos["final_obs"][i], infos.get("final_info", {})) for i in ended
+            self._moment(i, last.of(i), infos.get("final_info", {}), last.batch, live=False)
+            for i in ended
+            if last is not None
         ]
         began = self._beginnings(over_before)
         self._begin(began, [None] * self.num_envs)
         views = env_views(self.env.observation_space, observations)
-        moments = [self._moment(i, view, infos) for i, view in enumerate(views)]
-        edited = self._moments.edit(self.env, [*moments, *finals])
+        moments = [self._moment(i, view, infos, observations) for i, view in enumerate(views)]
+        edited = self._moments.edit([*moments, *finals])
         self._last = edited[: self.num_envs]
         edited_finals = dict(zip(ended, edited[self.num_envs :], strict=True))
-        infos = self._edited_infos(infos, edited_finals)
+        infos = self._edited_infos(infos, last, edited_finals)
         result = self._moments.replace_batch(observations, self._last)
         if self._recorders:
             # With NEXT_STEP, an env whose episode was over did not step: it was reset.
@@ -189,8 +225,13 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             self._record_beginnings(began, result, [None] * self.num_envs)
         return result, rewards, terminations, truncations, infos
 
-    def _moment(self, i: int, observation: Any, infos: Mapping[str, Any]) -> Moment:
-        return Moment(observation, env_info(infos, i), self._seeds[i].next())
+    def _moment(
+        self, i: int, observation: Any, infos: Mapping[str, Any], batch: Any, live: bool = True
+    ) -> Moment:
+        env = self._simulated[0 if self._together else i]
+        everything = batch if self._together else None
+        seed = self._seeds[i].next()
+        return Moment(observation, env_info(infos, i), seed, env, i, everything, live)
 
     def _begin(self, began: NDArray[np.bool_], reset_seeds: Sequence[int | None]) -> None:
         """Choose the look of every env whose episode starts."""
@@ -215,18 +256,23 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         return np.zeros_like(over_before)
 
     def _edited_infos(
-        self, infos: Mapping[str, Any], finals: Mapping[int, EditedMoment]
+        self,
+        infos: Mapping[str, Any],
+        last: FinalObservations | None,
+        finals: Mapping[int, EditedMoment],
     ) -> dict[str, Any]:
         """The infos with what became of each frame; ``infos`` itself is left alone."""
         result = dict(infos)
         for i, moment in enumerate(self._last):
-            result = self._add_info(result, moment.info(), i)
-        if finals:
-            result["final_obs"] = infos["final_obs"].copy()
-            result["final_info"] = dict(infos.get("final_info", {}))
+            result = self._add_info(result, moment.info(self._plain), i)
+        if last is None or not finals:
+            return result
+        result["final_info"] = dict(infos.get("final_info", {}))
+        replaced = {i: self._moments.replace(last.of(i), m) for i, m in finals.items()}
+        result[last.key] = last.with_changed(replaced)
         for i, moment in finals.items():
-            result["final_obs"][i] = self._moments.replace(infos["final_obs"][i], moment)
-            result["final_info"] = self._add_info(result["final_info"], moment.info(), i)
+            added = moment.info(self._plain)
+            result["final_info"] = self._add_info(result["final_info"], added, i)
         return result
 
     def _record_beginnings(
@@ -252,14 +298,61 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         views = env_views(self.env.observation_space, result)
         for i in np.flatnonzero(stepped).tolist():
             final = finals.get(i)
+            observation = views[i]
+            if final is not None:
+                changed = final_observations(infos, self.env.observation_space)
+                observation = views[i] if changed is None else changed.of(i)
             self._recorders[i].step(
                 actions[i],
-                float(rewards[i]),
+                rewards[i],
                 bool(self._over[i]),
-                views[i] if final is None else infos["final_obs"][i],
+                observation,
                 self._last[i] if final is None else final,
                 env_info(infos if final is None else infos["final_info"], i),
             )
+
+
+def _simulated_envs(env: gym.vector.VectorEnv[Any, Any, Any]) -> list[Any]:
+    """What simulates the envs: each of them where they can be reached, else all of them at once."""
+    inner: Any = env
+    while isinstance(inner, gym.vector.VectorWrapper):
+        inner = inner.env
+    reached = getattr(inner, "envs", None)
+    return list(reached) if reached is not None and len(reached) == env.num_envs else [env]
+
+
+def _not_a_vector_env(env: Any) -> str:
+    """Why something is no vector env, and what to take in its place."""
+    if hasattr(env, "step_wait"):
+        return (
+            f"Expected a gymnasium.vector.VectorEnv, got Stable-Baselines3's {type(env).__name__}. "
+            "Use spie_robo.wrappers.stable_baselines3.VecRealismWrapper(env, editor)."
+        )
+    return (
+        f"Expected a gymnasium.vector.VectorEnv, got {env!r}. Use RealismWrapper for a single one."
+    )
+
+
+def autoreset_mode(metadata: Mapping[str, Any]) -> AutoresetMode:
+    """When a vector env resets an env whose episode is over.
+
+    Args:
+        metadata: Of the vector env; the mode may stand there as its name or its value.
+
+    Raises:
+        EnvError: If it is none of Gymnasium's modes.
+    """
+    mode = metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    if isinstance(mode, AutoresetMode):
+        return mode
+    text = str(getattr(mode, "value", mode)).rsplit(".", 1)[-1]
+    for known in AutoresetMode:
+        if re.sub(r"[^a-z]", "", text.lower()) == re.sub(r"[^a-z]", "", known.name.lower()):
+            return known
+    names = ", ".join(known.name for known in AutoresetMode)
+    raise EnvError(
+        f"The vector env's metadata['autoreset_mode']: expected one of {names}, got {mode!r}."
+    )
 
 
 def _one_seed_an_env(seed: ResetSeeds, count: int) -> list[int | None]:

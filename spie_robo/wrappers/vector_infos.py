@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
 
 import gymnasium as gym
 import numpy as np
@@ -40,8 +41,66 @@ def env_info(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
             continue
         if isinstance(value, Mapping):
             info[key] = env_info(value, i)
-        elif isinstance(value, np.ndarray) and value.ndim > 0 and len(value) > i:
+        elif getattr(value, "ndim", 0) > 0 and len(value) > i:  # an array or a torch tensor
             info[key] = value[i]
         else:
             info[key] = value
     return info
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FinalObservations:
+    """The last observations of the episodes that ended in a step.
+
+    Attributes:
+        key: Where they stand in the infos: ``final_obs`` in Gymnasium, ``final_observation`` in
+            ManiSkill, which follows an older release.
+        rows: One observation an env; None for an env that went on.
+        batch: The same as one batch, where the env gives it so; else None.
+    """
+
+    key: str
+    rows: Sequence[Any]
+    batch: Any = None
+
+    def of(self, i: int) -> Any:
+        """The last observation of env ``i``."""
+        return self.rows[i]
+
+    def with_changed(self, changed: Mapping[int, Any]) -> Any:
+        """A copy in the form that the infos had them in, with other observations of some envs."""
+        if self.batch is None:
+            rows = np.array(self.rows, dtype=object, copy=True)
+            for i, observation in changed.items():
+                rows[i] = observation
+            return rows
+        return _changed_batch(self.batch, changed)
+
+
+def final_observations(infos: Mapping[str, Any], space: gym.Space[Any]) -> FinalObservations | None:
+    """The last observations that the infos of a step hold; None if no episode ended.
+
+    Args:
+        infos: Of a vector env's step.
+        space: The batched observation space.
+    """
+    if "final_obs" in infos:
+        return FinalObservations("final_obs", infos["final_obs"])
+    batch = infos.get("final_observation")
+    if batch is None:
+        return None
+    return FinalObservations("final_observation", env_views(space, batch), batch)
+
+
+def _changed_batch(batch: Any, changed: Mapping[int, Any]) -> Any:
+    """A copy of a batch, a tensor or nested dictionaries of them, with other rows."""
+    if isinstance(batch, Mapping):
+        return {
+            key: _changed_batch(value, {i: row[key] for i, row in changed.items()})
+            for key, value in batch.items()
+        }
+    copied = batch.clone() if hasattr(batch, "clone") else np.array(batch)
+    for i, row in changed.items():
+        copied[i] = row
+    return copied

@@ -133,6 +133,19 @@ class DictImageEnv(PlainImageEnv):
         return {**super().describe(), "geometry": {"front": Geometry(depth=depth)}}
 
 
+class DictImageEnvFlat(DictImageEnv):
+    """Without nested spaces, which Stable-Baselines3 does not take."""
+
+    observation_space = Dict(
+        {key: space for key, space in DictImageEnv.observation_space.items() if key != "sensors"}
+    )
+
+    def observe(self):
+        observation = super().observe()
+        del observation["sensors"]
+        return observation
+
+
 def assert_check_env_clean(env: gym.Env, **kwargs: Any) -> None:
     """``check_env`` without a warning, but the one that it gives for every wrapped env."""
     with warnings.catch_warnings():
@@ -159,6 +172,7 @@ def toys(monkeypatch):
         FakeGuard=FakeGuard,
         PlainImageEnv=PlainImageEnv,
         DictImageEnv=DictImageEnv,
+        DictImageEnvFlat=DictImageEnvFlat,
         check_env=assert_check_env_clean,
         size=SIZE,
     )

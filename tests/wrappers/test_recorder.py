@@ -11,7 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, StoreMetadata
 from spie_robo.data.store.fields import observation_row
-from spie_robo.errors import EditorError, EnvError, StoreError, StoreLockedError
+from spie_robo.errors import ConfigError, EditorError, EnvError, StoreError, StoreLockedError
 from spie_robo.types import Geometry
 from spie_robo.wrappers import RealismWrapper, VectorRealismWrapper
 
@@ -25,7 +25,8 @@ def run_episodes(env, *seeds):
         while not over:
             action = len(rows) % 2
             before = (observation, info)
-            observation, reward, over, _, info = env.step(action)
+            observation, reward, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
             rows.append((*before, action, reward, info))
         played.append(rows)
     return played
@@ -81,10 +82,8 @@ def test_cameras_are_recorded_under_their_names(toys, tmp_path):
     assert not any("wrist" in key for key in keys)
 
 
-def test_an_episode_in_progress_is_dropped(toys, tmp_path):
-    env = RealismWrapper(
-        toys.PlainImageEnv(), toys.NegativeEditor(), guard=None, record=tmp_path / "s.zarr"
-    )
+def reset_in_the_middle(env):
+    """One whole episode, two that are reset or closed after a step, one whole one between."""
     run_episodes(env, 0)
     env.reset(seed=7)
     env.step(0)
@@ -95,7 +94,98 @@ def test_an_episode_in_progress_is_dropped(toys, tmp_path):
     env.step(0)
     env.close()
     env.close()
+
+
+def test_an_episode_that_is_reset_or_closed_in_the_middle_is_stored_as_truncated(toys, tmp_path):
+    env = RealismWrapper(
+        toys.PlainImageEnv(), toys.NegativeEditor(), guard=None, record=tmp_path / "s.zarr"
+    )
+    reset_in_the_middle(env)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    assert store.seeds.tolist() == [0, 7, 8, 9]
+    assert [store.episode_length(i) for i in range(4)] == [3, 1, 3, 1]
+
+
+def test_it_is_dropped_where_the_user_asks_and_the_log_says_how_many_steps(toys, tmp_path, caplog):
+    env = RealismWrapper(
+        toys.PlainImageEnv(),
+        toys.NegativeEditor(),
+        guard=None,
+        record=tmp_path / "s.zarr",
+        unfinished="drop",
+    )
+    reset_in_the_middle(env)
     assert EpisodeStore.open(tmp_path / "s.zarr").seeds.tolist() == [0, 8]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and all("an episode of 1 steps is dropped" in line for line in said)
+
+
+def test_episodes_that_a_time_limit_around_the_wrapper_ends_are_stored(toys, tmp_path):
+    class Endless(toys.PlainImageEnv):
+        length = 10**9
+
+    inner = RealismWrapper(Endless(), toys.NegativeEditor(), guard=None, record=tmp_path / "s.zarr")
+    env = gym.wrappers.TimeLimit(inner, 5)
+    run_episodes(env, 0, 1, 2)
+    env.close()
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    assert store.seeds.tolist() == [0, 1, 2]
+    assert [store.episode_length(i) for i in range(3)] == [5, 5, 5]
+
+
+def test_an_unknown_way_with_unfinished_episodes_is_refused(toys, tmp_path):
+    with pytest.raises(ConfigError, match="expected 'store' or 'drop'"):
+        RealismWrapper(toys.PlainImageEnv(), toys.NegativeEditor(), guard=None, unfinished="keep")
+
+
+class LateSuccess(gym.Wrapper):
+    """Says ``is_success`` with the last step alone, as Stable-Baselines3's envs do, or never."""
+
+    says, shape = True, (1,)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        info = {key: value for key, value in info.items() if key != "success"}
+        if terminated and self.says:
+            info["is_success"] = True
+        return observation, np.reshape(reward, self.shape), terminated, truncated, info
+
+
+class LateSuccessOfNumbers(LateSuccess):
+    shape = ()
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_success_that_comes_with_the_last_step_and_rewards_of_one_number_are_recorded(
+    toys, tmp_path, vector
+):
+    path, options = tmp_path / "s.zarr", {"guard": None, "record": tmp_path / "s.zarr"}
+    if vector:
+        plain = SyncVectorEnv([lambda: LateSuccessOfNumbers(toys.PlainImageEnv())])
+        env = VectorRealismWrapper(plain, toys.NegativeEditor(), **options)
+    else:
+        inner = LateSuccess(toys.PlainImageEnv())
+        env = RealismWrapper(inner, toys.NegativeEditor(), **options)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(np.zeros(1, int) if vector else 0)
+    env.close()
+    episode = EpisodeStore.open(path)[0]
+    assert episode["success"].tolist() == [False, False, True]
+    assert episode["reward"].shape == (3,) and (episode["reward"] > 0).all()
+
+
+def test_an_episode_that_never_says_success_does_not_fit_a_store_that_has_it(toys, tmp_path):
+    path, inner = tmp_path / "s.zarr", LateSuccess(toys.PlainImageEnv())
+    env = RealismWrapper(inner, toys.NegativeEditor(), guard=None, record=path)
+    run_episodes(env, 0)
+    inner.says = False
+    with pytest.raises(StoreError, match="success: expected"):
+        run_episodes(env, 1)
+    inner.says = True
+    run_episodes(env, 2)
+    env.close()
+    assert EpisodeStore.open(path).seeds.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("vector", [False, True])
@@ -184,6 +274,8 @@ class MemoryWriter:
     def __init__(self):
         self.metadata = StoreMetadata()
         self.episodes = []
+
+    keys = ()
 
     def require_fits(self, row):
         assert row
@@ -353,7 +445,8 @@ def test_nor_is_one_whose_env_failed_in_a_step_or_a_reset(toys, tmp_path, error)
             pass
     run_episodes(env, 1)
     env.close()
-    assert EpisodeStore.open(path).seeds.tolist() == [1]
+    # A step that failed leaves a hole. A reset that failed comes after the last step.
+    assert EpisodeStore.open(path).seeds.tolist() == [0, 1]
 
 
 def test_a_vector_env_drops_its_episodes_too(toys, tmp_path):

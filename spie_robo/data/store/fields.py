@@ -87,7 +87,7 @@ def is_image(value: object) -> bool:
 def step_row(
     observation: Any,
     action: Any,
-    reward: float,
+    reward: Any,
     info: Mapping[str, Any],
     next_info: Mapping[str, Any],
 ) -> dict[str, NDArray[Any]]:
@@ -140,21 +140,57 @@ def observation_row(observation: Any, info: Mapping[str, Any]) -> dict[str, NDAr
     return {key: np.array(value) for key, value in row.items()}
 
 
-def outcome_row(
-    action: Any, reward: float, next_info: Mapping[str, Any]
-) -> dict[str, NDArray[Any]]:
+def outcome_row(action: Any, reward: Any, next_info: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the arrays of the action at time t and its result.
 
     Args:
         action: a_t.
-        reward: r_t, returned by ``step(a_t)``.
+        reward: r_t, returned by ``step(a_t)``: a number, or an array or tensor of one.
         next_info: The info that ``step(a_t)`` returned, for ``is_success`` or ``success``.
+
+    Returns:
+        ``action``, ``reward``, and ``success`` where the info says it.
+
+    Raises:
+        EnvError: If the reward is not one number.
     """
-    row = {"action": np.array(action), "reward": np.array(reward, np.float32)}
-    success = next_info.get("is_success", next_info.get("success"))
+    reward_number = np.array(one_number(reward, "reward"), np.float32)
+    row = {"action": np.array(action), "reward": reward_number}
+    success = success_of(next_info)
     if success is not None:
-        row["success"] = np.array(bool(success))
+        row["success"] = np.array(success)
     return row
+
+
+def success_of(info: Mapping[str, Any]) -> bool | None:
+    """Whether a step's info says that the task is solved; None if it says nothing.
+
+    Args:
+        info: With ``is_success`` or else ``success``: a truth value, or an array or tensor of one.
+
+    Raises:
+        EnvError: If it is more than one value.
+    """
+    success = info.get("is_success", info.get("success"))
+    return None if success is None else bool(one_number(success, "info['is_success']"))
+
+
+def one_number(value: Any, what: str) -> float:
+    """The number that a value is, or that an array or tensor of any shape holds.
+
+    Args:
+        value: As an env returned it.
+        what: What it is, for the message.
+
+    Raises:
+        EnvError: If it is not one number.
+    """
+    if hasattr(value, "detach"):  # a torch tensor, on any device
+        value = value.detach().cpu()
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise EnvError(f"{what}: expected one number, got {array.dtype} of shape {array.shape}.")
+    return float(array.reshape(()))
 
 
 def split_observation(observation: Any) -> tuple[dict[str, NDArray[Any]], dict[str, RGB]]:

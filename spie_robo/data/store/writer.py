@@ -131,6 +131,11 @@ class EpisodeWriter:
         return self._on_disk().episodes
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the arrays that are committed, sorted; none in a new store."""
+        return tuple(sorted(self._on_disk().arrays))
+
+    @property
     def n_steps(self) -> int:
         """Number of committed steps."""
         return self._on_disk().steps
