@@ -131,6 +131,7 @@ class WindowDataset:
             )
         for key in (*self.state_keys, ACTION):
             _require_equal_sizes(key, sources)
+        _require_continuous_actions(sources)
         # Decode the arrays.
         plain = [_numbers(source, self.state_keys) for source in sources]
         self._parts = [
@@ -291,6 +292,23 @@ def _require_equal_sizes(key: str, sources: Sequence[Source]) -> None:
             raise StoreError(
                 f"{source.path}: expected {key!r} of {sizes[0]} numbers as in {sources[0].path}, "
                 f"got {size}. Mix stores of the same robot and environment only."
+            )
+
+
+def _require_continuous_actions(sources: Sequence[Source]) -> None:
+    """Refuse actions that are choices: the mean of two choices is a third one.
+
+    Raises:
+        StoreError: Naming the store and the type of its actions.
+    """
+    for source in sources:
+        dtype = source.dtype(ACTION)
+        if dtype.kind in "biu":
+            raise StoreError(
+                f"{source.path}: expected actions that are continuous numbers, got {dtype}, as an "
+                "action space of choices (Discrete, MultiDiscrete, MultiBinary) gives them. The "
+                "policies here move smoothly: record an environment whose action space is a Box. "
+                "Whole numbers that do mean amounts can be stored as float32."
             )
 
 

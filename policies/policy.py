@@ -89,8 +89,8 @@ class ActingPolicy:
             other_env: Accept an environment of another id, e.g. one with another look.
 
         Raises:
-            EnvError: If actions have another size than the policy's, or, without ``other_env``,
-                the policy learnt in an environment of another id.
+            EnvError: If actions are no Box or have another size than the policy's, or, unless
+                ``other_env``, it learnt from episodes of an environment of another id.
         """
         env_id, own = env.spec.id if env.spec is not None else "", self.spec.env_id
         if own and env_id and own != env_id and not other_env:
@@ -99,7 +99,13 @@ class ActingPolicy:
                 f"{env_id}. Choose {own}, or allow it here with --other-env."
             )
         space = env.action_space
-        if not isinstance(space, gym.spaces.Box) or space.shape != (self.spec.action_dim,):
+        if not isinstance(space, gym.spaces.Box):
+            raise EnvError(
+                f"{self._name} gives {self.spec.action_dim} continuous numbers an action, and this "
+                f"environment takes choices: {space}. Policies act in environments whose action "
+                "space is a Box."
+            )
+        if space.shape != (self.spec.action_dim,):
             raise EnvError(
                 f"{self._name} is a policy of another environment: it gives "
                 f"{self.spec.action_dim} numbers an action{self._origin()}, this one takes "

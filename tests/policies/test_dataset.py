@@ -386,3 +386,15 @@ def test_a_pickle_codec_is_refused_before_it_runs(tmp_path: Path) -> None:
     header.write_text(json.dumps(json.loads(header.read_text()) | {"compressor": {"id": "pickle"}}))
     with pytest.raises(StoreError, match="codec 'pickle' is not accepted"):
         WindowDataset([path], SHAPE, image_size=SIDE, state=())
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.bool_])
+@pytest.mark.parametrize("parts", [(), (2,)])
+def test_actions_that_are_choices_are_refused_before_anything_is_learnt(
+    tmp_path: Path, dtype: type, parts: tuple[int, ...]
+) -> None:
+    rows = episode(3, 6)
+    data = {"img": rows["front_rgb"], "action": np.ones((6, *parts), dtype)}
+    path = write_replay_buffer(tmp_path / "choices.zarr", data, [6])
+    with pytest.raises(StoreError, match=r"continuous numbers, got .*Box"):
+        WindowDataset([path], SHAPE, state=(), image_size=SIDE)

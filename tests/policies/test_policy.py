@@ -272,6 +272,30 @@ def test_evaluation_needs_an_env_that_says_success() -> None:
         evaluate_policy(RandomPolicy(env.action_space), env, 0, progress=False)
 
 
+class LastStepSays(gym.Wrapper):
+    """``is_success`` comes with the last step alone; rewards are arrays of one number."""
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        said = {"is_success": np.array([info["success"]])} if truncated else {}
+        return observation, np.array([reward]), terminated, truncated, said
+
+
+def test_success_that_only_the_last_step_says_is_counted_and_shaped_rewards_are_summed() -> None:
+    plain, late = Columns(), LastStepSays(Columns())
+    one = evaluate_policy(RandomPolicy(plain.action_space), plain, 30, 100, progress=False)
+    other = evaluate_policy(RandomPolicy(plain.action_space), late, 30, 100, progress=False)
+    assert one.successes == other.successes > 0
+    assert [e.reward for e in other.episodes] == [e.reward for e in one.episodes] == [6.0] * 30
+
+
+def test_an_env_of_choices_is_not_called_another_environment() -> None:
+    env = Columns()
+    env.action_space = gym.spaces.Discrete(4)
+    with pytest.raises(EnvError, match="takes choices: Discrete"):
+        evaluate_policy(acting(action_dim=1), env, 1, progress=False)
+
+
 def test_wilson_interval_against_published_values() -> None:
     # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
     for successes, trials, low, high in (
