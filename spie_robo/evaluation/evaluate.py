@@ -25,6 +25,7 @@ from spie_robo.evaluation.measure import (
     image_values,
     photo_floors,
 )
+from spie_robo.evaluation.nearness import nearer
 from spie_robo.evaluation.realism import KernelDistance, kernel_distance
 from spie_robo.evaluation.table import (
     METRICS,
@@ -320,7 +321,9 @@ def _with_gap(
         return score
     better = next(metric.better for metric in METRICS if metric.key == key)
     share = gap_closed(raw[key].mean, score.mean, floors[key], better)
-    return Score(score.mean, score.error, score.count, share)
+    return Score(
+        score.mean, score.error, score.count, share, nearer(raw[key].mean, score.mean, better)
+    )
 
 
 def _notes(

@@ -74,14 +74,13 @@ def render_comparison(table: EvaluationTable, title: str, settings: Mapping[str,
 
 def _line(table: EvaluationTable, metric: Metric) -> _Line:
     scores = [row.scores.get(metric.key) for row in table.rows]
-    # The raw frames are the start of the gap: their share of 0 % would say nothing.
+    # The raw frames are what is compared with: 0 % says nothing there.
     shares = ["", *(format_share(score) for score in scores[1:])]
     return _Line(
         label=metric.label,
         better=metric.better,
         cells=tuple(
-            _Cell(format_score(score), f"{share} of the gap" if share else "")
-            for score, share in zip(scores, shares, strict=True)
+            _Cell(format_score(score), share) for score, share in zip(scores, shares, strict=True)
         ),
         floor=format_floor(table.floors.get(metric.key)),
     )

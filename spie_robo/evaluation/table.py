@@ -13,6 +13,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from spie_robo.evaluation.nearness import nearer_in_words
 from spie_robo.types import RGB, Frame
 
 RAW = "raw"
@@ -73,14 +74,16 @@ class Score:
             NaN for fewer than two.
         count: Number of frames measured.
         gap_closed: Share of the gap between the raw frames and the floor that the editor closed:
-            0 at the raw frames' score, 1 at the floor. None without a floor; NaN if the raw frames
-            are already at the floor.
+            0 at the raw frames' score, 1 at the floor. None where there is no floor; NaN where
+            the raw frames are at the floor already.
+        nearer: Share by which the distance is smaller than the raw frames'; None without a floor.
     """
 
     mean: float
     error: float
     count: int
     gap_closed: float | None = None
+    nearer: float | None = None
 
 
 @final
@@ -172,7 +175,7 @@ def gap_closed(raw: float, score: float, floor: float, better: Better) -> float:
 def format_table(table: EvaluationTable) -> str:
     """Return the table as aligned text: one line a metric, one column an editor.
 
-    Cells are ``mean ±error``; where there is a floor, the share of the gap stands below them.
+    Cells are ``mean ±error``; where there is a floor, how much nearer that is stands below.
     """
     names = [row.name if len(row.name) <= 24 else f"…{row.name[-23:]}" for row in table.rows]
     # Collect the cells of each line.
@@ -185,7 +188,7 @@ def format_table(table: EvaluationTable) -> str:
         lines.append(line + ([format_floor(floor)] if with_floor else []))
         if floor is not None:
             shares = [format_share(score) for score in scores[1:]]
-            lines.append(["  gap closed", "", "", *shares, ""])
+            lines.append(["  than raw frames", "", "", *shares, ""])
     # Align the columns.
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = ["  ".join(_cells(line, widths)).rstrip() for line in lines]
@@ -211,10 +214,8 @@ def format_score(score: Score | None) -> str:
 
 
 def format_share(score: Score | None) -> str:
-    """Return the share of the gap closed, e.g. ``38 %``; empty if there is none."""
-    if score is None or score.gap_closed is None or not math.isfinite(score.gap_closed):
-        return ""
-    return f"{100 * score.gap_closed:.0f} %"
+    """Return how much nearer to the photos it is, e.g. ``38 % nearer``; empty if unknown."""
+    return "" if score is None or score.nearer is None else nearer_in_words(score.nearer)
 
 
 def format_floor(floor: float | None) -> str:
@@ -265,6 +266,8 @@ def _score_as_json(score: Score) -> dict[str, Any]:
     }
     if score.gap_closed is not None:
         values["gap_closed"] = _plain(score.gap_closed)
+    if score.nearer is not None:
+        values["nearer"] = _plain(score.nearer)
     return values
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.pictures import decode_picture
 from spie_robo.errors import ConfigError, SpieRoboError, StoreCorruptError, StoreError
+from spie_robo.evaluation.nearness import nearer
 from spie_robo.reporting.content import Provenance, Tile
 from spie_robo.reporting.images import data_uri
 from spie_robo.reporting.run_content import Chart, EpochPicture, Line, RunContent
@@ -158,15 +159,12 @@ def _drawn(rows: Sequence[Row], name: str) -> tuple[float | None, ...]:
     return tuple(None if value is None or abs(value) > MAX_NUMBER else value for value in values)
 
 
-def _share_closed(rows: Sequence[Row]) -> Callable[[float | None], float | None]:
-    """Share of the way from the base's semantic score to the floor, of a semantic score.
-
-    The rule is :func:`spie_robo.training.preview.closed_share`'s.
-    """
-    base, floor = _drawn(rows[:1], SEMANTIC)[0], _drawn(rows[:1], FLOOR)[0]
-    if base is None or floor is None or base <= floor:
+def _nearer(rows: Sequence[Row]) -> Callable[[float | None], float | None]:
+    """Share by which a semantic score is nearer to the photos than the base's."""
+    base = _drawn(rows[:1], SEMANTIC)[0]
+    if base is None or base <= 0:
         return lambda value: None
-    return lambda value: None if value is None else (base - value) / (base - floor)
+    return lambda value: None if value is None else nearer(base, value)
 
 
 def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
@@ -180,13 +178,12 @@ def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
         Line(name.removeprefix(f"{ACCEPTED}/") if cameras else "all cameras", _drawn(rows, name))
         for name in shares
     ]
-    closed = Line("edits", tuple(map(_share_closed(rows), scores)))
-    gap = f"{SEMANTIC} above {FLOOR} (two photos or more)"
+    share = Line("edits", tuple(map(_nearer(rows), scores)))
     return (
         Chart("Semantic score", "How far edits are from the photos; lower is better.",
               tuple(semantic), SEMANTIC),
-        Chart("Gap closed", "Share of the way from the base's semantic score to what the photos "
-              "score among themselves.", (closed,), gap, percent=True),
+        Chart("Nearer to your photos", "Share by which the distance to the photos, the semantic "
+              "score, is smaller than the base's.", (share,), SEMANTIC, percent=True),
         Chart("Structural score", "How far the edits' depth is off; lower is better.",
               (Line("edits", _drawn(rows, STRUCTURAL)),), STRUCTURAL),
         Chart("Accepted by the guard", "It is no part of the reward: a fall shows what scores "
@@ -201,9 +198,11 @@ def _tiles(rows: Sequence[Row]) -> tuple[Tile, ...]:
         before, after = first.get(name), last.get(name)
         if before is not None and after is not None:
             tiles.append(Tile(label, f"{after:.4f}", f"base: {before:.4f}"))
-    share, floor = _share_closed(rows)(_drawn(rows[-1:], SEMANTIC)[0]), first.get(FLOOR)
+    share, floor = _nearer(rows)(_drawn(rows[-1:], SEMANTIC)[0]), first.get(FLOOR)
     if share is not None:
-        tiles.append(Tile("Gap closed", f"{share:.0%}", f"floor: {floor:.4f}, the photos'"))
+        apart = "" if floor is None else f"; two photos are {floor:.4f} apart"
+        label = "Nearer to your photos" if share >= 0 else "Farther from your photos"
+        tiles.append(Tile(label, f"{abs(share):.0%}", f"than the base{apart}"))
     accepted = last.get(ACCEPTED)
     if accepted is not None:
         base = first.get(ACCEPTED)

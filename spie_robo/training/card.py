@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spie_robo.editor.presets import HUB_PRESETS
+from spie_robo.evaluation.nearness import nearer, nearer_in_words
 from spie_robo.training.checkpoint import Row
 from spie_robo.training.config import TrainConfig
-from spie_robo.training.preview import ACCEPTED, FLOOR, SEMANTIC, closed_share
+from spie_robo.training.preview import ACCEPTED, FLOOR, SEMANTIC
 
 PICTURE = "preview.png"
 _WITH_PHOTOS = (
@@ -86,23 +87,23 @@ def _base_line(editor: str) -> str:
 def _floor_line(before: Row) -> str:
     if FLOOR not in before:
         return ""
-    return f"\nThe photos score {before[FLOOR]:.4f} against each other: the floor of the gap."
+    return f"\nTwo of the photos are {before[FLOOR]:.4f} apart, by the same score."
 
 
 def _score_table(rows: Sequence[Row]) -> str:
     lines = [
-        "| epoch | structural score | semantic score | gap closed | guard accepts |",
+        "| epoch | structural score | semantic score | nearer to the photos | guard accepts |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
         if SEMANTIC not in row:
             continue
-        closed = closed_share(rows[0], row)
+        share = nearer(rows[0][SEMANTIC], row[SEMANTIC])
         shown = [
             f"{int(row['epoch'])}",
             f"{row['preview_structural']:.4f}",
             f"{row[SEMANTIC]:.4f}",
-            "" if closed is None else f"{closed:.0%}",
+            nearer_in_words(share),
             f"{row[ACCEPTED]:.0%}" if ACCEPTED in row else "",
         ]
         lines.append(f"| {' | '.join(shown)} |")

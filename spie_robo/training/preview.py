@@ -12,6 +12,7 @@ from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.references import cover, to_image, to_tensor
 from spie_robo.editor.resolution import hold_detail
 from spie_robo.editor.settings import EditorSettings
+from spie_robo.evaluation.nearness import nearer, nearer_in_words
 from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.training.inputs import TrainingData, frame_cameras
@@ -81,7 +82,7 @@ def mean_scores(
 
 
 def photo_floor(feedback: FeedbackModel, data: TrainingData) -> float | None:
-    """Return the mean score of each photo against the others, below which no edit need go.
+    """Return the mean score of each photo against the others: how far they are apart.
 
     Returns:
         The mean semantic score over all ordered pairs; None if there is only one photo, a photo
@@ -100,18 +101,16 @@ def photo_floor(feedback: FeedbackModel, data: TrainingData) -> float | None:
     return floor if math.isfinite(floor) else None
 
 
-def closed_share(before: Mapping[str, float], row: Mapping[str, float]) -> float | None:
-    """Return the closed share of the gap from the base to the floor; None without a floor."""
-    gap = before[SEMANTIC] - before.get(FLOOR, math.nan)
-    return (before[SEMANTIC] - row[SEMANTIC]) / gap if gap > 0 else None
+def nearness(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Return how much nearer to the photos the edits are than the base's, as text.
 
-
-def gap_note(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """Return :func:`closed_share` as text; empty if there is no floor."""
-    share = closed_share(before, after)
-    if share is None:
-        return ""
-    return f" ({share:.0%} of the way to {before[FLOOR]:.4f}, your photos among themselves)"
+    Args:
+        before: The base's row; :data:`FLOOR` of it is said too.
+        after: The adapter's.
+    """
+    share = nearer_in_words(nearer(before[SEMANTIC], after[SEMANTIC]))
+    apart = f" (two of them are {before[FLOOR]:.4f} apart)" if FLOOR in before else ""
+    return f", {share} to your photos{apart}".replace("farther to", "farther from") if share else ""
 
 
 def accepted_shares(

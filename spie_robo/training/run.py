@@ -37,7 +37,7 @@ from spie_robo.training.card import PICTURE, model_card
 from spie_robo.training.checkpoint import Position, Row, epochs_folder
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.inputs import TrainingData, held_out_first
-from spie_robo.training.preview import SEMANTIC, acceptance_note, gap_note
+from spie_robo.training.preview import SEMANTIC, acceptance_note, nearness
 from spie_robo.training.progress import RunProgress
 from spie_robo.training.setup import TrainingRun, build_chain, prepare
 from spie_robo.training.trainer import Trainer
@@ -71,7 +71,7 @@ class TrainSummary:
         before, after = self.before, self.after
         return (
             f"{self.out}: {self.epochs} epochs; semantic score {before[SEMANTIC]:.4f} -> "
-            f"{after[SEMANTIC]:.4f}{gap_note(before, after)}, structural "
+            f"{after[SEMANTIC]:.4f}{nearness(before, after)}, structural "
             f"{before['preview_structural']:.4f} -> {after['preview_structural']:.4f} "
             f"(lower is better) on {self.frames} frames that training never saw; "
             f"{acceptance_note(before, after)}"

@@ -28,7 +28,7 @@ def table() -> EvaluationTable:
         "guard_acceptance": Score(1.0, 0.0, 2),
     }
     edited = {
-        "semantic_paper": Score(0.5, 0.02, 2, 0.25),
+        "semantic_paper": Score(0.5, 0.02, 2, 0.25, 1 / 6),
         "guard_acceptance": Score(0.5, math.nan, 2),
         "seconds": Score(0.004, math.nan, 2),
     }
@@ -81,7 +81,7 @@ def test_text_is_aligned_and_says_what_is_better() -> None:
     assert head.split()[:3] == ["metric", "better", "raw"]
     assert "…" in head and "editor" in head and "a/very" not in head
     assert "lower" in semantic and "0.600 ±0.010" in semantic and semantic.endswith("0.200")
-    assert gap.index("25 %") + 4 == semantic.index("0.500 ±0.020") + len("0.500 ±0.020")
+    assert gap.index("17 % nearer") + 11 == semantic.index("0.500 ±0.020") + len("0.500 ±0.020")
     seconds = next(line for line in lines if line.startswith("seconds"))
     assert seconds.split()[-2:] == ["-", "0.00400"]
 
@@ -106,6 +106,7 @@ def test_json_is_plain() -> None:
     edited = record["editors"][1]
     assert edited["id"] == "x@1"
     assert edited["scores"]["semantic_paper"]["gap_closed"] == 0.25
+    assert edited["scores"]["semantic_paper"]["nearer"] == 1 / 6
     assert edited["scores"]["guard_acceptance"] == {"mean": 0.5, "error": None, "count": 2}
     assert record["frames"][1] == {"camera": "camera", "photo": 0, "seed": 4}
     assert record["metrics"]["semantic_paper"]["better"] == "lower"

@@ -53,13 +53,20 @@ def test_the_page_has_scores_pictures_and_rows(run: Path, tmp_path: Path) -> Non
     assert write_run_report(run, out) == out
     page = out.read_text("utf-8")
     assert [file.name for file in out.parent.iterdir()] == ["run.html"]
-    for title in ("Semantic score", "Gap closed", "Structural score", "Accepted by the guard"):
+    for title in (
+        "Semantic score",
+        "Nearer to your photos",
+        "Structural score",
+        "Accepted by the guard",
+    ):
         assert f">{title} by epoch</title>" in page
     assert "edits: 0.6 at epoch 0, 0.5 at epoch 10. your photos among themselves: 0.2." in page
-    assert "edits, epoch 10: 25%<" in page and page.count(">epoch</text>") == 4
+    assert "edits, epoch 10: 17%<" in page and page.count(">epoch</text>") == 4
     assert "edits, epoch 10: 0.5<" in page and "front, epoch 3: 90%<" in page
     assert page.count('class="epoch"') == 10 and "Preview frames after epoch 10" in page
-    assert "Gap closed</dt><dd>25%<small>floor: 0.2000" in page
+    assert (
+        "Nearer to your photos</dt><dd>17%<small>than the base; two photos are 0.2000 apart" in page
+    )
     assert "5.0 minutes" in page and "SPIE, ten epochs." in page
 
 
@@ -219,14 +226,16 @@ def test_keys_that_a_history_lacks_cost_a_tile_and_no_page(run: Path, tmp_path: 
     assert "Nothing to draw: logs/history.json has no preview_structural." in page
 
 
-def test_without_a_floor_or_below_it_no_gap_is_closed(run: Path) -> None:
+def test_how_much_nearer_does_not_depend_on_how_far_the_photos_are_apart(run: Path) -> None:
     history = rows(2)
-    for floor in (None, 0.6, 0.7):
+    seen = set()
+    for floor in (None, 0.2, 0.6, 0.7):
         history[0]["photos_apart"] = floor
         (run / "logs" / "history.json").write_text(json.dumps(history))
         content = collect_run(run)
-        assert content.charts[1].lines[0].values == (None,) * 3
-        assert "Gap closed" not in [tile.label for tile in content.tiles]
+        seen.add(content.charts[1].lines[0].values)
+        assert "Nearer to your photos" in [tile.label for tile in content.tiles]
+    assert len(seen) == 1 and None not in seen.pop()
 
 
 def test_lines_on_each_other_and_shares_beyond_the_whole() -> None:

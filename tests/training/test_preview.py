@@ -13,11 +13,10 @@ from spie_robo.training.card import model_card
 from spie_robo.training.preview import (
     acceptance_note,
     accepted_shares,
-    closed_share,
     deployed_edits,
-    gap_note,
     grid,
     mean_scores,
+    nearness,
     photo_floor,
 )
 from spie_robo.types import Frame, GuardVerdict
@@ -87,30 +86,31 @@ def as_if_edited(data, photo):
     )
 
 
-def test_the_share_of_the_gap_is_noted_where_there_is_a_floor():
-    before = {"preview_semantic": 0.6, "photos_apart": 0.2}
-    after = {"preview_semantic": 0.5}
-    assert closed_share(before, after) == pytest.approx(0.25)
-    assert gap_note(before, after) == " (25% of the way to 0.2000, your photos among themselves)"
-    assert gap_note({"preview_semantic": 0.6}, after) == ""
-    assert gap_note({"preview_semantic": 0.1, "photos_apart": 0.2}, after) == ""
+def test_what_is_said_is_a_share_of_the_distance_whatever_the_photos_are():
+    after = {"preview_semantic": 0.45}
+    for apart in (0.2, 0.55, 0.9):  # of the way to the photos among themselves: 37, 300, -50 %
+        before = {"preview_semantic": 0.6, "photos_apart": apart}
+        said = nearness(before, after)
+        assert said == f", 25 % nearer to your photos (two of them are {apart:.4f} apart)"
+    assert nearness({"preview_semantic": 0.6}, after) == ", 25 % nearer to your photos"
+    assert nearness({"preview_semantic": 0.4}, after) == ", 12 % farther from your photos"
 
 
-def test_the_card_has_the_gap_and_its_floor(tiny):
+def test_the_card_says_how_much_nearer_and_how_far_the_photos_are_apart(tiny):
     scores = {"preview_semantic": 0.5, "preview_structural": 0.1}
     row = {"epoch": 1, **scores}
     before = {**scores, "preview_semantic": 0.6, "photos_apart": 0.2}
     card = model_card(
         tiny.settings(), photos=2, frames=6, before=before, history=[row], references=True
     )
-    assert "The photos score 0.2000 against each other" in card
-    assert "| 0 | 0.1000 | 0.6000 | 0% |  |" in card
-    assert "| 1 | 0.1000 | 0.5000 | 25% |  |" in card
+    assert "Two of the photos are 0.2000 apart" in card
+    assert "| 0 | 0.1000 | 0.6000 | 0 % nearer |  |" in card
+    assert "| 1 | 0.1000 | 0.5000 | 17 % nearer |  |" in card
     del before["photos_apart"]
     without = model_card(
         tiny.settings(), photos=1, frames=6, before=before, history=[row], references=True
     )
-    assert "against each other" not in without and "| 1 | 0.1000 | 0.5000 |  |  |" in without
+    assert "apart" not in without and "| 1 | 0.1000 | 0.5000 | 17 % nearer |  |" in without
 
 
 def test_a_grid_has_a_row_a_frame():
