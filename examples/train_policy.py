@@ -27,7 +27,7 @@ def main(
     episodes: int = 50,
     steps: int = 2000,
     batch_size: int = 64,
-    trials: int = 50,
+    trials: int | None = None,
     max_steps: int | None = None,
 ) -> None:
     """Train a policy on raw and edited frames, and evaluate it on both.
@@ -39,7 +39,7 @@ def main(
         episodes: Demonstrations.
         steps: Optimiser steps.
         batch_size: Windows of a step.
-        trials: Episodes to evaluate on, in each look.
+        trials: Episodes to evaluate on, in each look; None: as many as there are demonstrations.
         max_steps: Length of all episodes at most.
     """
     raw, edited, policy = out / "raw.zarr", out / "edited.zarr", out / "policy"
@@ -65,7 +65,7 @@ def main(
         trial = PolicyEvaluateConfig(
             policy=policy,
             env=env_id,
-            episodes=trials,
+            episodes=episodes if trials is None else trials,
             max_steps=max_steps,
             edit=EditRequest(editor=edit.editor, seed=10_000),
             json=out / f"{name}.json",

@@ -170,7 +170,6 @@ def test_mistakes_are_one_line_and_exit_code_2(
         ("record --env E --episods 1 --episodes 1 --out S", "--episodes"),
         ("record --env E --episodes 1 --out S --zarr-format 4", "--zarr-format"),
         ("info", "STORE"),
-        ("pretrain", "--config"),
     ],
 )
 def test_wrong_flags_exit_with_2_and_name_the_flag(

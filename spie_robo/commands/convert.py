@@ -118,6 +118,7 @@ def _run(options: ConvertCommand) -> int:
         print("Nothing was written. Next: the same command without --dry-run")
         return 0
     print(f"{convert(options)}.")
+    print(f"Done: {options.edit}.")
     print(f"Next: {_after_conversion(options)}")
     return 0
 

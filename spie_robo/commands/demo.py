@@ -167,7 +167,7 @@ def _claim(out: Path) -> None:
 
 def _run(options: DemoCommand) -> int:
     result = run_demo(options)
-    print(f"{result.report}: {result.summary}. Open it in a browser.")
+    print(f"{result.report}: {result.summary}; {options.edit}. Open it in a browser.")
     print(f"Next: spie-robo info {quoted(result.store)}")
     return 0
 

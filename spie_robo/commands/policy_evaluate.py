@@ -74,7 +74,7 @@ def _run(options: PolicyEvaluateConfig) -> int:
     """Say how often a policy solves its task."""
     result = run_policy_evaluation(options)
     written = "" if options.json is None else f" Written: {options.json}."
-    print(f"{options.policy} in {options.env}: {result}.{written}")
+    print(f"{options.policy} in {options.env}: {result}; {options.edit}.{written}")
     folder = options.policy if options.policy.name not in ("", "..") else options.policy.resolve()
     out = folder.with_name(f"{folder.name}.zarr")
     command = f"spie-robo record --env {shlex.quote(options.env)} --episodes 5"

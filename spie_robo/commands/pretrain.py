@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 from spie_robo.commands.base import Command
 from spie_robo.settings import yaml_files
-from spie_robo.settings.field_types import OptionalCount, OptionalText
+from spie_robo.settings.field_types import OptionalCount, OptionalPath, OptionalText
 from spie_robo.settings.locations import require_here
 from spie_robo.settings.ranges import require_at_least
 
@@ -19,14 +18,14 @@ from spie_robo.settings.ranges import require_at_least
 class PretrainCommand:
     """Settings of ``spie-robo pretrain``, which go before those of its file."""
 
-    config: Path
-    """YAML file of a spie_robo.pretraining.config.PretrainConfig."""
+    config: OptionalPath = None
+    """Settings, see configs/pretrain/; unset: those of the editor that ships."""
     out: OptionalText = None
-    """Folder of checkpoints, logs and weights; unset: the file's."""
+    """Folder of checkpoints, logs and weights; unset: the file's, or runs/embedded."""
     stage: OptionalText = None
-    """pairs, judge, unet, refine, labs or all; unset: the file's."""
+    """pairs, judge, unet, refine, labs or all; unset: the file's, or all."""
     threads: OptionalCount = None
-    """CPU threads; unset: the file's."""
+    """CPU threads; unset: the file's, or 2."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -39,7 +38,9 @@ def _run(options: PretrainCommand) -> int:
     """Train the embedded editor."""
     from spie_robo.pretraining.config import PretrainConfig
 
-    settings = yaml_files.load_config(PretrainConfig, options.config)
+    settings = PretrainConfig()
+    if options.config is not None:
+        settings = yaml_files.load_config(PretrainConfig, options.config)
     given = {"out": options.out, "stage": options.stage, "threads": options.threads}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(settings, **changes)

@@ -97,7 +97,7 @@ def record(command: RecordCommand, *, progress: bool = True) -> RecordSummary:
 
 def _run(options: RecordCommand) -> int:
     summary = record(options)
-    print(f"{options.out}: {summary}.")
+    print(f"{options.out}: {summary}; {options.edit}.")
     if options.edit.raw:
         edited = options.out.with_name(f"{options.out.stem}_edited.zarr")
         print(f"Next: spie-robo convert {quoted(options.out)} {quoted(edited)}")

@@ -34,13 +34,16 @@ class TrainCommand:
     config: OptionalPath = None
     """Settings, see configs/train/; flags win."""
     editor: OptionalText = None
-    """The base: preset, pipeline folder or Hub id; unset: the file's."""
+    """The base: preset, pipeline folder or Hub id; unset: the file's, or embedded."""
     epochs: OptionalCount = None
-    """Epochs (the paper's training steps); unset: the file's."""
-    objective: Literal["spie", "nft", "draft"] | None = None
-    """What the update maximises; unset: the file's."""
+    """Epochs (the paper's training steps); unset: the file's, or 10."""
+    objective: Annotated[
+        Literal["spie", "nft", "draft"] | None,
+        conf.arg(metavar="{spie,nft,draft}", help_behavior_hint=""),
+    ] = None
+    """What the update maximises; unset: the file's, or draft."""
     seed: OptionalCount = None
-    """Of everything that is random; unset: the file's."""
+    """Of everything that is random; unset: the file's, or 0."""
     resume: bool = False
     """Go on from the newest checkpoint in OUT."""
     no_references: bool = False
@@ -97,7 +100,8 @@ def _run(options: TrainCommand) -> int:
     command = f"spie-robo evaluate --frames {frames} --references {quoted(options.references)}"
     # An adapter does not get to choose a folder of this machine as its base: the user does.
     base = f" --base {shlex.quote(base_editor)}" if Path(base_editor).is_dir() else ""
-    print(f"Next: {command} --editors {shlex.quote(base_editor)} {out}{base}")
+    page = f" --page {quoted(options.out.with_name(f'{options.out.name}.html'))}"
+    print(f"Next: {command} --editors {shlex.quote(base_editor)} {out}{base}{page}")
     return 0
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from spie_robo.errors import ConfigError
-from spie_robo.settings.field_types import Count, Names, OptionalCount, OptionalPath, OptionalText
+from spie_robo.settings.field_types import (
+    Count,
+    GuardSwitch,
+    Names,
+    OptionalCount,
+    OptionalPath,
+    OptionalText,
+)
 from spie_robo.settings.locations import require_here
 from spie_robo.settings.ranges import require_at_least, require_seed, require_text
 
@@ -22,7 +29,7 @@ class EditRequest:
     """The editor to use, its settings, and whether a guard judges the edits."""
 
     editor: OptionalText = "embedded"
-    """embedded, embedded-labs, a folder or a Hub id; None leaves the frames raw."""
+    """embedded, embedded-labs, a folder or a Hub id; none leaves the frames raw."""
     base: OptionalText = None
     """For an adapter: base to use instead of the one it names."""
     references: OptionalPath = None
@@ -35,8 +42,8 @@ class EditRequest:
     """Denoising steps; unset: the editor's."""
     frames_per_pass: OptionalCount = None
     """Frames a pass; unset: the editor's."""
-    guard: bool = True
-    """Judge each edit, or accept all."""
+    guard: GuardSwitch = True
+    """Accept every edit, without a guard that judges it."""
     retries: Count = 1
     """Further seeds to try after a rejection."""
     protect: Names = ()
@@ -57,6 +64,13 @@ class EditRequest:
     def raw(self) -> bool:
         """True if no editor is asked for; the name ``none`` means that too."""
         return self.editor is None or self.editor.lower() == "none"
+
+    def __str__(self) -> str:
+        """Return what is done to the frames, for the last line of a command."""
+        if self.raw:
+            return "frames are raw: no editor was asked for"
+        judged = "judged by the guard" if self.guard else "not judged"
+        return f"frames are edited by {self.editor}, {judged}"
 
     def load(self) -> GuardedEditor | None:
         """Load the editor and the guard.

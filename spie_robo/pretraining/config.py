@@ -141,8 +141,10 @@ def _embedded_judge() -> JudgeTrainingConfig:
 def _embedded_settings() -> EditorSettings:
     return EditorSettings(
         instruction="make it look like a photo of the lab",
-        steps=10,
+        steps=1,
         guidance=Guidance(1.0, 1.0, 1.0),
+        initial_noise=0.3,
+        frame_detail=0.2,
         resolution=128,
     )
 

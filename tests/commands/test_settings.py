@@ -260,3 +260,38 @@ def test_every_command_that_edits_is_compared():
     assert editing == set(COMMAND_LINES)
     settings = {field.name for field in dataclasses.fields(EditRequest)}
     assert settings == {setting for setting, _ in NESTED}
+
+
+def test_what_unset_means_is_what_the_help_says() -> None:
+    """Words of the help and the settings that ship, where no file is given."""
+    from spie_robo.pretraining.config import PretrainConfig
+    from spie_robo.training.config import default_config
+
+    shipped = default_config()
+    assert (shipped.editor, shipped.epochs, shipped.objective, shipped.seed) == (
+        "embedded", 10, "draft", 0,
+    )  # fmt: skip
+    assert load_config(PretrainConfig, CONFIGS / "pretrain" / "embedded.yaml") == PretrainConfig()
+    assert (PretrainConfig().out, PretrainConfig().stage) == ("runs/embedded", "all")
+
+
+def test_help_does_not_read_as_if_the_guard_were_off(capsys) -> None:
+    for name in ("record", "convert", "demo"):
+        with pytest.raises(SystemExit):
+            _parse([name, "--help"])
+        text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "--no-guard Accept every edit, without a guard that judges it." in text
+        assert "(unset: a guard judges)" in text and "default: True" not in text
+        assert "unset: the editor's. (default" not in text
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (EditRequest(editor=None), "frames are raw: no editor was asked for"),
+        (EditRequest(), "frames are edited by embedded, judged by the guard"),
+        (EditRequest(editor="a/b", guard=False), "frames are edited by a/b, not judged"),
+    ],
+)
+def test_the_last_line_says_which_editor_ran(request_: EditRequest, said: str) -> None:
+    assert str(request_) == said

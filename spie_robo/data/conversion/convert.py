@@ -59,7 +59,7 @@ class ConvertSummary:
     Attributes:
         out: Folder of the output.
         episodes: Number of episodes in the output.
-        frames: Number of camera frames that the editor was given.
+        frames: Number of camera frames that the editor was given; 0 for a copy.
         accepted: Number of frames that became an edit; the others stayed raw.
         resumed_at: Number of episodes that an earlier run had finished.
         notes: Parts of the source that the store does not have.
@@ -74,9 +74,12 @@ class ConvertSummary:
 
     def __str__(self) -> str:
         """Return the result in one line, with a line for each note."""
-        rate = self.accepted / self.frames if self.frames else 0.0
-        size = f"{counted(self.episodes, 'episode')}, {counted(self.frames, 'frame')}"
-        line = f"{self.out}: {size}, {rate:.1%} edits accepted"
+        line = f"{self.out}: {counted(self.episodes, 'episode')}"
+        if self.frames:
+            rate = self.accepted / self.frames
+            line += f", {counted(self.frames, 'frame')}, {rate:.1%} edits accepted"
+        else:
+            line += " copied, nothing was edited"
         return "\n".join([line, *(f"  note: {note.rstrip('.')}" for note in self.notes)])
 
 
