@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SECONDS = 0.2
-_USER, _NICE, _IDLE, _WAITING = 0, 1, 3, 4  # columns of /proc/stat
+_IDLE, _WAITING = 3, 4  # columns of /proc/stat
 
 
 def choose_threads(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -38,7 +38,7 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 def free_cores(seconds: float = _SECONDS) -> int:
     """How many of the cores that this process may use are idle, at least 1.
 
-    Time of processes with a lower priority counts as idle: they make way.
+    Processes of a lower priority count like others: a few of them make way, a dozen do not.
 
     Args:
         seconds: How long to look.
@@ -51,7 +51,7 @@ def free_cores(seconds: float = _SECONDS) -> int:
     for core in allowed:
         if core in before and core in after:
             spent = [new - old for old, new in zip(before[core], after[core], strict=True)]
-            idle += spent[_NICE] + spent[_IDLE] + spent[_WAITING]
+            idle += spent[_IDLE] + spent[_WAITING]
             total += sum(spent)
     share = idle / total if total else 1.0
     return max(1, min(round(share * len(allowed)), _quota(len(allowed))))
