@@ -21,6 +21,7 @@ import faults_damage
 import faults_hostile
 import faults_jobs
 import faults_kill
+import faults_misuse
 import faults_ray
 from faults_jobs import Outcome
 from harness import RESULTS, ROOT, report
@@ -51,6 +52,8 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "ray_deadly_block": (faults_ray.ray_deadly_block, 5),
     "hostile": (faults_hostile.hostile, len(faults_hostile.CASES)),
     "fuzz_readers": (faults_damage.fuzz_readers, 1200),
+    "long_episode": (faults_misuse.long_episode, 10),
+    "misuse": (faults_misuse.misuse, 28),
 }
 
 

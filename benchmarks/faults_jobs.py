@@ -247,12 +247,17 @@ def finish(child: int, patience: float = 60.0) -> int:
     return -100
 
 
-def ask(job: Callable[..., Any], *arguments: Any) -> Any:
+def ask_patiently(job: Callable[..., Any], *arguments: Any) -> Any:
+    """:func:`ask` for work of many minutes."""
+    return ask(job, *arguments, patience=7200.0)
+
+
+def ask(job: Callable[..., Any], *arguments: Any, patience: float = 60.0) -> Any:
     """What ``job`` returns, done in a child; None if the child failed."""
     reader, writer = os.pipe()
     child = start(job, *arguments, pipe=writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
         answer = stream.read()  # until the child closes it: answers may exceed a pipe's buffer
-    status = finish(child)
+    status = finish(child, patience)
     return json.loads(answer) if status == 0 and answer else None

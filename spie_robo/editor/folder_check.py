@@ -96,6 +96,8 @@ def require_harmless(folder: Path) -> None:
             tensor_shapes(path)
     _require_modest_latents(folder / "references.safetensors")
     _require_text_weights(folder / "text_encoder")
+    if (folder / "model_index.json").is_file():
+        _require_weights(folder)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -253,6 +255,16 @@ def _require_modest_latents(path: Path) -> None:
             f"{path}: expected latents of shape (N, C, h, w), at most {_LATENTS} and "
             f"{_LARGEST_LATENTS} values in all, got {shape}. {_AGAIN}"
         )
+
+
+def _require_weights(folder: Path) -> None:
+    """Refuse a pipeline without weights before the parts that are there are loaded."""
+    for part in ("unet", "vae", "text_encoder"):
+        if not any((folder / part).glob("*.safetensors")):
+            raise EditorError(
+                f"{folder / part}: expected safetensors weights, found none. Other kinds, such as "
+                f".bin, are not read. {_AGAIN}"
+            )
 
 
 def _require_text_weights(folder: Path) -> None:

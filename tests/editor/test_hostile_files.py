@@ -68,6 +68,9 @@ def test_an_index_may_only_name_files_beside_it(tmp_path, content, why):
     with pytest.raises(EditorError, match=why):
         load_editor(str(tmp_path))
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
+    with pytest.raises(EditorError, match="expected safetensors weights"):
+        require_harmless(tmp_path)
+    (tmp_path / "model_index.json").unlink()
     require_harmless(tmp_path)
 
 
