@@ -18,12 +18,14 @@ from faults_fakes import Swap
 from faults_jobs import Outcome
 
 from spie_robo.data import EpisodeStore, EpisodeWriter, verify_store
+from spie_robo.data.store import layout
 from spie_robo.editing.description import references_digest
 from spie_robo.errors import SpieRoboError
 from spie_robo.types import Geometry
 from spie_robo.wrappers import RealismWrapper
 
 SIDE = 128
+CHUNK_BYTES, FILE_BYTES = layout.CHUNK_BYTES, layout.FILE_BYTES
 EPISODE_CAP_MIB = 1024
 """Memory that an episode of any length may take while it is recorded."""
 
@@ -78,6 +80,8 @@ def long_episode(folder: Path, seed: int, trials: int) -> Outcome:
 
 
 def _record_long(path: Path, steps: int, seed: int) -> tuple[float, int, float]:
+    # As shipped: the other faults cut stores into tiny chunks.
+    layout.CHUNK_BYTES, layout.FILE_BYTES = CHUNK_BYTES, FILE_BYTES
     env = RealismWrapper(LongEnv(steps), Swap(), guard=None, record=path)
     env.reset(seed=seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
