@@ -31,13 +31,13 @@ class EditRequest:
     editor: OptionalText = "embedded"
     """embedded, embedded-labs, a folder or a Hub id; none leaves the frames raw."""
     base: OptionalText = None
-    """For an adapter: base to use instead of the one it names."""
+    """For an adapter: another base."""
     references: OptionalPath = None
-    """Reference photos, a folder or a file; unset: the editor's own."""
+    """Reference photos: a folder or a file."""
     instruction: OptionalText = None
     """Text for the editor; unset: its own."""
     seed: Count = 0
-    """Seed of the run; each episode has its own (record: N, N + 1, ...)."""
+    """Seed of the run; each episode gets one."""
     steps: OptionalCount = None
     """Denoising steps; unset: the editor's."""
     frames_per_pass: OptionalCount = None
@@ -47,7 +47,7 @@ class EditRequest:
     retries: Count = 1
     """Further seeds to try after a rejection."""
     protect: Names = ()
-    """Names of objects whose colour must stay, e.g. cube."""
+    """Names of objects whose colour must stay."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -53,7 +53,7 @@ def test_columns_and_episodes(tmp_path: Path) -> None:
         (GOOD.rpartition("c,")[0], ["3 or more policies, got 2"]),
         (GOOD.replace("real,sim", "real,sim,sim"), ["line 1", "name of its own"]),
         (GOOD.replace("sim\n", "sim,\n"), ["line 1", "name of its own"]),
-        (GOOD.replace("sim\n", "sim,other_episodes\n"), ["line 1", "'other'", "not there"]),
+        (GOOD.replace("sim\n", "sim,other_episodes\n"), ["line 1", "'other'", "does not exist"]),
         (GOOD.replace("policy", "policy_episodes,policy"), ["line 1", "'policy'", "no success"]),
         ("policy,real,sim\na,1,0\nb,1,1\nc,1,0\n", ["real", "all 3 have 1", "worse policies"]),
         (GOOD.replace("a,0.1,0.2", '"a,0.1,0.2'), ["CSV file in UTF-8"]),
