@@ -52,7 +52,7 @@ KIND = "geometry-editor"
 MULTIPLE = 4 * PATCH
 INSTRUCTION = "make it look like a photo of the lab"
 _MOST_TOKENS = 2048
-"""Of more than eight photos, evenly chosen patches are followed."""
+"""Most patches to follow, as many as eight photos have; of more photos they are chosen evenly."""
 
 _BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
@@ -223,7 +223,7 @@ class GeometryEditor:
         Raises:
             ConfigError: If there is an instruction, no photo, or not one seed a frame.
             ReferencePhotoError: If there are no usable photos.
-            FrameError: If a protected object is not in the geometry of a frame.
+            FrameError: If a protected object is missing in the geometry of a frame.
         """
         if instruction not in (None, INSTRUCTION):
             raise ConfigError(
@@ -261,16 +261,16 @@ class GeometryEditor:
         return restore(to_image(edited[0].cpu()), frame.rgb)
 
     def keep_photos(self, references: str | Path, photos: PhotoReferences) -> None:
-        """Use photos that were read already, for as long as their files do not change.
+        """Keep photos that were read already, for as long as their files do not change.
 
         Args:
-            references: Their folder or file.
-            photos: What it holds.
+            references: Folder or file of the photos.
+            photos: The photos that were read from it.
         """
         self._described = (photo_key(references), photo_patches(self.networks.vae, photos))
 
     def _patches(self, references: References | None) -> Tensor:
-        """(T, D): patches of all photos; a folder is read again only when a file changed."""
+        """Return the patches of all photos, (T, D), read again only if a file changed."""
         if references is None:
             if self._own_patches is None:
                 raise ConfigError("references: this editor has no photos of its own; give some.")

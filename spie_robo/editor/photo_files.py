@@ -75,10 +75,10 @@ def _is_mask(file: Path, stems: set[str]) -> bool:
 
 
 def photo_key(references: str | Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes when one of the photos that are used does.
+    """Return a key that changes when one of the used photos does.
 
     Args:
-        references: A folder or a file.
+        references: Folder or file of the photos.
     """
     stats = [(file, file.stat()) for file in used_photos(Path(references))]
     return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
