@@ -1,4 +1,4 @@
-"""How well the twin's silhouettes lie on the simulator's."""
+"""This module measures how well the twin's silhouettes lie on the simulator's."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from spie_robo.envs.scene_state import Shape
 
 
 def surrounds(shape: Shape, point: NDArray[np.float64]) -> bool:
-    """Whether a point is inside a shape.
+    """Return whether a point is inside a shape.
 
     Args:
         shape: Any shape; a mesh from a file counts as empty.

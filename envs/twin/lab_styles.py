@@ -18,7 +18,7 @@ _STREAM = 0x1AB5
 
 @dataclass(frozen=True)
 class _Surface:
-    """Which patterns a surface has, how often, and how polished it may be.
+    """A kind of surface has patterns, each with its share, and may be polished.
 
     Attributes:
         patterns: Patterns and their shares.

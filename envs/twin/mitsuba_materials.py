@@ -1,4 +1,4 @@
-"""What shapes are made of, as Mitsuba BSDFs.
+"""This module says what shapes are made of, as Mitsuba BSDFs.
 
 Surfaces and the background take the style's materials; robots and objects keep their own colours
 and textures.
@@ -33,7 +33,7 @@ _FINE, _COARSE = 768, 384
 
 
 def styled_bsdf(shape: Shape, color: Color, style: Style) -> Bsdf:
-    """What a shape is made of in a style.
+    """Return what a shape is made of in a style.
 
     Args:
         shape: The shape.
@@ -89,7 +89,7 @@ def rgb_value(color: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _lies_flat(shape: Shape) -> bool:
-    """Whether the direction that a shape is thinnest in is about vertical."""
+    """Return whether the direction that a shape is thinnest in is about vertical."""
     extents = np.array(shape.size if shape.kind == "box" else [1.0, 1.0, 0.0])
     if shape.triangles is not None:
         extents = np.ptp(shape.triangles.vertices, axis=0) * np.array(shape.size)

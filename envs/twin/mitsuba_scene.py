@@ -155,7 +155,7 @@ def _lights(style: Style, state: SceneState) -> dict[str, Any]:
 
 
 def _lamp_offsets(style: Style, state: SceneState) -> list[NDArray[np.float64]]:
-    """Where each lamp hangs, seen from the focus; all of them above all cameras.
+    """Return where each lamp hangs, seen from the focus; all hang above all cameras.
 
     A camera above a lamp would see its black back instead of the scene.
     """

@@ -1,4 +1,4 @@
-"""How well the twin's silhouettes lie on those of MuJoCo's own segmentation."""
+"""This module measures how well the twin's silhouettes lie on MuJoCo's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROLE_GROUPS = ("foreground", "robot", "surface", "object")
 
 @dataclass(frozen=True)
 class Silhouette:
-    """What shows of a role in both renderers.
+    """A silhouette is what shows of a role, compared in both renderers.
 
     Attributes:
         group: One of :data:`ROLE_GROUPS`; ``"foreground"`` is all but the background.

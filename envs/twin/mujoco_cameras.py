@@ -58,7 +58,7 @@ def camera_pose(
 
 
 def _stretched(camera: Any, height: int, width: int) -> bool:
-    """Whether a camera with a sensor of its own has another shape than the image."""
+    """Return whether a camera's own sensor has another shape than the image."""
     if camera.frustum_width == 0:  # as wide as the image says
         return False
     shape = camera.frustum_width / camera.frustum_top

@@ -1,4 +1,4 @@
-"""What each geom of a MuJoCo model is to a lab: robot, surface, object or background.
+"""This module tells robot, surface, object and background of a MuJoCo model apart.
 
 Names decide where they are known, and a user's own mapping before all; else the model itself
 does: what an actuator moves is a robot, what stands still and is wide and flat is a surface, planes

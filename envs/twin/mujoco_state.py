@@ -90,7 +90,7 @@ class MujocoScene:
     def state(
         self, cameras: Sequence[CameraName | mujoco.MjvCamera], height: int, width: int
     ) -> SceneState:
-        """What is visible now.
+        """Return what is visible now.
 
         Room and lamps are placed when this is first called and stay there until :meth:`refit`.
 
@@ -313,7 +313,7 @@ def read_texture(model: mujoco.MjModel, material: int) -> ModelTexture | None:
 
 
 def _kind(mj: Any, number: int) -> str:
-    """What an abstract geom is.
+    """Return what kind of shape an abstract geom is.
 
     Raises:
         EnvError: If the twin cannot show it.

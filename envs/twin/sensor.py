@@ -53,7 +53,7 @@ def expose(radiance: NDArray[np.float32], sensor: Sensor, seed: int | None = Non
 
 
 def metered_gain(radiance: NDArray[np.float32], strength: float = 0.7) -> float:
-    """What an automatic exposure multiplies the light by before the picture is taken.
+    """Return what an automatic exposure multiplies the light by.
 
     Args:
         radiance: float32 (height, width, 3), linear.

@@ -1,4 +1,4 @@
-"""Where a twin's scene states come from: our tabletop environments, or anything on MuJoCo."""
+"""A twin's scene states come from our tabletop environments, or from anything on MuJoCo."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class TwinSource(Protocol):
 
     @property
     def metered(self) -> bool:
-        """Whether the twin's camera has to find its exposure, since lamps were not placed by us."""
+        """Tell whether the twin's camera has to find its exposure: lamps were not placed by us."""
 
     def state(self, camera: Any, height: int, width: int) -> SceneState:
-        """What is where now, with that one camera, at that size."""
+        """Return what is where now, with that one camera, at that size."""
 
     def render_camera(self) -> Any:
         """The camera that the environment's ``render()`` uses."""
@@ -124,7 +124,7 @@ class MujocoSource:
             self.images = {key: known[key] for key in wanted}
 
     def state(self, camera: Any, height: int, width: int) -> SceneState:
-        """What MuJoCo shows now."""
+        """Return what MuJoCo shows now."""
         return self._scene.state([camera], height, width)
 
     def render_camera(self) -> Any:
@@ -159,7 +159,7 @@ class MujocoSource:
 
 @dataclass(frozen=True, eq=False)
 class MujocoSimulation:
-    """What is inside of an environment.
+    """A simulation is what an environment holds inside.
 
     Attributes:
         model: MuJoCo's own model.
@@ -200,7 +200,7 @@ _PATHS = ((), ("robot_env",), ("sim",), ("env", "sim"), ("physics",), ("_env", "
 
 
 def _without_collision_shapes() -> mujoco.MjvOption:
-    """What robosuite's cameras show: its first geom group is for collisions alone."""
+    """Return what robosuite's cameras show: its first geom group is for collisions alone."""
     import mujoco
 
     option = mujoco.MjvOption()

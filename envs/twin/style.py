@@ -1,4 +1,4 @@
-"""What a lab looks like: materials, lights and a camera sensor, named or sampled.
+"""A style is a lab's look: materials, lights and a camera sensor, named or sampled.
 
 A :class:`Style` says nothing about where things are. The same style over two scenes shows two
 moments in one lab; two styles over one scene show one moment in two labs.

@@ -159,7 +159,7 @@ class TwinWrapper(
         return self._photo(key, camera, image.shape[:2], int(self._noise.integers(2**31)))
 
     def _photo(self, key: str, camera: Any, size: tuple[int, ...], seed: int) -> RGB:
-        """What the style's sensor sees; its exposure stays that of the episode's first image."""
+        """Take a photo whose exposure stays that of the episode's first image."""
         state = self._source.state(camera, size[0], size[1])
         radiance = self._renderer.radiance(state, state.cameras[0].name, self._style, seed)
         if self._source.metered:

@@ -19,7 +19,7 @@ from spie_robo.pretraining.pairs import load_pairs
 
 @dataclass(frozen=True)
 class AutoencoderScore:
-    """How well the autoencoder alone keeps held-out, noise-free frames.
+    """A score tells how well the autoencoder alone keeps held-out, noise-free frames.
 
     Attributes:
         psnr: dB, mean over frames.

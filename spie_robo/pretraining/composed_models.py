@@ -22,7 +22,7 @@ def compose_tabletop(robot: Path, seed: int, reach: float) -> LoadedModel:
 
     Args:
         robot: MJCF file of the arm, whose base is at its origin.
-        seed: Of table, objects, lights and sky.
+        seed: Seed of table, objects, lights and sky.
         reach: Metres that the arm reaches: table and objects follow it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the second embedded editor in training does to moments and labs that it never saw."""
+"""This module shows what the second editor in training does to labs that it never saw."""
 
 from __future__ import annotations
 

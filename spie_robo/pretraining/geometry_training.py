@@ -48,9 +48,9 @@ class GeometryTrainingConfig:
         out: Checkpoints, grids and the exported editor go here.
         shards: Number of shards there will be at most.
         held_out_shards: The first of them, which no step sees.
-        widths: Of the network; see ``GeometryUNet``.
-        layers: Of the network.
-        token_dim: Of the network.
+        widths: Channels of the network at each level; see ``GeometryUNet``.
+        layers: Residual blocks a level.
+        token_dim: Width of the photos' tokens.
         latent_channels: Principal components kept of each 8x8 patch.
         most_photos: A step's frames see one to this many photos.
         drop_geometry: Share of frames whose geometry the network does not see.
@@ -59,8 +59,8 @@ class GeometryTrainingConfig:
         adversarial: Weight of the adversarial loss.
         adversarial_from: Step from which it counts.
         refresh_every: Steps after which new shards are looked for.
-        threads: Of torch.
-        seed: Of weights and batches.
+        threads: Number of torch's threads.
+        seed: Seed of weights and batches.
         optimizer: Steps, batch size, learning rate.
     """
 
@@ -155,7 +155,7 @@ def augment(batch: MixedBatch, drop_geometry: float, generator: torch.Generator)
 
 @final
 class _TrainedParts(nn.Module):
-    """What the loop trains."""
+    """The loop trains this module."""
 
     def __init__(self, unet: GeometryUNet, discriminator: Discriminator) -> None:
         super().__init__()

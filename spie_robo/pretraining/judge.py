@@ -52,7 +52,7 @@ class JudgeTrainingConfig:
         small_weight: How much more a pixel of an object or goal counts: they are few.
         boundary_weight: How much more a pixel within 2 pixels of a class boundary counts.
         depth_weight: Weight of the depth term beside the class terms.
-        seed: Of weights and samples.
+        seed: Seed of weights and samples.
         bfloat16: Run the network in bfloat16 autocast: a quarter faster on CPUs that have it.
         threads: CPU threads.
         checkpoint_every: Steps between checkpoints.
@@ -195,7 +195,7 @@ def _rate(step: int, config: JudgeTrainingConfig) -> float:
 def evaluate_judge(
     judge: GeometryJudge, shards: PairShards, limit: int = 200
 ) -> dict[str, dict[str, float]]:
-    """How well the judge reads pairs of styles that it was not trained on.
+    """A score tells how well the judge reads pairs of styles that it was not trained on.
 
     Args:
         judge: The judge.
@@ -274,7 +274,7 @@ def _resume(
 
 
 def _fingerprint(config: JudgeTrainingConfig) -> str:
-    """What must not change between a run and its continuation."""
+    """Return what must not change between a run and its continuation."""
     values = asdict(config)
     for free in ("out", "threads", "checkpoint_every"):
         values.pop(free)

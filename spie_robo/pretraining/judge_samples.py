@@ -25,7 +25,7 @@ Rng = np.random.Generator
 
 @final
 class JudgeBatch(NamedTuple):
-    """What one training step sees.
+    """A batch is what one training step sees.
 
     Attributes:
         images: uint8, (N, 3, S, S).

@@ -26,7 +26,7 @@ LossFunction = Callable[[torch.Generator], tuple[Tensor, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run stands.
+    """The progress tells where a training run stands.
 
     Attributes:
         step: Optimiser steps done.
@@ -55,7 +55,7 @@ def train(
         loss_function: One batch's loss.
         config: Steps, batch size, learning rate.
         folder: For checkpoints and ``log.jsonl``.
-        seed: Of the batches.
+        seed: Seed of the batches.
         on_checkpoint: Called with the averaged model after each checkpoint.
 
     Returns:

@@ -47,7 +47,7 @@ _DARKEST, _BRIGHTEST, _TRIES = 45, 230, 3
 
 @dataclass(frozen=True)
 class MixedPairsConfig:
-    """What to render.
+    """The settings say what to render.
 
     Attributes:
         folder: Where the shards go.

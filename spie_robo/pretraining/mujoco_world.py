@@ -156,7 +156,7 @@ class MujocoWorld:
             qpos[place] = rng.uniform(low, high)
 
     def _collides(self) -> bool:
-        """Whether the robot is inside something else."""
+        """Return whether the robot is inside something else."""
         model, data = self._loaded.model, self._data
         for contact in data.contact[: data.ncon]:
             roles = [self._roles[geom] for geom in contact.geom if geom >= 0]

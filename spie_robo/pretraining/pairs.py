@@ -36,7 +36,7 @@ PairArrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """What to render.
+    """The settings say what to render.
 
     Attributes:
         folder: Where the shards go.

@@ -1,4 +1,4 @@
-"""What an editor in training does to scenes and styles that it never saw."""
+"""This module shows what an editor in training does to styles that it never saw."""
 
 from __future__ import annotations
 

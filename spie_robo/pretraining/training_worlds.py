@@ -142,7 +142,7 @@ def make_world(name: str, size: int, seed: int) -> World:
     Args:
         name: One of :data:`TRAINING_WORLDS`.
         size: Height and width of its images in pixels.
-        seed: Of what it is composed of, where that is random.
+        seed: Seed of its parts, where they are random.
 
     Raises:
         MissingExtraError: If a package that it needs is missing.

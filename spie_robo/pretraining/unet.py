@@ -126,7 +126,7 @@ def residual_statistics(vae: PatchAutoencoder, sampler: PairSampler) -> tuple[Te
 def prediction_target(
     scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor
 ) -> Tensor:
-    """What the UNet is to output for its scheduler, (B, C, h, w)."""
+    """Return what the UNet is to output for its scheduler, (B, C, h, w)."""
     targets: dict[str, Callable[[], Tensor]] = {
         "sample": lambda: clean,
         "epsilon": lambda: noise,

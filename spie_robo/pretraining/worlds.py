@@ -1,4 +1,4 @@
-"""Where the frames of the second embedded editor's training pairs come from.
+"""Worlds draw the frames of the second embedded editor's training pairs.
 
 A world draws random moments: a simulator's image with its geometry, and the same moment as a
 :class:`SceneState` for the twin. Held out of training and of every choice made on the way:
@@ -50,7 +50,7 @@ class World(Protocol):
 
     @property
     def name(self) -> str:
-        """What the world is called."""
+        """Name the world."""
 
     def sample(self, rng: np.random.Generator) -> WorldView:
         """A random moment."""
