@@ -145,6 +145,24 @@ def step_table(results: dict[str, Any]) -> str:
     )
 
 
+def mujoco_silhouette_table(suites: dict[str, dict[str, Any]]) -> str:
+    """How well path-traced silhouettes lie on MuJoCo's own, in others' environments.
+
+    Args:
+        suites: For each environment what ``twin_mujoco.py`` kept of it.
+    """
+    return table(
+        ["environment", "MuJoCo", "role", "n", "median IoU", "least IoU"],
+        [
+            [name, results["mujoco"], role, str(row["n"]), f"{row['median']:.4f}",
+             f"{row['lowest']:.4f}"]
+            for name, results in suites.items()
+            for role, row in results.items()
+            if isinstance(row, dict)
+        ],
+    )  # fmt: skip
+
+
 def silhouette_table(results: dict[str, Any]) -> str:
     """How well path-traced silhouettes lie on the simulator's."""
     return table(

@@ -27,6 +27,14 @@ from tables.markdown import cells, load  # noqa: E402
 PAGES = ("README.md", "docs/index.md", "docs/results/*.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
+MUJOCO_SUITES = {
+    "fetch": "Fetch PickAndPlace",
+    "kitchen": "FrankaKitchen",
+    "aloha": "gym-aloha",
+    "metaworld": "Meta-World pick-place",
+    "robosuite": "robosuite Lift",
+}
+
 TABLES: dict[str, Callable[[], str]] = {
     "headlines": headlines.headline_table,
     "readme": headlines.readme_table,
@@ -38,6 +46,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "experts": lambda: editing_tables.expert_table(load("envs")),
     "steps": lambda: editing_tables.step_table(load("envs")),
     "silhouettes": lambda: editing_tables.silhouette_table(load("envs")),
+    "mujoco-silhouettes": lambda: editing_tables.mujoco_silhouette_table(
+        {name: load(f"twin_mujoco_{suite}") for suite, name in MUJOCO_SUITES.items()}
+    ),
     "epochs": lambda: training_tables.epoch_table(
         cells("post_training"), (0, 1, 5, 10, 20), ("default",)
     ),
