@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 MARK = ".spie-robo-demo"
 """A file in every demo folder: only a folder that has it is overwritten."""
+
+
+_LOCK = "demo"
+"""What the lock of a demo folder is called, before the endings of a lock's files."""
 
 
 @final
@@ -80,6 +85,7 @@ def run_demo(options: DemoCommand, *, progress: bool = True) -> DemoResult:
         EditorError: If there is no such editor, or it fails.
         EnvError: If the environment cannot be made or has no expert.
         StoreError: If the disk is full.
+        StoreLockedError: If another demo runs in the same folder.
     """
     from spie_robo.commands.acting import make_env, make_policy
     from spie_robo.reporting import write_report
@@ -90,11 +96,12 @@ def run_demo(options: DemoCommand, *, progress: bool = True) -> DemoResult:
     env = make_env(options.env, guarded)
     try:
         policy = make_policy("expert", env)
-        _claim(options.out)  # last: until the new demo can begin, an older one stays
-        summary = _record(options, guarded, env, policy, store, progress)
+        with _held(options.out):
+            _empty(options.out)  # last: until the new demo can begin, an older one stays
+            summary = _record(options, guarded, env, policy, store, progress)
+            write_report(store, report)
     finally:
         env.close()
-    write_report(store, report)
     return DemoResult(store, report, summary)
 
 
@@ -149,13 +156,28 @@ def _require_own(out: Path) -> None:
         )
 
 
-def _claim(out: Path) -> None:
-    """Make ``out`` an empty demo folder."""
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Make ``out`` a demo folder and hold it: one demo at a time runs there."""
+    from spie_robo.files.lock import StoreLock
+
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / MARK).touch()
+    except OSError as error:
+        raise ConfigError(f"{out}: it cannot be written: {error.strerror}.") from error
+    with StoreLock(out / _LOCK) as lock:
+        try:
+            yield
+        finally:
+            lock.remove()
+
+
+def _empty(out: Path) -> None:
+    """Delete what an earlier demo left."""
+    try:
         for path in out.iterdir():  # not the folder itself: it may be a link, or where we stand
-            if path.name == MARK:
+            if path.name == MARK or path.name.startswith(f".{_LOCK}."):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

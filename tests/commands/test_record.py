@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from spie_robo.commands.record import RecordCommand, record
 from spie_robo.data import EpisodeStore
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editing.request import EditRequest
-from spie_robo.errors import ConfigError, EditorError, EnvError, StoreError
+from spie_robo.errors import ConfigError, EditorError, EnvError, StoreError, StoreLockedError
+from spie_robo.files.lock import StoreLock
 from spie_robo.types import Deviation, EditResult, Frame, GuardVerdict, References
 
 
@@ -107,6 +109,11 @@ def test_demo_page_shows_both_cameras(demo: Path) -> None:
 def test_demo_replaces_a_demo_and_nothing_else(demo: Path, tmp_path: Path) -> None:
     options = DemoCommand(out=demo, episodes=1, max_steps=2)
     assert run_demo(options, progress=False).summary.steps == 2
+    before = sorted(path.name for path in options.out.iterdir())
+    with StoreLock(options.out / "demo"):  # another demo runs there
+        with pytest.raises(StoreLockedError, match=f"written by process {os.getpid()}"):
+            run_demo(options, progress=False)
+    assert {*before, ".demo.lock"} >= {path.name for path in options.out.iterdir()}
     assert len(EpisodeStore.open(demo / "episodes.zarr")) == 1
     thesis = tmp_path / "thesis.tex"
     thesis.write_text("years of work")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spie_robo.data.conversion.camera_choice import edited_cameras, editing_notes
 from spie_robo.data.conversion.variants import edited_steps
+from spie_robo.data.formats.lerobot.columns import is_camera
 from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.frames import camera_frames
 from spie_robo.data.protocols import EpisodeSource
@@ -176,7 +177,7 @@ def _bytes_per_step(source: EpisodeSource, to: str, edited: set[str]) -> float:
 
 
 def _packed_bytes(key: str, rows: NDArray[Any], to: str) -> int:
-    if to == "lerobot" and rows.dtype == np.uint8 and rows.ndim == 4 and rows.shape[3] == 3:
+    if to == "lerobot" and is_camera(key, rows):
         from spie_robo.data.formats.video import encoded_size
 
         return encoded_size(rows)

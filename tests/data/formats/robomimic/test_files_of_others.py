@@ -217,3 +217,19 @@ def test_channel_first_frames_are_a_camera(tmp_path):
     with h5py.File(tmp_path / "again") as file:
         written = file["data/demo_0/obs/front_image"][()]
     np.testing.assert_array_equal(written, np.moveaxis(frames, -1, 1))
+
+
+def test_observations_become_those_of_lerobot_and_the_simulators_state_does_not(tmp_path):
+    path = demos(tmp_path / "x")
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            demo["states"] = np.zeros((len(demo["actions"]), 20))
+            demo["obs/robot0_gripper"] = np.ones((len(demo["actions"]), 1))
+    convert_store(path, tmp_path / "s.zarr", None, progress=False)
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    report = export_episodes(store, tmp_path / "d", "lerobot", progress=False)
+    made = "observation.state: robot0_eef_pos, robot0_gripper end to end, in this order"
+    assert made in report.notes
+    features = json.loads((tmp_path / "d/meta/info.json").read_text())["features"]
+    assert features["observation.state"]["shape"] == [4]
+    assert features["states"]["shape"] == [20] and "observation.states" not in features
