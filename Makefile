@@ -24,7 +24,7 @@ DOCS_VENV ?= .venv-docs
 DOCS := $(DOCS_VENV)/.docs-installed
 FRESH := $(VENV)/.package-is-fresh
 SOURCES := $(shell find spie_robo envs policies -type f ! -path '*/__pycache__/*' 2>/dev/null)
-CHECKED := spie_robo envs policies plugins tests examples benchmarks setup.py
+CHECKED := spie_robo envs policies plugins tests examples benchmarks docs setup.py
 
 .PHONY: install demo test lint format docs bench bench-all release-check clean
 

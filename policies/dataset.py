@@ -96,8 +96,17 @@ class WindowDataset:
         StoreCorruptError: If a store is damaged.
 
     Example:
-        >>> data = WindowDataset([Path("sim.zarr")], WindowShape(1, 8, 8))  # doctest: +SKIP
-        >>> data.batch(0, 64, seed=0).images["front"].shape  # doctest: +SKIP
+        >>> import tempfile, numpy as np
+        >>> from spie_robo.data import EpisodeWriter
+        >>> from spie_robo.policies import WindowDataset, WindowShape
+        >>> path = Path(tempfile.mkdtemp()) / "sim.zarr"
+        >>> with EpisodeWriter.create(path) as writer:
+        ...     images = np.zeros((9, 96, 96, 3), np.uint8)
+        ...     actions, states = np.ones((9, 4), np.float32), np.ones((9, 14), np.float32)
+        ...     rows = {"front_rgb": images, "action": actions, "state": states}
+        ...     writer.add_episode(rows, seed=0)
+        >>> data = WindowDataset([path], WindowShape(1, 8, 8))
+        >>> data.batch(0, 64, seed=0).images["front"].shape
         torch.Size([64, 1, 64, 64, 3])
     """
 

@@ -175,9 +175,20 @@ def load_policy(folder: str | Path) -> ActingPolicy:
         TrainingError: If one of its files is damaged.
 
     Example:
-        >>> policy = load_policy("runs/push")  # doctest: +SKIP
-        >>> policy.reset(seed=0)  # doctest: +SKIP
-        >>> action = policy.act(env.reset(seed=0)[0])  # doctest: +SKIP
+        >>> import tempfile, numpy as np
+        >>> from spie_robo.data import EpisodeWriter
+        >>> from spie_robo.policies import PolicyTrainConfig, load_policy, train_policy
+        >>> store = Path(tempfile.mkdtemp()) / "sim.zarr"
+        >>> image, state = np.zeros((96, 96, 3), np.uint8), np.ones(14, np.float32)
+        >>> with EpisodeWriter.create(store) as writer:
+        ...     rows = {"front_rgb": np.stack([image] * 9), "state": np.stack([state] * 9)}
+        ...     writer.add_episode({**rows, "action": np.eye(9, 4, dtype=np.float32)}, seed=0)
+        >>> folder = store.with_name("policy")
+        >>> summary = train_policy(PolicyTrainConfig((store,), folder, steps=1, batch_size=2))
+        >>> policy = load_policy(folder)
+        >>> policy.reset(seed=0)
+        >>> policy.act({"front": image, "state": state}).shape
+        (4,)
     """
     policy = read_policy(Path(folder))
     policy.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -45,7 +45,7 @@ def editor() -> str:
 def accepted() -> str:
     row = load("editor")["embedded, 1 steps"]
     return (
-        f"**{share(row['accepted'], 1)}** of the edits keep every object within the guard's limits; "
+        f"**{share(row['accepted'], 1)}** of the edits keep every object within its limits; "
         f"{share(row['accepted_after_retry'], 1)} after one retry"
     )
 
@@ -148,7 +148,8 @@ HEADLINES = (
              "benchmarks/post_training.py", "post_training.md"),
     Headline("Are trained edits nearer to the true picture?", true_picture, "post_training_twin",
              "benchmarks/post_training_twin.py", "post_training.md#against-the-true-picture"),
-    Headline("Do policies trained on half raw, half edited frames work in an unseen lab?", unseen_lab, "robustness_color",
+    Headline("Do policies trained on half raw, half edited frames work in an unseen lab?",
+             unseen_lab, "robustness_color",
              "benchmarks/robustness.py", "policies.md"),
     Headline("What do the same policies lose when nothing changes?", unchanged, "robustness_color",
              "benchmarks/robustness.py", "policies.md"),

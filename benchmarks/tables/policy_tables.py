@@ -81,7 +81,7 @@ def distance_table(results: dict[str, Any]) -> str:
 
 
 def proxy_table() -> str:
-    """Pearson's r and MMRV of the raw and the edited simulator; the last rows leave policies out."""
+    """Pearson's r and MMRV of both simulators; the last rows leave policies out."""
     rows = []
     for task in ("Reach", "Push"):
         for row in record(f"proxy_fidelity_{task.lower()}")["results"]["simulators"]:

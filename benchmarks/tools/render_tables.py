@@ -1,7 +1,7 @@
 """Write the tables and figures of README and docs/results from benchmarks/results/*.json.
 
-    python benchmarks/tools/render_tables.py            # after a benchmark: bring the pages up to date
-    python benchmarks/tools/render_tables.py --check    # say which pages are not, exit 1 if any
+    python benchmarks/tools/render_tables.py            # after a benchmark: update the pages
+    python benchmarks/tools/render_tables.py --check    # which pages are stale? exit 1 if any
 
 A page marks where a table goes; what stands between the marks is replaced:
 

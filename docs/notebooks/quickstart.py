@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Notebook: quickstart
 #
-# From a simulator's frames to edited ones, on two CPU cores. Install the package first: `pip install -c constraints/3.11.txt .` in a clone.
+# From a simulator's frames to edited ones, on two CPU cores. Install the package first: `pip
+# install -c constraints/3.11.txt .` in a clone.
 
 # %%
 import os
@@ -11,9 +12,16 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-import spie_robo.envs  # registers SpieRobo/Reach-v0, Push-v0 and PickPlace-v0
-from spie_robo import ConvertCommand, EpisodeStore, RecordCommand, ReportCommand
-from spie_robo import RealismWrapper, convert, record, report
+from spie_robo import (
+    ConvertCommand,
+    EpisodeStore,
+    RealismWrapper,
+    RecordCommand,
+    ReportCommand,
+    convert,
+    record,
+    report,
+)
 
 OUT = Path(os.environ.get("NOTEBOOK_OUT", "quickstart"))
 EPISODES = int(os.environ.get("NOTEBOOK_EPISODES", "3"))
@@ -22,7 +30,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## Frames that are edited as they come
 #
-# The wrapper keeps the observation space. `info["raw"]` has the simulator's frames, `info["realism"]` what became of each.
+# The wrapper keeps the observation space. `info["raw"]` has the simulator's frames,
+# `info["realism"]` what became of each.
 
 # %%
 env = RealismWrapper(gym.make("SpieRobo/Push-v0"), editor="embedded")
@@ -37,7 +46,8 @@ env.close()
 # %% [markdown]
 # ## Episodes that were recorded before
 #
-# Demonstrations of a scripted expert, as the simulator draws them; then the same episodes, edited. Both verbs take the settings of the
+# Demonstrations of a scripted expert, as the simulator draws them; then the same episodes,
+# edited. Both verbs take the settings of the
 # command of the same name and return a record of what was done.
 
 # %%

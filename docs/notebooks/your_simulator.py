@@ -1,8 +1,10 @@
 # %% [markdown]
 # # Notebook: your simulator
 #
-# A simulator of a few lines, so that each part can be seen: a camera, a table, a wall and a cube, drawn by tracing one ray for each pixel.
-# With a real simulator the renderer gives the image, the depth and the segmentation; `examples/mujoco_env.py` does it with MuJoCo.
+# A simulator of a few lines, so that each part can be seen: a camera, a table, a wall and a
+# cube, drawn by tracing one ray for each pixel.
+# With a real simulator the renderer gives the image, the depth and the segmentation;
+# `examples/mujoco_env.py` does it with MuJoCo.
 
 # %%
 import os
@@ -21,14 +23,20 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## The environment
 #
-# The camera stands 0.7 m above the table and looks down at it. Each ray advances by 1 m along the optical axis for every unit of its
-# parameter, so the parameter of the nearest hit **is** the depth that the guard wants: metres along the axis, not along the ray.
+# The camera stands 0.7 m above the table and looks down at it. Each ray advances by 1 m along
+# the optical axis for every unit of its
+# parameter, so the parameter of the nearest hit **is** the depth that the guard wants: metres
+# along the axis, not along the ray.
 
 # %%
 TABLE, WALL, CUBE = 1, 2, 3
 COLORS = {TABLE: (170, 165, 160), WALL: (200, 200, 205), CUBE: (200, 40, 40)}
 SIDE, HALF_CUBE = 128, 0.06  # pixels, metres
-CAMERA, FORWARD, DOWN = np.array([0, -0.6, 0.7]), np.array([0, 0.8, -0.6]), np.array([0, -0.6, -0.8])
+CAMERA, FORWARD, DOWN = (
+    np.array([0, -0.6, 0.7]),
+    np.array([0, 0.8, -0.6]),
+    np.array([0, -0.6, -0.8]),
+)
 x, y = np.meshgrid(*[(np.arange(SIDE) + 0.5) / SIDE * 1.2 - 0.6] * 2)
 RAYS = FORWARD + x[..., None] * np.array([1, 0, 0]) + y[..., None] * DOWN
 
@@ -75,7 +83,8 @@ class PushOnTable(gym.Env):
 # %% [markdown]
 # ## Check it before anything is edited
 #
-# Gymnasium has a checker. And look at the numbers: depth in metres, along the optical axis, and a name for every id.
+# Gymnasium has a checker. And look at the numbers: depth in metres, along the optical axis, and
+# a name for every id.
 
 # %%
 from gymnasium.utils.env_checker import check_env
@@ -91,7 +100,8 @@ for number, name in geometry.names.items():
 # %% [markdown]
 # ## Wrap it
 #
-# The guard holds each edit to this depth and segmentation. `source` says so: `simulator`, where it would be `estimate` without them.
+# The guard holds each edit to this depth and segmentation. `source` says so: `simulator`, where
+# it would be `estimate` without them.
 
 # %%
 env = RealismWrapper(plain, editor="embedded")

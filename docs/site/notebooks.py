@@ -1,7 +1,7 @@
 """MkDocs hook: every script of ``docs/notebooks`` as a page and as a notebook to download.
 
-The scripts are in the percent format (``# %%`` begins a cell) and are run by the tests; the page and
-the notebook are made from them, so that neither can say something else.
+The scripts are in the percent format (``# %%`` begins a cell) and are run by the tests; the page
+and the notebook are made from them, so that neither can say something else.
 """
 
 from __future__ import annotations

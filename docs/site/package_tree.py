@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"spie_robo": "spie_robo", "spie_robo.envs": "envs", "spie_robo.policies": "policies"}
@@ -18,10 +17,9 @@ PACKAGES = {"spie_robo": "spie_robo", "spie_robo.envs": "envs", "spie_robo.polic
 TREE = ROOT / "out" / "package_tree"
 
 
-def on_config(config: Any) -> Any:
-    """Build the tree before any page is read."""
+def on_startup(command: str, dirty: bool) -> None:
+    """Build the tree before mkdocstrings looks for it, which it does as it reads its settings."""
     build_tree(ROOT, TREE)
-    return config
 
 
 def build_tree(root: Path, tree: Path) -> None:
