@@ -2,9 +2,9 @@
 
     python3.11 benchmarks/tools/release_check.py
 
-Builds both distributions (the wheel from the source distribution), lets ``twine`` check them, installs
-the wheel alone into a fresh environment with the tested versions, and runs the demo there, in a
-folder that is not the repository. Nothing is uploaded.
+Builds both distributions (the wheel from the source distribution), lets ``twine`` check them,
+installs the wheel alone into a fresh environment with the tested versions, and runs the demo there,
+in a folder that is not the repository. Nothing is uploaded.
 """
 
 from __future__ import annotations
