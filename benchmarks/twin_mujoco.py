@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 from PIL import Image
 
-from spie_robo.envs.twin import MujocoScene, TwinRenderer, find_mujoco, find_style
+from spie_robo.envs.twin import MujocoShapes, TwinRenderer, find_mujoco, find_style
 from spie_robo.envs.twin.mujoco_alignment import compare_silhouettes, mujoco_instances
 from spie_robo.envs.twin.sources import MujocoSimulation
 
@@ -94,7 +94,7 @@ def measure(name: str, suite: Suite, options: argparse.Namespace) -> None:
     size = options.size
     for index, (simulation, camera) in enumerate(states(env, suite, options.states)):
         model, data, option = simulation.model, simulation.data, simulation.option
-        state = MujocoScene(model, data, option=option).state([camera], size, size)
+        state = MujocoShapes(model, data, option=option).state([camera], size, size)
         simulator = mujoco_instances(model, data, camera, size, size, option)
         for silhouette in compare_silhouettes(state, simulator):
             found.setdefault(silhouette.group, []).append(silhouette.iou)

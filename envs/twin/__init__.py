@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spie_robo.envs.twin.lab_styles import sample_lab_style
-from spie_robo.envs.twin.mujoco_state import MujocoScene
+from spie_robo.envs.twin.mujoco_state import MujocoShapes
 from spie_robo.envs.twin.pool import TwinJob, render_many
 from spie_robo.envs.twin.renderer import TwinRenderer, render_instances
 from spie_robo.envs.twin.sources import find_mujoco
@@ -22,7 +22,7 @@ __all__ = [
     "NAMED_STYLES",
     "Lamp",
     "Material",
-    "MujocoScene",
+    "MujocoShapes",
     "Sensor",
     "Style",
     "TwinJob",

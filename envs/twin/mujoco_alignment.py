@@ -40,7 +40,7 @@ def mujoco_instances(
     width: int,
     option: mujoco.MjvOption | None = None,
 ) -> NDArray[np.int32]:
-    """MuJoCo's own segmentation, with the instance ids of a :class:`MujocoScene`.
+    """MuJoCo's own segmentation, with the instance ids of a :class:`MujocoShapes`.
 
     Args:
         model: The model.

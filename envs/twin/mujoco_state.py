@@ -1,6 +1,6 @@
 """A MuJoCo model and its data as a :class:`SceneState`: what its own renderer would draw.
 
-``MjModel, MjData --mjv_updateScene--> abstract geoms --MujocoScene--> Shapes``
+``MjModel, MjData --mjv_updateScene--> abstract geoms --MujocoShapes--> Shapes``
 
 MuJoCo's abstract visualisation says what is visible (groups, sites, tendons), where, and in which
 colour; it needs no graphics. Meshes and textures come from the model.
@@ -40,7 +40,7 @@ Wear = Literal["lab", "cube", "own"]
 
 
 @final
-class MujocoScene:
+class MujocoShapes:
     """Reads scene states off a MuJoCo simulation, as often as it moves.
 
     Instance ids are the geom's own for geoms; sites follow after the last geom, tendons after the
@@ -58,13 +58,13 @@ class MujocoScene:
 
     Example:
         >>> import mujoco
-        >>> from spie_robo.envs.twin import NAMED_STYLES, MujocoScene, TwinRenderer
+        >>> from spie_robo.envs.twin import NAMED_STYLES, MujocoShapes, TwinRenderer
         >>> model = mujoco.MjModel.from_xml_string(
         ...     '<mujoco><worldbody><geom type="sphere" size=".1"/></worldbody></mujoco>'
         ... )
         >>> data = mujoco.MjData(model)
         >>> mujoco.mj_forward(model, data)
-        >>> state = MujocoScene(model, data).state([-1], height=64, width=64)
+        >>> state = MujocoShapes(model, data).state([-1], height=64, width=64)
         >>> TwinRenderer().render(state, "free", NAMED_STYLES["oak-lab"]).shape
         (64, 64, 3)
     """

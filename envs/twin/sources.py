@@ -12,7 +12,7 @@ import numpy as np
 from spie_robo.envs.scene_state import Role, SceneState
 from spie_robo.envs.tabletop_env import CAMERAS, TabletopEnv
 from spie_robo.envs.twin.mujoco_cameras import CameraName
-from spie_robo.envs.twin.mujoco_state import MujocoScene
+from spie_robo.envs.twin.mujoco_state import MujocoShapes
 from spie_robo.errors import ConfigError, EnvError
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ class MujocoSource:
             self._scene = self._read(found)
         self._scene.refit()
 
-    def _read(self, found: MujocoSimulation) -> MujocoScene:
-        return MujocoScene(found.model, found.data, roles=self._roles, option=found.option)
+    def _read(self, found: MujocoSimulation) -> MujocoShapes:
+        return MujocoShapes(found.model, found.data, roles=self._roles, option=found.option)
 
 
 @dataclass(frozen=True, eq=False)

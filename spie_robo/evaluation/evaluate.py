@@ -320,6 +320,7 @@ def _with_gap(
     if key not in floors or key not in raw:
         return score
     better = next(metric.better for metric in METRICS if metric.key == key)
+    assert better != "near 1"  # no metric of that kind has a floor
     share = gap_closed(raw[key].mean, score.mean, floors[key], better)
     return Score(
         score.mean, score.error, score.count, share, nearer(raw[key].mean, score.mean, better)

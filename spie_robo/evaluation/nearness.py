@@ -2,8 +2,8 @@
 
 ``spie-robo train`` compares an adapter with its base, ``spie-robo evaluate`` an editor with the raw
 frames; both say by which share of itself the distance to the photos became smaller. It cannot
-exceed 100 %, and what photos are apart from each other is told beside it and never divided by: the
-share of the way to *that* changes with the photos, and passes 100 % where they differ a lot.
+exceed 100 %. How far the photos are from each other is printed beside it and never divided by: a
+share of the way to *that* would change with the photos, and pass 100 % where they differ a lot.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 
 def nearer(before: float, after: float, better: Literal["lower", "higher"] = "lower") -> float:
-    """The share by which a distance became smaller; below 0 if it grew.
+    """Return the share by which a distance became smaller; below 0 if it grew.
 
     Args:
         before: The score that is compared with.
@@ -29,7 +29,7 @@ def nearer(before: float, after: float, better: Literal["lower", "higher"] = "lo
 
 
 def nearer_in_words(share: float) -> str:
-    """``17 % nearer``, or ``3 % farther``; empty for NaN."""
+    """Say ``17 % nearer``, or ``3 % farther``; empty for NaN."""
     if not math.isfinite(share):
         return ""
     return f"{abs(share):.0%} {'farther' if share < 0 else 'nearer'}".replace("%", " %")

@@ -15,7 +15,7 @@ Prediction = Literal["sample", "epsilon", "v_prediction"]
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class LoopConfig:
     """AdamW with a linear warm-up and a cosine decay to zero, and an average of the weights.
 
     Attributes:
@@ -90,10 +90,8 @@ class UnetConfig:
     drop_all: float = 0.03
     energy_exponent: float = 0.5
     generic_text: float = 0.5
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(
-            steps=2400, batch=16, learning_rate=5e-4, warmup=200
-        )
+    optimizer: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=2400, batch=16, learning_rate=5e-4, warmup=200)
     )
 
 
@@ -115,10 +113,8 @@ class RefinementConfig:
     adversarial: float = 0.008
     noise: tuple[float, float] = (0.0, 1.0)
     first_step: float = 0.5
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(
-            steps=1400, batch=16, learning_rate=3e-4, warmup=100
-        )
+    optimizer: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=1400, batch=16, learning_rate=3e-4, warmup=100)
     )
 
     def __post_init__(self) -> None:

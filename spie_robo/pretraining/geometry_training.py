@@ -1,6 +1,6 @@
 """Trains the second embedded editor on rendered pairs of many simulators' looks.
 
-``shards -> MixedSampler -> GeometryObjective -> train() -> GeometryEditor.save()``
+``shards -> MixedSampler -> GeometryObjective -> run_loop() -> GeometryEditor.save()``
 
 ``python -m spie_robo.pretraining.geometry_training configs/pretrain/geometry_editor.yaml``
 """
@@ -24,19 +24,19 @@ from spie_robo.editor.patch_autoencoder import PatchAutoencoder
 from spie_robo.editor.reference_tokens import PHOTO_SIZE, describe_patches
 from spie_robo.errors import ConfigError
 from spie_robo.pretraining.batches import draw_color_shift, random_zoom
-from spie_robo.pretraining.config import OptimizerConfig
+from spie_robo.pretraining.config import LoopConfig
 from spie_robo.pretraining.discriminator import Discriminator, deception_loss, discriminator_loss
 from spie_robo.pretraining.geometry_preview import held_out_preview
 from spie_robo.pretraining.images import add_noise
-from spie_robo.pretraining.loop import Progress, train
+from spie_robo.pretraining.loop import Progress, run_loop
 from spie_robo.pretraining.mixed_shards import MixedBatch, MixedShards
 from spie_robo.pretraining.perceptual import perceptual_loss, pyramid
 
 _FIT_PAIRS = 160
 
 
-def _default_optimizer() -> OptimizerConfig:
-    return OptimizerConfig(steps=40_000, batch=8, learning_rate=3e-4, warmup=200, ema=0.999)
+def _default_optimizer() -> LoopConfig:
+    return LoopConfig(steps=40_000, batch=8, learning_rate=3e-4, warmup=200, ema=0.999)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class GeometryTrainingConfig:
     refresh_every: int = 100
     threads: int = 1
     seed: int = 0
-    optimizer: OptimizerConfig = field(default_factory=_default_optimizer)
+    optimizer: LoopConfig = field(default_factory=_default_optimizer)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -281,7 +281,7 @@ def train_geometry_editor(config: GeometryTrainingConfig) -> GeometryEditor:
         _export(networks, held_out, out / "editor")
 
     model.train()
-    train(model, objective, config.optimizer, out, config.seed, report)
+    run_loop(model, objective, config.optimizer, out, config.seed, report)
     model.eval()
     return _export(networks, held_out, out / "editor")
 
@@ -324,7 +324,7 @@ def _export(networks: GeometryNetworks, held_out: MixedShards, folder: Path) -> 
     return editor
 
 
-def main() -> None:
+def _main() -> None:
     """``python -m spie_robo.pretraining.geometry_training CONFIG.yaml``."""
     from spie_robo.settings.yaml_files import load_config
 
@@ -332,4 +332,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -17,7 +17,7 @@ def to_bytes(images: Tensor) -> Tensor:
     return scaled.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def color_jitter(images: Tensor, generator: torch.Generator, strength: float = 0.15) -> Tensor:
+def jitter_colors(images: Tensor, generator: torch.Generator, strength: float = 0.15) -> Tensor:
     """Random gain of each channel and a common random offset, per image."""
     count = len(images)
     gain = 1 + strength * (2 * torch.rand(count, 3, 1, 1, generator=generator) - 1)

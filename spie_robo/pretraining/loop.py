@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spie_robo.pretraining.config import OptimizerConfig
+from spie_robo.pretraining.config import LoopConfig
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class Progress:
     seconds: float
 
 
-def train(
+def run_loop(
     model: nn.Module,
     loss_function: LossFunction,
-    config: OptimizerConfig,
+    config: LoopConfig,
     folder: Path,
     seed: int,
     on_checkpoint: Callable[[nn.Module, Progress], None] | None = None,
@@ -99,7 +99,7 @@ def train(
     return progress
 
 
-def _learning_rate(step: int, config: OptimizerConfig) -> float:
+def _learning_rate(step: int, config: LoopConfig) -> float:
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     fraction = (step - config.warmup) / max(1, config.steps - config.warmup)

@@ -176,7 +176,7 @@ def encode_depth(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.where(depth > 0, 1 + np.rint(scaled * 65534), 0).astype(np.uint16)
 
 
-def decode_depth(code: NDArray[np.uint16]) -> NDArray[np.float32]:
+def unpack_depth(code: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Undo :func:`encode_depth`; 0 where nothing is."""
     scaled = (code.astype(np.float32) - 1) / 65534
     metres = _NEAREST * np.exp(scaled * np.log(_FARTHEST / _NEAREST))
@@ -235,7 +235,7 @@ def _limit_threads() -> None:
     drjit.set_thread_count(1)
 
 
-def main() -> None:
+def _main() -> None:
     """``python -m spie_robo.pretraining.mixed_pairs CONFIG.yaml``."""
     import sys
 
@@ -245,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

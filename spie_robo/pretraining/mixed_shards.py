@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spie_robo.editor.frame_geometry import geometry_channels
 from spie_robo.errors import ConfigError
-from spie_robo.pretraining.mixed_pairs import PICTURES, decode_depth
+from spie_robo.pretraining.mixed_pairs import PICTURES, unpack_depth
 
 _NUMBERS = ("style_id", "scene_id", "world", "drawn_by", "focal")
 
@@ -125,7 +125,7 @@ class MixedShards:
             photos: For each of them K rows whose targets are its photos.
         """
         indices = rows.tolist()
-        depth = np.stack([decode_depth(self.image("depth", row)) for row in indices])
+        depth = np.stack([unpack_depth(self.image("depth", row)) for row in indices])
         instances = np.stack([self.image("instances", row) for row in indices]).astype(np.int64)
         focal = np.array([self._numbers["focal"][row] for row in indices]) * depth.shape[1]
         references = [torch.stack([self.rgb("target", k) for k in chosen]) for chosen in photos]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.envs.scene_state import Role, SceneState
-from spie_robo.envs.twin import MujocoScene
+from spie_robo.envs.twin import MujocoShapes
 from spie_robo.envs.twin.mujoco_roles import geom_roles
 from spie_robo.envs.twin.renderer import render_flat
 from spie_robo.errors import EnvError
@@ -97,7 +97,7 @@ class MujocoWorld:
         self._roles = geom_roles(model, loaded.roles)
         self._paint = ModelPaint(model, self._roles)
         self._renderer: Any = mujoco.Renderer(model, size, size)
-        self._scene = MujocoScene(model, self._data, roles=loaded.roles)
+        self._scene = MujocoShapes(model, self._data, roles=loaded.roles)
 
     def sample(self, rng: np.random.Generator) -> WorldView:
         """A random moment in which robot or objects can be seen.

@@ -19,7 +19,7 @@ from spie_robo.errors import ConfigError
 from spie_robo.pretraining.batches import PairSampler
 from spie_robo.pretraining.config import PretrainConfig, RefinementConfig
 from spie_robo.pretraining.discriminator import Discriminator, deception_loss, discriminator_loss
-from spie_robo.pretraining.loop import Progress, train
+from spie_robo.pretraining.loop import Progress, run_loop
 from spie_robo.pretraining.pairs import load_pairs
 from spie_robo.pretraining.perceptual import perceptual_loss, pyramid
 from spie_robo.pretraining.preview import preview
@@ -65,7 +65,7 @@ def refine(config: PretrainConfig, pipeline: SpiePipeline) -> Progress:
 
     model.train()
     optimizer = config.refinement.optimizer
-    progress = train(model, objective, optimizer, folder, config.seed, report)
+    progress = run_loop(model, objective, optimizer, folder, config.seed, report)
     model.eval()
     return progress
 

@@ -31,7 +31,7 @@ from spie_robo.pretraining.instructions import (
     style_instructions,
     tokenize,
 )
-from spie_robo.pretraining.loop import Progress, train
+from spie_robo.pretraining.loop import Progress, run_loop
 from spie_robo.pretraining.pairs import load_pairs
 from spie_robo.pretraining.preview import preview
 
@@ -110,7 +110,7 @@ def train_unet(config: PretrainConfig, vae: PatchAutoencoder) -> tuple[SpiePipel
 
     model = _Trained(pipeline)
     model.train()
-    progress = train(model, objective, config.unet.optimizer, folder, config.seed, report)
+    progress = run_loop(model, objective, config.unet.optimizer, folder, config.seed, report)
     model.eval()
     return pipeline, progress
 

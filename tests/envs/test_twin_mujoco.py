@@ -12,7 +12,7 @@ import pytest
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported
 from spie_robo.envs.scene_state import Shape
-from spie_robo.envs.twin import MujocoScene, TwinRenderer, TwinWrapper, find_mujoco, find_style
+from spie_robo.envs.twin import MujocoShapes, TwinRenderer, TwinWrapper, find_mujoco, find_style
 from spie_robo.envs.twin.containment import surrounds
 from spie_robo.envs.twin.mitsuba_variant import mitsuba
 from spie_robo.envs.twin.mujoco_alignment import compare_silhouettes, mujoco_instances
@@ -96,7 +96,7 @@ def silhouettes(model: Any, data: Any, camera: Any, size: int = SIZE) -> dict[st
         simulator = mujoco_instances(model, data, camera, size, size)
     except Exception as error:
         pytest.skip(f"no EGL or OSMesa for MuJoCo's renderer: {error}")
-    state = MujocoScene(model, data).state([camera], size, size)
+    state = MujocoShapes(model, data).state([camera], size, size)
     return {found.group: found.iou for found in compare_silhouettes(state, simulator)}
 
 
@@ -123,7 +123,7 @@ def test_silhouettes_lie_on_gymnasiums_own_environments(env_id: str) -> None:
 
 def test_silhouette_comparison_sees_a_shift(workshop: Any) -> None:
     data = moved(workshop, 0)
-    state = MujocoScene(workshop, data).state(["side"], SIZE, SIZE)
+    state = MujocoShapes(workshop, data).state(["side"], SIZE, SIZE)
     data.qpos[0] += 0.5
     mujoco.mj_forward(workshop, data)
     simulator = mujoco_instances(workshop, data, "side", SIZE, SIZE)
@@ -140,7 +140,7 @@ def test_a_camera_with_a_sensor_of_its_own_keeps_its_field_of_view() -> None:
     mujoco.mj_forward(model, data)
     assert silhouettes(model, data, "lens")["foreground"] >= 0.97
     with pytest.raises(EnvError, match="square"):
-        MujocoScene(model, data).state(["lens"], 32, 64)
+        MujocoShapes(model, data).state(["lens"], 32, 64)
 
 
 def test_a_camera_inside_a_link_looks_out_through_it() -> None:
@@ -159,7 +159,7 @@ def test_a_camera_inside_a_link_looks_out_through_it() -> None:
 
 
 def test_invisible_geoms_are_left_out_and_sites_are_kept(workshop: Any) -> None:
-    state = MujocoScene(workshop, moved(workshop, 0), room=False).state(["side"], 32, 32)
+    state = MujocoShapes(workshop, moved(workshop, 0), room=False).state(["side"], 32, 32)
     names = [shape.name for shape in state.shapes]
     assert "goal" in names and "bench_top" in names
     assert "hidden" not in names and "clear" not in names
@@ -186,8 +186,8 @@ def test_a_users_mapping_comes_first(workshop: Any) -> None:
 
 
 def test_room_stands_behind_everything_and_belongs_to_no_instance(workshop: Any) -> None:
-    state = MujocoScene(workshop, moved(workshop, 0)).state(["side"], SIZE, SIZE)
-    bare = MujocoScene(workshop, moved(workshop, 0), room=False).state(["side"], SIZE, SIZE)
+    state = MujocoShapes(workshop, moved(workshop, 0)).state(["side"], SIZE, SIZE)
+    bare = MujocoShapes(workshop, moved(workshop, 0), room=False).state(["side"], SIZE, SIZE)
     added = state.shapes[len(bare.shapes) :]
     assert {shape.instance for shape in added} == {-1}
     assert {shape.name for shape in added} == {"floor", "wall"}
@@ -217,8 +217,8 @@ def test_what_cannot_be_shown_is_refused(workshop: Any) -> None:
     data = mujoco.MjData(hills)
     mujoco.mj_forward(hills, data)
     with pytest.raises(EnvError, match="hfield"):
-        MujocoScene(hills, data).state([-1], 32, 32)
-    scene = MujocoScene(workshop, moved(workshop, 0))
+        MujocoShapes(hills, data).state([-1], 32, 32)
+    scene = MujocoShapes(workshop, moved(workshop, 0))
     with pytest.raises(EnvError, match="side"):
         scene.state(["top"], 32, 32)
     with pytest.raises(EnvError, match="expected -1 to 0"):
@@ -250,7 +250,7 @@ def test_shapes_know_what_is_inside_them(
 
 def test_objects_keep_their_colors_and_surfaces_take_the_labs(workshop: Any) -> None:
     data = moved(workshop, 2)
-    state = MujocoScene(workshop, data).state(["side"], SIZE, SIZE)
+    state = MujocoShapes(workshop, data).state(["side"], SIZE, SIZE)
     simulator = mujoco_instances(workshop, data, "side", SIZE, SIZE)
     images = [
         TwinRenderer(2).render(state, "side", find_style(name), metering=True).astype(float)
@@ -331,7 +331,7 @@ def test_simulations_are_found_where_others_keep_them(workshop: Any) -> None:
         assert found.model is workshop and found.data is data
     shown = found.option
     assert shown is not None and shown.geomgroup.tolist() == [0, 1, 1, 0, 0, 0]
-    state = MujocoScene(workshop, data, option=shown, room=False).state(["side"], 32, 32)
+    state = MujocoShapes(workshop, data, option=shown, room=False).state(["side"], 32, 32)
     assert [shape.name for shape in state.shapes] == ["goal"]  # all geoms are in group 0
 
 

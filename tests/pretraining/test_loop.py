@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from spie_robo.errors import ConfigError
-from spie_robo.pretraining.config import OptimizerConfig
-from spie_robo.pretraining.loop import Progress, train
+from spie_robo.pretraining.config import LoopConfig
+from spie_robo.pretraining.loop import Progress, run_loop
 
-CONFIG = OptimizerConfig(
+CONFIG = LoopConfig(
     steps=40, batch=4, learning_rate=0.05, warmup=5, checkpoint_every=20, bfloat16=False
 )
 
@@ -39,28 +39,28 @@ def loss_of(network: nn.Module, calls: list[int] | None = None, stop_at: int | N
 def test_it_learns_and_leaves_the_average(tmp_path: Path) -> None:
     network = model()
     config = replace(CONFIG, steps=300, ema=0.9)
-    assert train(network, loss_of(network), config, tmp_path, seed=0).step == 300
+    assert run_loop(network, loss_of(network), config, tmp_path, seed=0).step == 300
     assert torch.allclose(network.weight, torch.ones(1, 3), atol=0.1)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     whole = model()
-    train(whole, loss_of(whole), CONFIG, tmp_path / "whole", seed=3)
+    run_loop(whole, loss_of(whole), CONFIG, tmp_path / "whole", seed=3)
     first = model()
     with pytest.raises(KeyboardInterrupt):
-        train(first, loss_of(first, [], stop_at=27), CONFIG, tmp_path / "parts", seed=3)
+        run_loop(first, loss_of(first, [], stop_at=27), CONFIG, tmp_path / "parts", seed=3)
     second = model()
-    train(second, loss_of(second), CONFIG, tmp_path / "parts", seed=3)
+    run_loop(second, loss_of(second), CONFIG, tmp_path / "parts", seed=3)
     assert torch.equal(whole.weight, second.weight)
     assert torch.equal(whole.bias, second.bias)
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     network = model()
-    train(network, loss_of(network), CONFIG, tmp_path, seed=0)
+    run_loop(network, loss_of(network), CONFIG, tmp_path, seed=0)
     calls: list[int] = []
     again = model()
-    progress = train(again, loss_of(again, calls), CONFIG, tmp_path, seed=0)
+    progress = run_loop(again, loss_of(again, calls), CONFIG, tmp_path, seed=0)
     assert progress.step == 40 and not calls
     assert torch.equal(network.weight, again.weight)
 
@@ -72,7 +72,7 @@ def test_a_non_finite_loss_changes_nothing(tmp_path: Path) -> None:
     def loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         return network.weight.sum() * float("nan"), {}
 
-    train(network, loss, replace(CONFIG, steps=3), tmp_path, seed=0)
+    run_loop(network, loss, replace(CONFIG, steps=3), tmp_path, seed=0)
     assert torch.equal(network.weight, before)
 
 
@@ -84,7 +84,7 @@ def test_the_log_has_every_twentieth_step(tmp_path: Path) -> None:
         assert not averaged.training
         seen.append(progress.step)
 
-    train(network, loss_of(network), CONFIG, tmp_path, 0, on_checkpoint)
+    run_loop(network, loss_of(network), CONFIG, tmp_path, 0, on_checkpoint)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [20, 40] == seen
     assert rows[0]["extra"] == 1.0
@@ -92,6 +92,6 @@ def test_the_log_has_every_twentieth_step(tmp_path: Path) -> None:
 
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError):
-        OptimizerConfig(steps=0, batch=1, learning_rate=0.1)
+        LoopConfig(steps=0, batch=1, learning_rate=0.1)
     with pytest.raises(ConfigError):
-        OptimizerConfig(steps=1, batch=1, learning_rate=2.0)
+        LoopConfig(steps=1, batch=1, learning_rate=2.0)

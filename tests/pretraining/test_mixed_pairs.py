@@ -16,7 +16,7 @@ from spie_robo.editor.geometry_editor import GeometryEditor
 from spie_robo.envs.twin.lab_styles import sample_lab_style
 from spie_robo.errors import ConfigError
 from spie_robo.pretraining import geometry_training, mixed_pairs, training_worlds
-from spie_robo.pretraining.config import OptimizerConfig
+from spie_robo.pretraining.config import LoopConfig
 from spie_robo.pretraining.geometry_training import (
     GeometryTrainingConfig,
     augment,
@@ -24,9 +24,9 @@ from spie_robo.pretraining.geometry_training import (
 )
 from spie_robo.pretraining.mixed_pairs import (
     MixedPairsConfig,
-    decode_depth,
     encode_depth,
     render_shard,
+    unpack_depth,
 )
 from spie_robo.pretraining.mixed_shards import MixedShards
 from spie_robo.pretraining.model_paint import ModelPaint
@@ -108,7 +108,7 @@ def test_paint_is_undone_and_leaves_what_is_not_seen() -> None:
 
 def test_depth_code_keeps_millimetres() -> None:
     depth = np.array([[0, 0.011, 0.5, 1.0, 7.3, 99.0]], np.float32)
-    back = decode_depth(encode_depth(depth))
+    back = unpack_depth(encode_depth(depth))
     assert back[0, 0] == 0
     np.testing.assert_allclose(back, depth, rtol=1.5e-4)
 
@@ -181,7 +181,7 @@ def test_mirrored_batches_mirror_their_geometry(shards: Path) -> None:
 
 
 def _config(shards: Path, out: Path, steps: int) -> GeometryTrainingConfig:
-    optimizer = OptimizerConfig(
+    optimizer = LoopConfig(
         steps=steps, batch=2, learning_rate=1e-3, warmup=2, checkpoint_every=2, bfloat16=False
     )
     return GeometryTrainingConfig(

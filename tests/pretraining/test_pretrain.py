@@ -14,7 +14,7 @@ from spie_robo.editor.settings import EditorSettings
 from spie_robo.errors import ConfigError
 from spie_robo.pretraining.config import (
     AutoencoderConfig,
-    OptimizerConfig,
+    LoopConfig,
     PretrainConfig,
     RefinementConfig,
     UnetConfig,
@@ -51,10 +51,10 @@ def tiny_config(folder: Path) -> PretrainConfig:
         unet=UnetConfig(
             widths=(16, 32),
             text_dim=32,
-            optimizer=OptimizerConfig(steps=2, batch=2, learning_rate=1e-3, checkpoint_every=1),
+            optimizer=LoopConfig(steps=2, batch=2, learning_rate=1e-3, checkpoint_every=1),
         ),
         refinement=RefinementConfig(
-            optimizer=OptimizerConfig(steps=2, batch=2, learning_rate=1e-3, checkpoint_every=1),
+            optimizer=LoopConfig(steps=2, batch=2, learning_rate=1e-3, checkpoint_every=1),
         ),
     )
 

@@ -47,7 +47,7 @@ def compact(leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return kept
 
 
-def is_image(leaf: Mapping[str, Any]) -> bool:
+def is_image_leaf(leaf: Mapping[str, Any]) -> bool:
     """Whether Minari may have packed the arrays of a space as JPEG."""
     return leaf.get("dtype") == "uint8" and len(leaf.get("shape", ())) in (2, 3)
 
@@ -91,7 +91,7 @@ def space_of(place: ForeignArray, kept: Mapping[str, Any], image: bool) -> Any:
     from gymnasium import spaces
 
     leaf = kept.get(place.name)
-    if leaf is not None and (image or not is_image(leaf)):
+    if leaf is not None and (image or not is_image_leaf(leaf)):
         space = _rebuilt(leaf)
         if space is not None and space.shape == place.shape and space.dtype == place.dtype:
             return space
@@ -170,5 +170,5 @@ def _bound(values: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 def image_leaves(leaves: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, bool]]:
     """Names of the arrays that may be JPEG, and whether they are grey."""
     for name, leaf in leaves.items():
-        if leaf.get("type", "Box") in _TYPES and is_image(leaf):
+        if leaf.get("type", "Box") in _TYPES and is_image_leaf(leaf):
             yield name, len(leaf["shape"]) == 2
