@@ -39,7 +39,7 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorErr
 
 
 def is_plain_lora(folder: Path) -> bool:
-    """Whether a folder holds a LoRA that somebody else's code wrote."""
+    """Return whether a folder holds a LoRA that other code wrote."""
     peft = (folder / ADAPTER_CONFIG).is_file() and not (folder / EXTRAS).is_dir()
     return peft or (folder / DIFFUSERS_LORA).is_file()
 

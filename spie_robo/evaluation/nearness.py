@@ -1,9 +1,9 @@
-"""How much nearer to the photos edits are: one figure, in the same words and scale everywhere.
+"""Measure how much nearer to the photos edits are, in one figure and one scale.
 
 ``spie-robo train`` compares an adapter with its base, ``spie-robo evaluate`` an editor with the raw
 frames; both say by which share of itself the distance to the photos became smaller. It cannot
-exceed 100 %. How far the photos are from each other is printed beside it and never divided by: a
-share of the way to *that* would change with the photos, and pass 100 % where they differ a lot.
+exceed 100 %. The distance of the photos to each other is reported beside it and never divided by:
+the share of the way to *that* changes with the photos, and passes 100 % where they differ a lot.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def outcome_row(action: Any, reward: Any, next_info: Mapping[str, Any]) -> dict[
 
 
 def success_of(info: Mapping[str, Any]) -> bool | None:
-    """Whether a step's info says that the task is solved; None if it says nothing.
+    """Return whether a step's info reports success; None if it reports neither.
 
     Args:
         info: With ``is_success`` or else ``success``: a truth value, or an array or tensor of one.

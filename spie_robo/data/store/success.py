@@ -1,4 +1,4 @@
-"""Which steps of an episode solved its task, where some steps do not say.
+"""Decide which steps of an episode solved its task, if some steps do not report it.
 
 Stable-Baselines3's envs put ``is_success`` into the last info of an episode alone: a step without
 it has not solved the task, and an episode in which no step has it does not say.
@@ -58,7 +58,7 @@ class SuccessColumn:
 
     @property
     def solved(self) -> bool:
-        """Whether some step solved the task."""
+        """True if some step solved the task."""
         return any(self._steps)
 
     def added_to(
