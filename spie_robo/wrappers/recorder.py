@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import StoreError
 from spie_robo.settings.ranges import one_of
+from spie_robo.simulators.views import to_numpy
 from spie_robo.wrappers.cameras import Camera, without_arrays
 from spie_robo.wrappers.moments import EditedMoment
 
@@ -169,7 +170,7 @@ class EpisodeRecorder:
     def _moment(self, observation: Any, edited: EditedMoment) -> _Moment:
         # Copied, because an env may write its next observation and depth into the same buffers.
         kept = replace(edited, geometry=deepcopy(dict(edited.geometry)))
-        return _Moment(deepcopy(without_arrays(observation, self._cameras)), kept)
+        return _Moment(_on_the_host(without_arrays(observation, self._cameras)), kept)
 
     def _row(
         self, before: _Moment, action: Any, reward: Any, next_info: Mapping[str, Any]
@@ -184,6 +185,17 @@ class EpisodeRecorder:
         return step_row({**before.rest, **images}, _one_array(action), reward, info, next_info)
 
 
+def _on_the_host(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy nested dictionaries; torch tensors, which may be on a GPU, become arrays."""
+    copied: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            copied[key] = _on_the_host(value)
+        else:
+            copied[key] = np.array(to_numpy(value)) if hasattr(value, "detach") else deepcopy(value)
+    return copied
+
+
 def _one_array(action: Any) -> NDArray[Any]:
     """A copy of an action.
 
@@ -191,7 +203,7 @@ def _one_array(action: Any) -> NDArray[Any]:
         StoreError: If it is not one array of numbers.
     """
     try:
-        array = np.array(action)
+        array = np.array(to_numpy(action) if hasattr(action, "detach") else action)
     except ValueError:  # parts of several shapes
         array = np.array(None)
     if array.dtype.kind not in "biuf":

@@ -207,6 +207,26 @@ def test_a_store_holds_depth_that_is_turned_like_its_pictures(toys, tmp_path, up
     np.testing.assert_allclose(principal, (10, 8) if upright else (SIDE - 10, SIDE - 8))
 
 
+def test_tensors_beside_the_pictures_are_recorded_as_arrays(toys, tmp_path):
+    from spie_robo.data import EpisodeStore
+
+    def observed(image):
+        state = {"qpos": torch.full((1, 2), 3.0)}
+        return {"rgb": torch.from_numpy(image.copy()), "agent": state}
+
+    agent = Dict(qpos=Box(-9, 9, (1, 2), np.float32))
+    inner = Pictures(Dict(rgb=Box(0, 255, (SIDE, SIDE, 3), np.uint8), agent=agent), observed)
+    path = tmp_path / "s.zarr"
+    env = RealismWrapper(inner, toys.NegativeEditor(), guard=None, record=path)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(torch.tensor([0.5]))
+    env.close()
+    episode = EpisodeStore.open(path)[0]
+    assert episode["agent_qpos"].shape == (3, 1, 2) and (episode["agent_qpos"] == 3).all()
+    np.testing.assert_array_equal(episode["action"], np.full((3, 1), 0.5, np.float32))
+
+
 def test_an_async_env_says_its_orientation_through_the_info(toys):
     editor, guard, inner = toys.NegativeEditor(), toys.FakeGuard(), Pictures()
     env = RealismWrapper(GeometryInfo(inner, Turned()), editor, guard=guard)
