@@ -10,13 +10,13 @@ from __future__ import annotations
 from spie_robo.simulators.agreement import best_orientation, outline_contrast
 from spie_robo.simulators.dm_control import DMControl
 from spie_robo.simulators.isaac_lab import IsaacLab
+from spie_robo.simulators.known_simulators import SIMULATORS, find_simulator, named_simulator
 from spie_robo.simulators.libero import Libero
 from spie_robo.simulators.maniskill import ManiSkill
 from spie_robo.simulators.metaworld import MetaWorld
 from spie_robo.simulators.mujoco import MuJoCo
 from spie_robo.simulators.orientation import Orientation
 from spie_robo.simulators.pybullet import BulletCamera, PyBullet
-from spie_robo.simulators.registry import SIMULATORS, find_simulator, named_simulator
 from spie_robo.simulators.robosuite import Robosuite
 from spie_robo.simulators.views import CameraView, ObservedCamera, Simulator, ViewRequest
 

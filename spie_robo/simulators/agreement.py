@@ -1,4 +1,4 @@
-"""Whether a picture and its geometry fit each other, measured and not believed.
+"""Measures whether a picture and its geometry fit each other.
 
 Use it when you connect a simulator of your own: a picture that is turned against its depth makes
 the guard reject every edit.
@@ -48,7 +48,7 @@ def best_orientation(image: RGB, geometry: Geometry) -> Orientation:
 
     Args:
         image: uint8, (height, width, 3), as the env gives it.
-        geometry: Of the upright picture.
+        geometry: Geometry of the upright picture.
 
     Raises:
         FrameError: If there is neither segmentation nor depth.

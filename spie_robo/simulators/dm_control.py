@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from spie_robo.simulators.mujoco import is_mujoco
-from spie_robo.simulators.mujoco_scene import MujocoScene
+from spie_robo.simulators.mujoco_scene import MujocoWorld
 from spie_robo.simulators.mujoco_simulator import MujocoSimulator
 from spie_robo.simulators.views import layers
 
@@ -29,17 +29,17 @@ class DMControl(MujocoSimulator):
         """
         super().__init__(cameras)
 
-    def find(self, env: Any) -> MujocoScene | None:
+    def find(self, env: Any) -> MujocoWorld | None:
         """Return the MuJoCo world behind ``physics``."""
         return find_physics_scene(env)
 
 
-def find_physics_scene(env: Any) -> MujocoScene | None:
+def find_physics_scene(env: Any) -> MujocoWorld | None:
     """Return the MuJoCo world behind the ``physics`` of an env or of what it wraps, else None."""
     for layer in layers(env):
         physics = getattr(layer, "physics", None)
         model = getattr(getattr(physics, "model", None), "ptr", None)
         data = getattr(getattr(physics, "data", None), "ptr", None)
         if is_mujoco(model, "MjModel") and is_mujoco(data, "MjData"):
-            return MujocoScene(model, data)
+            return MujocoWorld(model, data)
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-from spie_robo.simulators.mujoco_scene import MujocoScene
+from spie_robo.simulators.mujoco_scene import MujocoWorld
 from spie_robo.simulators.mujoco_simulator import MujocoSimulator
 from spie_robo.simulators.orientation import BOTTOM_ROW_FIRST, MIRRORED
 from spie_robo.simulators.robosuite import find_sim_scene
@@ -19,7 +19,7 @@ LEROBOT_CAMERAS = {
     for prefix in ("", "pixels_")
     for image, camera in (("image", "agentview"), ("image2", "robot0_eye_in_hand"))
 }
-"""What LeRobot calls LIBERO's cameras, and what they are called in the model."""
+"""LeRobot's names of LIBERO's cameras, and their names in the model."""
 
 
 @final
@@ -42,6 +42,6 @@ class Libero(MujocoSimulator):
         stored = MIRRORED if turned_by_lerobot else BOTTOM_ROW_FIRST
         super().__init__({**LEROBOT_CAMERAS, **(cameras or {})}, stored)
 
-    def find(self, env: Any) -> MujocoScene | None:
+    def find(self, env: Any) -> MujocoWorld | None:
         """Return the MuJoCo world behind robosuite's ``sim``."""
         return find_sim_scene(env)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from spie_robo.simulators.mujoco import find_scene
-from spie_robo.simulators.mujoco_scene import MujocoScene
+from spie_robo.simulators.mujoco_scene import MujocoWorld
 from spie_robo.simulators.mujoco_simulator import MujocoSimulator
 
 
@@ -33,6 +33,6 @@ class MetaWorld(MujocoSimulator):
         """
         super().__init__(cameras)
 
-    def find(self, env: Any) -> MujocoScene | None:
+    def find(self, env: Any) -> MujocoWorld | None:
         """Return the MuJoCo world of the env."""
         return find_scene(env)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from spie_robo.errors import EnvError
-from spie_robo.simulators.mujoco_scene import MujocoScene
+from spie_robo.simulators.mujoco_scene import MujocoWorld
 from spie_robo.simulators.mujoco_simulator import MujocoSimulator
 from spie_robo.simulators.views import layers
 
@@ -53,14 +53,14 @@ class MuJoCo(MujocoSimulator):
         if (model is None) != (data is None):
             raise EnvError("MuJoCo: expected model and data, or neither, got one of the two.")
         super().__init__(cameras)
-        self._given = None if model is None else MujocoScene(model, data, option, render_camera=-1)
+        self._given = None if model is None else MujocoWorld(model, data, option, render_camera=-1)
 
-    def find(self, env: Any) -> MujocoScene | None:
+    def find(self, env: Any) -> MujocoWorld | None:
         """Return the world that was given, or else that of the env."""
         return self._given or find_scene(env)
 
 
-def find_scene(env: Any) -> MujocoScene | None:
+def find_scene(env: Any) -> MujocoWorld | None:
     """Return the MuJoCo world of an env that keeps it in ``model`` and ``data``, else None."""
     for layer in layers(env):
         inner = vars(layer) if hasattr(layer, "__dict__") else {}
@@ -71,19 +71,19 @@ def find_scene(env: Any) -> MujocoScene | None:
 
 
 def is_mujoco(value: Any, kind: str) -> bool:
-    """Whether a value is of MuJoCo's class ``kind``; does not import MuJoCo."""
+    """Tell whether a value is of MuJoCo's class ``kind``, without importing MuJoCo."""
     return type(value).__name__ == kind and type(value).__module__.split(".")[0] == "mujoco"
 
 
-def _as_rendered(model: Any, data: Any, renderer: Any) -> MujocoScene:
+def _as_rendered(model: Any, data: Any, renderer: Any) -> MujocoWorld:
     """Return the scene as Gymnasium's ``MujocoRenderer`` draws it, if that is what draws it."""
     if renderer is None:
-        return MujocoScene(model, data)
+        return MujocoWorld(model, data)
     height, width = getattr(renderer, "height", None), getattr(renderer, "width", None)
     native = (int(height), int(width)) if height and width else None
     viewer = getattr(renderer, "viewer", None)
     if viewer is None:  # nothing has been drawn yet
-        return MujocoScene(model, data, None, getattr(renderer, "camera_id", None), native)
+        return MujocoWorld(model, data, None, getattr(renderer, "camera_id", None), native)
     context = type(getattr(viewer, "opengl_context", None))
     library = context if context.__module__.startswith("mujoco.") else None
-    return MujocoScene(model, data, viewer.vopt, viewer.cam, native, library)
+    return MujocoWorld(model, data, viewer.vopt, viewer.cam, native, library)

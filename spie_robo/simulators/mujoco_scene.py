@@ -30,7 +30,7 @@ _INVISIBLE = 0.2
 
 @final
 @dataclass(frozen=True, eq=False)
-class MujocoScene:
+class MujocoWorld:
     """A MuJoCo world as an env draws it.
 
     Attributes:
@@ -65,7 +65,7 @@ class MujocoRenderers:
     _renderers: dict[tuple[int, int], Any] = field(default_factory=dict)
     _labels: SegmentLabels | None = None
 
-    def geometry(self, scene: MujocoScene, camera: Any, height: int, width: int) -> Geometry:
+    def geometry(self, scene: MujocoWorld, camera: Any, height: int, width: int) -> Geometry:
         """Return what a camera of a scene sees.
 
         Args:
@@ -105,7 +105,7 @@ class MujocoRenderers:
             renderer.close()
         self._renderers, self._model, self._labels = {}, None, None
 
-    def _renderer(self, scene: MujocoScene, height: int, width: int) -> Any:
+    def _renderer(self, scene: MujocoWorld, height: int, width: int) -> Any:
         if scene.model is not self._model:  # robosuite, for one, makes a new one at every reset
             self.close()
             self._model, self._labels = scene.model, SegmentLabels.of(scene.model)
@@ -174,7 +174,7 @@ def up_axis(model: Any, data: Any, camera: int) -> NDArray[np.float64]:
 
 
 def is_fixed(model: Any, camera: int) -> bool:
-    """Whether a camera stands still: mounted to the world or to what is welded to it."""
+    """Tell whether a camera is mounted to the world, or to what is welded to it."""
     return bool(model.body_weldid[model.cam_bodyid[camera]] == 0)
 
 
@@ -185,7 +185,7 @@ def _hide_invisible(scene: Any) -> None:
             geom.mat[:] = 0.0
 
 
-def _new_renderer(scene: MujocoScene, height: int, width: int) -> Any:
+def _new_renderer(scene: MujocoWorld, height: int, width: int) -> Any:
     import mujoco
 
     with _room_for(scene.model, height, width), _drawn_with(scene.gl_context):

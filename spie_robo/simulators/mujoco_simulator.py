@@ -1,4 +1,4 @@
-"""What every simulator that is built on MuJoCo shares: from an image's key to its view."""
+"""Shared by every simulator that is built on MuJoCo: from an image's key to its view."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 from spie_robo.errors import EnvError
-from spie_robo.simulators.mujoco_scene import MujocoRenderers, MujocoScene, is_fixed, up_axis
+from spie_robo.simulators.mujoco_scene import MujocoRenderers, MujocoWorld, is_fixed, up_axis
 from spie_robo.simulators.orientation import ROTATED, UPRIGHT, Orientation
 from spie_robo.simulators.views import (
     CameraView,
@@ -44,10 +44,10 @@ class MujocoSimulator(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What people call the simulator."""
+        """The name that people use."""
 
     @abstractmethod
-    def find(self, env: Any) -> MujocoScene | None:
+    def find(self, env: Any) -> MujocoWorld | None:
         """Return the MuJoCo world inside an env; None if it has none."""
 
     def views(self, request: ViewRequest) -> Mapping[str, CameraView]:
@@ -75,7 +75,7 @@ class MujocoSimulator(ABC):
         """Free the renderers."""
         self._renderers.close()
 
-    def _view(self, scene: MujocoScene, camera: ObservedCamera, source: Any) -> CameraView:
+    def _view(self, scene: MujocoWorld, camera: ObservedCamera, source: Any) -> CameraView:
         # In the size that the env draws: what was squeezed afterwards is squeezed alike.
         height, width = scene.native_size or (camera.height, camera.width)
         drawn = self._renderers.geometry(scene, source, height, width)
@@ -86,7 +86,7 @@ class MujocoSimulator(ABC):
         )
         return CameraView(upright, orientation)
 
-    def _source(self, scene: MujocoScene, camera: ObservedCamera, count: int) -> Any:
+    def _source(self, scene: MujocoWorld, camera: ObservedCamera, count: int) -> Any:
         """Return the camera that took an image: a name, or what ``env.render()`` looks through."""
         known = scene.camera_names
         name = simulator_camera(camera, known, self._cameras)
@@ -110,8 +110,8 @@ class MujocoSimulator(ABC):
         return None
 
 
-def _hangs_upside_down(scene: MujocoScene, source: Any) -> bool:
-    """Whether a camera that stands still has its up axis below the horizon."""
+def _hangs_upside_down(scene: MujocoWorld, source: Any) -> bool:
+    """Tell whether a camera that stands still has its up axis below the horizon."""
     number = scene.camera_names.index(source) if isinstance(source, str) else source
     number = getattr(number, "fixedcamid", number)  # an MjvCamera; -1 if it is free
     if number < 0 or not is_fixed(scene.model, number):

@@ -1,4 +1,4 @@
-"""Which way up a picture lies in memory, and how it is turned together with its geometry.
+"""Turns a picture the right way up, together with its geometry.
 
 Two different things put a picture on its head. *Storage*: OpenGL's bottom row comes first, so the
 array is mirrored. *Mounting*: the camera itself hangs upside down, so the array is rotated. Both
@@ -19,7 +19,7 @@ from spie_robo.types import Geometry
 @final
 @dataclass(frozen=True)
 class Orientation:
-    """How an env's array must be turned to stand upright; turning it again undoes that.
+    """A turn that makes an env's array stand upright; turning it again undoes that.
 
     Attributes:
         rows: Whether the rows come in reverse order.

@@ -111,7 +111,7 @@ def project_points(points: ArrayLike, geometry: Geometry) -> NDArray[np.float64]
 
     Args:
         points: (n, 3), metres.
-        geometry: Of the picture, with intrinsics and extrinsics.
+        geometry: Geometry of the picture, with intrinsics and extrinsics.
 
     Returns:
         (n, 3): column and row in pixels, and depth in metres, negative behind the camera.
@@ -130,7 +130,7 @@ def world_points(geometry: Geometry) -> NDArray[np.float64]:
     """Return the point of the world that each pixel shows, (height, width, 3), metres.
 
     Args:
-        geometry: Of the picture, with depth, intrinsics and extrinsics.
+        geometry: Geometry of the picture, with depth, intrinsics and extrinsics.
 
     Returns:
         NaN where the depth is NaN.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, final
 
 from spie_robo.simulators.mujoco import is_mujoco
-from spie_robo.simulators.mujoco_scene import MujocoScene
+from spie_robo.simulators.mujoco_scene import MujocoWorld
 from spie_robo.simulators.mujoco_simulator import MujocoSimulator
 from spie_robo.simulators.orientation import BOTTOM_ROW_FIRST, UPRIGHT, Orientation
 from spie_robo.simulators.views import layers
@@ -38,19 +38,19 @@ class Robosuite(MujocoSimulator):
         """
         super().__init__(cameras, _macro_orientation() if stored is None else stored)
 
-    def find(self, env: Any) -> MujocoScene | None:
+    def find(self, env: Any) -> MujocoWorld | None:
         """Return the MuJoCo world behind robosuite's ``sim``."""
         return find_sim_scene(env)
 
 
-def find_sim_scene(env: Any) -> MujocoScene | None:
+def find_sim_scene(env: Any) -> MujocoWorld | None:
     """Return the MuJoCo world behind robosuite's ``sim``, as it draws it, else None."""
     for layer in layers(env):
         sim = vars(layer).get("sim") if hasattr(layer, "__dict__") else None
         model = getattr(getattr(sim, "model", None), "_model", None)
         data = getattr(getattr(sim, "data", None), "_data", None)
         if is_mujoco(model, "MjModel") and is_mujoco(data, "MjData"):
-            scene = MujocoScene(model, data)
+            scene = MujocoWorld(model, data)
             context = getattr(sim, "_render_context_offscreen", None)
             return scene if context is None else replace(scene, option=context.vopt)
     return None

@@ -1,4 +1,4 @@
-"""What a simulator is asked for, and what it answers: the seam between wrappers and simulators.
+"""Defines the seam between wrappers and simulators: one request and its answer.
 
 ``ViewRequest -> Simulator.views -> {camera: CameraView}``
 """
@@ -59,7 +59,7 @@ class ViewRequest:
 @final
 @dataclass(frozen=True, eq=False)
 class CameraView:
-    """What a simulator knows about one image.
+    """The knowledge of a simulator about one image.
 
     Attributes:
         geometry: Depth, segmentation and matrices of the *upright* picture, at its size.
@@ -79,7 +79,7 @@ class Simulator(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call the simulator."""
+        """The name that people use."""
         ...
 
     def views(self, request: ViewRequest) -> Mapping[str, CameraView]:

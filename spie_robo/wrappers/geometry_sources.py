@@ -21,8 +21,8 @@ import numpy as np
 
 from spie_robo.editing.by_name import recorded_geometry, refuse_live
 from spie_robo.errors import EnvError
+from spie_robo.simulators.known_simulators import find_simulator, named_simulator
 from spie_robo.simulators.orientation import UPRIGHT, Orientation
-from spie_robo.simulators.registry import find_simulator, named_simulator
 from spie_robo.simulators.views import CameraView, ObservedCamera, Simulator, ViewRequest
 from spie_robo.types import Geometry
 from spie_robo.wrappers.cameras import Camera, find_cameras
@@ -118,7 +118,7 @@ class GeometrySource:
 
     @property
     def name(self) -> str:
-        """What the geometry is read from, for people; empty while nothing has been found."""
+        """The name of what geometry is read from; empty while nothing has been found."""
         source = self._option if self._option is not None else self._found
         if isinstance(source, Simulator):
             return source.name
@@ -282,5 +282,5 @@ class GeometryInfo(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
 
 
 def observed_cameras(cameras: Iterable[Camera]) -> tuple[ObservedCamera, ...]:
-    """What a simulator is asked for the cameras of an observation."""
+    """Return the cameras of an observation as a simulator is asked for them."""
     return tuple(ObservedCamera(c.name, c.path, c.height, c.width) for c in cameras)

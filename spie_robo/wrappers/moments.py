@@ -149,7 +149,7 @@ class MomentEditor:
         edits: Sequence[GuardedEdit],
         views: Mapping[str, CameraView],
     ) -> EditedMoment:
-        """What leaves the wrapper of one moment, turned as the env had it or upright."""
+        """Turn the result of one moment as the env had it, or leave it upright."""
         turns = {
             frame.camera: views[frame.camera].orientation if frame.camera in views else UPRIGHT
             for frame in frames
@@ -201,7 +201,7 @@ def _upright_frame(camera: Camera, value: Any, view: CameraView | None) -> Frame
 
 
 def plain_values(edit: GuardedEdit) -> dict[str, Any]:
-    """What became of a frame, in numbers; -1 stands for what a guard was not asked.
+    """Return the result of a frame in numbers; -1 where no guard was asked.
 
     Args:
         edit: The record.
@@ -219,7 +219,7 @@ def plain_values(edit: GuardedEdit) -> dict[str, Any]:
 
 
 def plain_maps(geometry: Geometry) -> dict[str, Any]:
-    """What is known of a frame, in arrays."""
+    """Return the geometry of a frame in arrays."""
     names = ("depth", "segmentation", "intrinsics", "extrinsics")
     arrays = {name: getattr(geometry, name) for name in names}
     return {name: array for name, array in arrays.items() if array is not None}

@@ -173,7 +173,7 @@ class RealismWrapper(
 
     @property
     def simulator(self) -> str:
-        """What geometry is read from; empty before the first reset, or if nothing was found."""
+        """The simulator that geometry is read from; empty before the first reset."""
         return self._moments.sources[0].name
 
     def reset(
@@ -208,7 +208,7 @@ class RealismWrapper(
         return self._moments.replace(observation, self._edit(observation, {}))
 
     def render(self) -> Any:
-        """What the env renders, or the edited cameras; see ``shown``."""
+        """Render the env, or show the edited cameras; see ``shown``."""
         if self._shown == "raw" or self._last is None:
             return self.env.render()
         edits, turns = self._last.edits, self._last.orientations

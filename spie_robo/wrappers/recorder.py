@@ -266,7 +266,7 @@ class Recording:
 
     @property
     def path(self) -> Path:
-        """Where the store is."""
+        """The folder of the store."""
         return self._writer.path
 
     def add_episode(self, rows: RowSpool, success: SuccessColumn, seed: int | None) -> None:

@@ -226,7 +226,7 @@ class VecRealismWrapper(VecEnvWrapper):  # type: ignore[misc, unused-ignore]  # 
 
 
 def _described(venv: VecEnv) -> Any:
-    """What a store is told of the env: the first of them, where it can be reached."""
+    """Return the first env for the store's metadata, where it can be reached."""
     reached = getattr(venv.unwrapped, "envs", None)
     return reached[0] if reached else _Unnamed()
 

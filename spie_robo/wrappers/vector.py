@@ -313,7 +313,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 def _simulated_envs(env: gym.vector.VectorEnv[Any, Any, Any]) -> list[Any]:
-    """What simulates the envs: each of them where they can be reached, else all of them at once."""
+    """Return each env where they can be reached, or else what simulates all of them."""
     inner: Any = env
     while isinstance(inner, gym.vector.VectorWrapper):
         inner = inner.env
@@ -322,7 +322,7 @@ def _simulated_envs(env: gym.vector.VectorEnv[Any, Any, Any]) -> list[Any]:
 
 
 def _not_a_vector_env(env: Any) -> str:
-    """Why something is no vector env, and what to take in its place."""
+    """Return why something is no vector env, and what to take in its place."""
     if hasattr(env, "step_wait"):
         return (
             f"Expected a gymnasium.vector.VectorEnv, got Stable-Baselines3's {type(env).__name__}. "
@@ -334,7 +334,7 @@ def _not_a_vector_env(env: Any) -> str:
 
 
 def autoreset_mode(metadata: Mapping[str, Any]) -> AutoresetMode:
-    """When a vector env resets an env whose episode is over.
+    """Return the moment at which a vector env resets an env whose episode is over.
 
     Args:
         metadata: Of the vector env; the mode may stand there as its name or its value.

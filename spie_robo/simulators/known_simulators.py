@@ -1,4 +1,4 @@
-"""Which simulator an environment is, found from its classes and without importing any simulator."""
+"""Finds the simulator of an environment from its classes, without importing any simulator."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ def _packages(env: Any) -> Iterator[str]:
 
 
 def _inside(module: str, packages: tuple[str, ...]) -> bool:
-    """Whether a module is one of the packages or inside one."""
+    """Tell whether a module is one of the packages or inside one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
