@@ -9,7 +9,7 @@ nothing; cameras look along -z.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -41,6 +41,8 @@ class MujocoWorld:
         native_size: (height, width) in which the env draws; None if unknown.
         gl_context: The class of ``mujoco.gl_context.GLContext`` that the env draws with; None for
             the one that ``MUJOCO_GL`` names.
+        make_current: Makes the env's own GL context current, where the env does not do so before
+            each picture.
     """
 
     model: Any
@@ -49,6 +51,7 @@ class MujocoWorld:
     render_camera: Any = None
     native_size: tuple[int, int] | None = None
     gl_context: Any = None
+    make_current: Callable[[], Any] | None = None
 
     @property
     def camera_names(self) -> list[str]:
@@ -81,6 +84,10 @@ class MujocoRenderers:
         Raises:
             EnvError: If MuJoCo cannot draw here.
         """
+        with _current_context_kept(scene.make_current):
+            return self._drawn(scene, camera, height, width)
+
+    def _drawn(self, scene: MujocoWorld, camera: Any, height: int, width: int) -> Geometry:
         renderer = self._renderer(scene, height, width)
         renderer.update_scene(scene.data, camera, scene.option)
         _hide_invisible(renderer.scene)
@@ -197,6 +204,32 @@ def _new_renderer(scene: MujocoWorld, height: int, width: int) -> Any:
                 "MUJOCO_GL=egl (package libegl1) or osmesa (libosmesa6) before mujoco is imported, "
                 'or edit without it: geometry="none".'
             ) from error
+
+
+@contextmanager
+def _current_context_kept(make_current: Callable[[], Any] | None) -> Iterator[None]:
+    """Leave the GL context current that was current before.
+
+    robosuite and dm_control do not make theirs current before each picture: their next one would
+    be drawn in the context of the renderer here, with whatever textures have the same numbers.
+    """
+    restore = make_current or _egl_restorer()
+    try:
+        yield
+    finally:
+        if restore is not None:
+            restore()
+
+
+def _egl_restorer() -> Callable[[], Any] | None:
+    """Return what makes the current EGL context current again; None if there is none."""
+    egl = sys.modules.get("OpenGL.EGL")
+    context = egl.eglGetCurrentContext() if egl is not None else None
+    if egl is None or not context:
+        return None
+    display = egl.eglGetCurrentDisplay()
+    surfaces = egl.eglGetCurrentSurface(egl.EGL_DRAW), egl.eglGetCurrentSurface(egl.EGL_READ)
+    return lambda: egl.eglMakeCurrent(display, *surfaces, context)
 
 
 @contextmanager

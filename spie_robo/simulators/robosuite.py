@@ -52,7 +52,10 @@ def find_sim_scene(env: Any) -> MujocoWorld | None:
         if is_mujoco(model, "MjModel") and is_mujoco(data, "MjData"):
             scene = MujocoWorld(model, data)
             context = getattr(sim, "_render_context_offscreen", None)
-            return scene if context is None else replace(scene, option=context.vopt)
+            if context is None:
+                return scene
+            own = getattr(getattr(context, "gl_ctx", None), "make_current", None)
+            return replace(scene, option=context.vopt, make_current=own)
     return None
 
 

@@ -142,6 +142,37 @@ def test_a_larger_picture_than_the_model_plans_leaves_the_model_as_it_was(scene,
     assert (scene[0].vis.global_.offwidth, scene[0].vis.global_.offheight) == (128, 128)
 
 
+def test_an_env_that_never_makes_its_context_current_again_draws_as_before(scene):
+    """robosuite and dm_control: their context is made current once, or thought to be so."""
+    import mujoco
+
+    model, data = scene
+    context = mujoco.GLContext(64, 64)
+    context.make_current()
+    drawing = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, drawing)
+    view, area = mujoco.MjvScene(model, 100), mujoco.MjrRect(0, 0, 64, 64)
+    camera = mujoco.MjvCamera()
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+
+    def picture():
+        image = np.zeros((64, 64, 3), np.uint8)
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, everything, view)
+        mujoco.mjr_render(area, view, drawing)
+        mujoco.mjr_readPixels(image, None, area, drawing)
+        return image
+
+    before, simulator = picture(), MuJoCo(model, data)
+    assert before.std() > 5
+    for side in (48, 96):
+        look(simulator, None, {}, height=side, width=side)
+        np.testing.assert_array_equal(picture(), before)
+    simulator.close()
+    drawing.free()
+    context.free()
+
+
 def test_names_are_matched_by_the_user_where_keys_do_not_tell(scene_env):
     env = scene_env("front", "hanging")
     observation, _ = env.reset()
