@@ -17,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 import spie_robo.envs  # noqa: F401
-from spie_robo.envs.scene_state import SceneState
+from spie_robo.envs.scene_state import SceneState, look_at
 from spie_robo.envs.twin import (
     NAMED_STYLES,
     Sensor,
@@ -30,10 +30,17 @@ from spie_robo.envs.twin import (
     mitsuba_scene,
     render_many,
     renderer,
+    sample_lab_style,
     sample_style,
 )
 from spie_robo.envs.twin.pool import run_in_fresh_processes
-from spie_robo.envs.twin.sensor import expose, linear_to_srgb, sensor_noise, srgb_to_linear
+from spie_robo.envs.twin.sensor import (
+    expose,
+    linear_to_srgb,
+    metered_gain,
+    sensor_noise,
+    srgb_to_linear,
+)
 from spie_robo.envs.twin.textures import texture
 from spie_robo.errors import ConfigError, EnvError, MissingExtraError
 
@@ -69,6 +76,7 @@ def test_sampled_styles_depend_on_their_seed_alone() -> None:
     assert len({repr(sample_style(seed)) for seed in range(50)}) == 50
     assert find_style("style-3") == sample_style(3)
     assert find_style("oak-lab") is NAMED_STYLES["oak-lab"]
+    assert find_style("lab-3") == sample_lab_style(3)
     with pytest.raises(ConfigError, match="oak-lab"):
         find_style("oak")
 
@@ -130,6 +138,14 @@ def test_exposure_white_balance_and_vignette() -> None:
     assert expose(np.full((2, 2, 3), 0.9, np.float32), neutral).max() < 255
 
 
+def test_metering_brings_dark_and_bright_scenes_towards_mid_grey() -> None:
+    dark, bright = (np.full((8, 8, 3), value, np.float32) for value in (0.05, 2.0))
+    assert metered_gain(dark) > 1.5 and metered_gain(bright) < 0.5
+    assert metered_gain(dark, strength=0) == metered_gain(bright, strength=0) == 1
+    assert metered_gain(dark, strength=1) * 0.05 == pytest.approx(0.2, abs=0.06)
+    assert metered_gain(np.zeros((8, 8, 3), np.float32)) == 4
+
+
 # Renderer.
 
 
@@ -184,6 +200,22 @@ def test_bytes_do_not_depend_on_threads_or_on_the_order_of_lamps(
     monkeypatch.setattr(mitsuba_scene, "_order_lamps", restore)
     np.testing.assert_array_equal(TINY.radiance(state, "front", style), expected)
     assert swapped
+
+
+def test_lamps_hang_above_all_cameras_and_light_as_much(state: SceneState) -> None:
+    style = NAMED_STYLES["evening-desk"]
+    high = replace(
+        state.cameras[0],
+        extrinsics=look_at(np.array([0.4, 0.0, 3.5]), np.array([0.4, 0, 0]), np.array([1.0, 0, 0])),
+    )
+    above = replace(state, cameras=(high,))
+    (offset,) = mitsuba_scene._lamp_offsets(style, above)
+    assert offset[2] + state.focus[2] > 3.5
+    (usual,) = mitsuba_scene._lamp_offsets(style, state)
+    assert usual[2] == pytest.approx(style.lamps[0].position[2])
+    # The lamp is not in the picture, and the table is about as bright as with the lamp below.
+    lit = TINY.radiance(above, "front", style)
+    assert lit[14:18, 14:18].mean() > 0.05
 
 
 def test_cube_stays_red_in_every_named_style(state: SceneState) -> None:
