@@ -24,7 +24,7 @@ from twin_mujoco import SUITES, states
 
 from spie_robo.editing.by_name import editor_by_name
 from spie_robo.envs.scene_state import SceneState
-from spie_robo.envs.twin import MujocoScene, TwinRenderer
+from spie_robo.envs.twin import MujocoShapes, TwinRenderer
 from spie_robo.envs.twin.lab_styles import sample_lab_style
 from spie_robo.envs.twin.mujoco_alignment import mujoco_instances
 from spie_robo.envs.twin.sources import MujocoSimulation
@@ -112,7 +112,7 @@ def cases(suite: str, options: argparse.Namespace) -> Iterator[Case]:
 def look(simulation: MujocoSimulation, camera: Any, size: int) -> tuple[Frame, SceneState]:
     """The raw frame with its geometry, and the state for the twin."""
     model, data, option = simulation.model, simulation.data, simulation.option
-    state = MujocoScene(model, data, option=option).state([camera], size, size)
+    state = MujocoShapes(model, data, option=option).state([camera], size, size)
     instances = mujoco_instances(model, data, camera, size, size, option)
     renderer = mujoco.Renderer(model, size, size)
     renderer.update_scene(data, camera=camera, scene_option=option)
