@@ -171,7 +171,7 @@ def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
     floor, scores = _drawn(rows[:1], FLOOR)[0], _drawn(rows, SEMANTIC)
     semantic = [Line("edits", scores)]
     if floor is not None:
-        semantic.append(Line("your photos among themselves", (floor,) * len(rows), dashed=True))
+        semantic.append(Line("how far your photos are apart", (floor,) * len(rows), dashed=True))
     cameras = sorted({name for row in rows for name in row if name.startswith(f"{ACCEPTED}/")})
     shares = cameras or [ACCEPTED]
     accepted = [

@@ -60,7 +60,7 @@ def test_the_page_has_scores_pictures_and_rows(run: Path, tmp_path: Path) -> Non
         "Accepted by the guard",
     ):
         assert f">{title} by epoch</title>" in page
-    assert "edits: 0.6 at epoch 0, 0.5 at epoch 10. your photos among themselves: 0.2." in page
+    assert "edits: 0.6 at epoch 0, 0.5 at epoch 10. how far your photos are apart: 0.2." in page
     assert "edits, epoch 10: 17%<" in page and page.count(">epoch</text>") == 4
     assert "edits, epoch 10: 0.5<" in page and "front, epoch 3: 90%<" in page
     assert page.count('class="epoch"') == 10 and "Preview frames after epoch 10" in page
