@@ -46,7 +46,7 @@ class Even:
     def judge(self, frame: Any, edit: EditResult) -> GuardVerdict:
         """By the parity of a pixel."""
         accepted = int(edit.rgb[0, 1, 0]) % 2 == 0
-        return GuardVerdict(accepted, (Deviation("depth_error", 0.5, 2.0),), "", "simulator")
+        return GuardVerdict(accepted, (Deviation("moved_px", 0.5, 2.0),), "", "simulator")
 
     def judge_batch(self, frames: Any, edits: Any) -> list[GuardVerdict]:
         """One verdict an edit."""

@@ -31,7 +31,7 @@ GeometryOrigin = Literal["simulator", "recorded"]
 GeometrySource = Literal["simulator", "recorded", "estimate", "none"]
 """The source of the geometry that an edit was judged against.
 
-``estimate`` means that the guard's judge read it off the raw frame.
+For ``estimate`` the raw frame's own edges stood in for geometry.
 """
 
 
@@ -165,7 +165,7 @@ class Deviation:
     """One measured difference between an edit and the geometry of its frame.
 
     Attributes:
-        name: What was measured, e.g. ``"depth_error"``.
+        name: What was measured, e.g. ``"moved_px"``.
         value: The measurement; NaN where the frame offers nothing to measure.
         limit: The budget.
         at_most: True if ``value`` must not exceed ``limit``; False if it must reach it.

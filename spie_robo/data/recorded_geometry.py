@@ -32,7 +32,7 @@ def geometry_origin(metadata: StoreMetadata, keys: Iterable[str], camera: str) -
     Returns:
         ``"simulator"`` for depth or segmentation that was recorded with this package,
         ``"recorded"`` for those that a foreign file holds, ``"estimated"`` where both are missing
-        and the guard's judge reads the raw frame instead.
+        and the raw frame's own edges stand in for them.
     """
     present = set(keys)
     if not present & {fields.depth_key(camera), fields.segmentation_key(camera)}:

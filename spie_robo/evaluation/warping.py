@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.errors import FrameError
-from spie_robo.feedback.surroundings import is_surface
+from spie_robo.guard.roles import is_surface
 from spie_robo.types import RGB, Frame, Geometry
 
 LEAST_ERROR = 0.5 / 255

@@ -15,7 +15,7 @@ from spie_robo.feedback.judges.patches import DifferentiablePatches
 from spie_robo.feedback.records import FeedbackInput, Mask
 from spie_robo.feedback.semantic import PhotoPatches, select
 from spie_robo.feedback.structural import true_depth
-from spie_robo.guard.deviations import SCALE_FLOOR
+from spie_robo.guard.relative_depth import SCALE_FLOOR
 from spie_robo.types import RGB
 
 

@@ -16,7 +16,7 @@ from spie_robo.errors import FrameError
 from spie_robo.feedback.config import FeedbackConfig, StructureKind
 from spie_robo.feedback.judges.depth import DepthJudge, DepthScale
 from spie_robo.feedback.records import FeedbackInput, Mask
-from spie_robo.guard.deviations import normalise
+from spie_robo.guard.relative_depth import normalise
 from spie_robo.types import RGB, Frame
 
 DepthMap: TypeAlias = NDArray[np.float32]

@@ -7,27 +7,12 @@ surfaces in the simulator's segmentation should look like the photos.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from spie_robo.feedback.config import FeedbackConfig
+from spie_robo.guard.roles import is_surface
 from spie_robo.types import Frame
-
-SURFACES = frozenset(
-    "background bench benchtop ceiling counter countertop desk desktop floor ground plane table "
-    "tabletop wall walls workbench".split()
-)
-"""Words of surfaces: a surface has one of them in its name."""
-
-QUALIFIERS = frozenset(
-    "back bottom collision front geom left link main metal right side surface top visual wooden "
-    "work workspace world".split()
-)
-"""Words that may stand beside it, as numbers may: ``table_top``, ``wall-left 2``.
-
-With any other word the name is an object's (``table lamp``).
-"""
 
 
 def resolve_region(config: FeedbackConfig, frames: Sequence[Frame]) -> tuple[FeedbackConfig, str]:
@@ -63,10 +48,3 @@ def surface_names(frames: Sequence[Frame]) -> tuple[str, ...]:
     ]
     common = set.intersection(*known) if known else set()
     return tuple(sorted(name for name in common if is_surface(name)))
-
-
-def is_surface(name: str) -> bool:
-    """Return whether a name is that of a surface of the lab rather than of an object."""
-    words = set(re.split(r"[\s_\-./]+", name.strip().lower())) - {""}
-    rest = {word for word in words - SURFACES if not word.isdecimal()}
-    return bool(words & SURFACES) and rest <= QUALIFIERS

@@ -1,7 +1,8 @@
-"""Does an edit still show every object where it was? Judge the picture, then the verdict.
+"""Does an edit still show every object where it was?
 
-``GeometryJudge`` reads depth and object classes off a picture; ``GeometryGuard`` compares what it
-reads off an edit with the simulator's truth and returns a verdict within a ``GuardBudget``.
+``GeometryGuard`` compares an edit with its own raw frame and the simulator's truth, and returns a
+verdict within a ``GuardBudget``. ``GeometryJudge``, which reads depth and object classes off a
+picture, serves the feedback of post-training; the guard does not ask it.
 """
 
 import lazy_loader

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spie_robo.guard.roles import Role, role_of
 
 
 @final
@@ -22,40 +23,23 @@ class GeometryClass(IntEnum):
     GOAL = 4
 
 
-# Tried in this order: a "table_goal" is a goal, a "robot_table" a table.
-_WORDS: tuple[tuple[GeometryClass, frozenset[str]], ...] = (
-    (GeometryClass.GOAL, frozenset({"goal", "target", "marker"})),
-    (GeometryClass.TABLE, frozenset({"table", "desk", "counter", "tabletop", "bench"})),
-    (
-        GeometryClass.ROBOT,
-        frozenset(
-            "robot panda franka arm gripper hand finger leftfinger rightfinger link ur5 ur10 "
-            "kuka iiwa sawyer xarm jaco baxter".split()
-        ),
-    ),
-    (
-        GeometryClass.BACKGROUND,
-        frozenset(
-            "background floor ground plane wall ceiling sky skybox world room backdrop "
-            "void none terrain groundplane".split()
-        ),
-    ),
-)
+_CLASS_OF_ROLE: Final[Mapping[Role, GeometryClass]] = {
+    "background": GeometryClass.BACKGROUND,
+    "surface": GeometryClass.TABLE,
+    "robot": GeometryClass.ROBOT,
+    "object": GeometryClass.OBJECT,
+    "goal": GeometryClass.GOAL,
+}
 
 
 def class_of(name: str) -> GeometryClass:
-    """The class of an instance name; a name that says nothing is an object.
+    """Give an instance name its class; a name that says nothing is an object.
 
     Example:
         >>> class_of("panda_link7").name, class_of("wall").name, class_of("distractor_3").name
         ('ROBOT', 'BACKGROUND', 'OBJECT')
     """
-    words = {word.rstrip("0123456789") or word for word in re.split(r"[^a-z0-9]+", name.lower())}
-    words |= set(re.split(r"[^a-z0-9]+", name.lower()))
-    for geometry_class, known in _WORDS:
-        if words & known:
-            return geometry_class
-    return GeometryClass.OBJECT
+    return _CLASS_OF_ROLE[role_of(name)]
 
 
 def class_map(segmentation: NDArray[np.int32], names: Mapping[int, str]) -> NDArray[np.uint8]:
@@ -77,12 +61,3 @@ def class_map(segmentation: NDArray[np.int32], names: Mapping[int, str]) -> NDAr
             found = GeometryClass.OBJECT if instance > 0 else GeometryClass.BACKGROUND
         classes[segmentation == instance] = found
     return classes
-
-
-def merge_movable(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Count goals as objects: from above a disc on the table and a ball look alike.
-
-    Args:
-        classes: uint8, any shape: values of :class:`GeometryClass`.
-    """
-    return np.where(classes == GeometryClass.GOAL, np.uint8(GeometryClass.OBJECT), classes)

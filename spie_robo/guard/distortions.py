@@ -8,15 +8,15 @@ an object out by its mask, filling the hole from around it, and pasting the obje
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast, final
+from typing import Literal, TypeAlias, cast, final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from spie_robo.guard.classes import GeometryClass
-from spie_robo.guard.deviations import Mask, nearest_label, silhouettes
 
+Mask: TypeAlias = NDArray[np.bool_]
 FillMethod = Literal["telea", "navier-stokes"]
 _INPAINT = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 _HALO = 2
@@ -200,3 +200,48 @@ def remap(image: LabelledImage, x: NDArray[np.float32], y: NDArray[np.float32]) 
             cv2.remap(image.classes, x, y, cv2.INTER_NEAREST, borderMode=border),
         ),
     )
+
+
+def silhouettes(
+    truth: NDArray[np.uint8], geometry_class: int, minimum_area: int
+) -> NDArray[np.int32]:
+    """Number the connected silhouettes of one class, leaving out slivers.
+
+    Args:
+        truth: uint8, (H, W): class ids.
+        geometry_class: The class to number.
+        minimum_area: Smaller silhouettes get no number, in pixels.
+
+    Returns:
+        int32, (H, W): 1, 2, ... inside a silhouette, 0 elsewhere, -1 inside a sliver.
+    """
+    mask = (truth == geometry_class).astype(np.uint8)
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    areas = np.bincount(labels.ravel(), minlength=count)
+    numbers = np.zeros(count, np.int32)
+    kept = 0
+    for label in range(1, count):
+        if areas[label] >= minimum_area:
+            kept += 1
+            numbers[label] = kept
+        else:
+            numbers[label] = -1
+    return numbers[labels]
+
+
+def nearest_label(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give every pixel the number of the silhouette that is nearest to it.
+
+    Args:
+        labels: int32, (H, W), as :func:`silhouettes` returns; some pixel is positive.
+
+    Returns:
+        int32, (H, W): 1, 2, ...
+    """
+    outside = (labels < 1).astype(np.uint8)
+    _, places = cv2.distanceTransformWithLabels(
+        outside, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    number_of = np.zeros(int(places.max()) + 1, np.int32)
+    number_of[places[outside == 0]] = labels[outside == 0]
+    return cast("NDArray[np.int32]", number_of[places])

@@ -24,9 +24,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from spie_robo.errors import ConfigError
-from spie_robo.guard import deviations
 from spie_robo.guard.classes import GeometryClass
 from spie_robo.guard.judge import GeometryJudge, JudgeConfig
+from spie_robo.guard.relative_depth import depth_error
 from spie_robo.pretraining.judge_samples import JudgeBatch, sample_batch
 from spie_robo.pretraining.shards import PairShards
 
@@ -213,7 +213,7 @@ def evaluate_judge(
         errors = []
         for image in (getattr(shards[int(index)], domain) for index in indices):
             estimate = judge.estimate([image.rgb])[0]
-            errors.append(deviations.depth_error(estimate.log_depth, np.log(image.depth)))
+            errors.append(depth_error(estimate.log_depth, np.log(image.depth)))
             for known in GeometryClass:
                 found, true = estimate.classes == known, image.classes == known
                 hits[known] += (found & true).sum()

@@ -219,7 +219,7 @@ def test_verdicts_say_what_they_were_judged_against(store, tmp_path, monkeypatch
     out = EpisodeStore.open(tmp_path / "out.zarr")
     assert out.metadata.provenance["geometry"] == {"depthless": "estimated", "front": "recorded"}
     assert sorted(set(seen)) == [False, True]
-    depth = out[0]["realism_front_depth_error"]  # the disguised guard measures depth[0, 0]
+    depth = out[0]["realism_front_moved_px"]  # the disguised guard measures depth[0, 0]
     with h5py.File(tmp_path / "lab.hdf5") as file:
         expected = file["data/demo_0/obs/front_depth"][:, 0, 0, 0] / 1000
     np.testing.assert_allclose(depth, expected, rtol=1e-6)

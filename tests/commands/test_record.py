@@ -46,7 +46,7 @@ class FrontOnly:
 
     def judge(self, frame: Frame, edit: EditResult) -> GuardVerdict:
         accepted = frame.camera == "front"
-        deviation = Deviation("depth_error", 0.1 if accepted else 0.9, 0.5)
+        deviation = Deviation("moved_px", 0.1 if accepted else 0.9, 0.5)
         return GuardVerdict(accepted, (deviation,), "", "simulator")
 
     def judge_batch(
@@ -95,7 +95,7 @@ def test_demo_store_has_raw_and_edited_frames_geometry_and_verdicts(demo: Path) 
         assert np.array_equal(episode["wrist_rgb"], episode["wrist_raw"])
         assert episode["realism_front_edited"].all()
         assert not episode["realism_wrist_edited"].any()
-        assert np.allclose(episode["realism_wrist_depth_error"], 0.9)
+        assert np.allclose(episode["realism_wrist_moved_px"], 0.9)
         assert (episode["front_depth"] > 0).all() and len(episode["action"]) == 3
 
 

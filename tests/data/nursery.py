@@ -96,7 +96,7 @@ class EvenGuard:
         accepted = int(edit.rgb[0, 1, 0]) % 2 == 0
         depth = float(frame.geometry.depth[0, 0]) if frame.geometry else float("nan")
         return GuardVerdict(
-            accepted, (Deviation("depth_error", depth, 2.0),), "parity", "simulator"
+            accepted, (Deviation("moved_px", depth, 2.0),), "parity", "simulator"
         )
 
     def judge_batch(self, frames, edits):

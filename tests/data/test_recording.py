@@ -70,7 +70,7 @@ class TwoCameras(gym.Env):
         info = {"geometry": {"wrist": wrist}, "is_success": self.t == self.length}
         if self.edited:
             verdict = GuardVerdict(
-                self.t % 2 == 0, (Deviation("mask_iou", 0.5 + self.t, 0.9, False),), "", "simulator"
+                self.t % 2 == 0, (Deviation("outline", 0.5 + self.t, 0.9, False),), "", "simulator"
             )
             rgb = self.observation["front"].copy()
             info["raw"] = {"front": rgb // 2}
@@ -126,8 +126,8 @@ def test_verdicts_of_a_wrapped_env_are_recorded(tmp_path):
     assert found["realism_front_edited"].tolist() == [True, False, True, False]
     assert found["realism_front_attempts"].tolist() == [2] * 4
     assert found["realism_front_seed"].tolist() == [40, 41, 42, 43]
-    assert found["realism_front_mask_iou"].tolist() == [0.5, 1.5, 2.5, 3.5]
-    assert np.isnan(found["realism_front_depth_error"]).all()
+    assert found["realism_front_outline"].tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert np.isnan(found["realism_front_moved_px"]).all()
     assert {key for key in found if key.startswith("realism")} == set(fields.realism_keys("front"))
 
 

@@ -28,7 +28,7 @@ def test_an_editor_without_description_has_none():
 
 def test_what_ships_says_what_its_edits_depend_on():
     editor = Editor.from_pretrained("embedded", steps=2, protect=("cube",))
-    guard = GeometryGuard(GuardBudget(inserted_px=3.0), protect=("cube",))
+    guard = GeometryGuard(GuardBudget(inserted=3.0), protect=("cube",))
     described = GuardedEditor(editor, guard).description
     assert (
         described.editor == editor.id
@@ -38,7 +38,7 @@ def test_what_ships_says_what_its_edits_depend_on():
     assert described.provenance["denoising_steps"] == 2
     assert described.provenance["protected"] == ["cube"]
     assert described.provenance["guard"] == "GeometryGuard"
-    assert described.provenance["guard_limits"]["inserted_px"] == 3.0
+    assert described.provenance["guard_limits"]["inserted"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_ships_says_what_its_edits_depend_on():
     [
         ({"protect": ("cube",)}, {}, "editor_description"),
         ({"steps": 4}, {}, "editor_description"),
-        ({}, {"budget": GuardBudget(inserted_px=3.0)}, "guard_description"),
+        ({}, {"budget": GuardBudget(inserted=3.0)}, "guard_description"),
         ({}, {"protect": ("cube",)}, "guard_description"),
     ],
 )

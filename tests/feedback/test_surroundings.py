@@ -8,7 +8,8 @@ import pytest
 from spie_robo.errors import ConfigError
 from spie_robo.feedback.config import FeedbackConfig
 from spie_robo.feedback.regions import frame_region
-from spie_robo.feedback.surroundings import is_surface, resolve_region, surface_names
+from spie_robo.feedback.surroundings import resolve_region, surface_names
+from spie_robo.guard.roles import is_surface
 from spie_robo.types import Frame
 
 SURROUNDINGS = FeedbackConfig(region="surroundings", structural_weight=0.3)

@@ -1,49 +1,21 @@
-"""A tabletop in flat colours, and a judge that reads geometry off those colours exactly."""
+"""A tabletop in flat colours, with its geometry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from spie_robo.guard.classes import GeometryClass
 from spie_robo.guard.distortions import LabelledImage
-from spie_robo.guard.judge import GeometryEstimate
-from spie_robo.types import RGB, Frame, Geometry
+from spie_robo.types import Frame, Geometry
 
 PALETTE = np.array(
     [[40, 40, 40], [150, 110, 60], [230, 230, 230], [210, 30, 30], [30, 200, 30]], np.uint8
 )
 DEPTHS = np.array([2.0, 1.0, 0.7, 0.9, 1.0], np.float32)
-
-
-class PaletteJudge:
-    """Takes the nearest palette colour for the class, and depth from the class."""
-
-    def __init__(self, size: int = 128) -> None:
-        self.size = size
-
-    def estimate(self, images: Sequence[RGB]) -> list[GeometryEstimate]:
-        estimates = []
-        for image in images:
-            resized = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
-            distance = np.abs(resized[..., None, :].astype(int) - PALETTE.astype(int)).sum(axis=-1)
-            classes = distance.argmin(axis=-1).astype(np.uint8)
-            estimates.append(GeometryEstimate(np.log(DEPTHS[classes]), classes))
-        return estimates
-
-
-class BlindJudge:
-    """Sees an empty room whatever is shown, as a judge may in a picture of a foreign kind."""
-
-    size = 128
-
-    def estimate(self, images: Sequence[RGB]) -> list[GeometryEstimate]:
-        empty = np.zeros((self.size, self.size), np.uint8)
-        return [GeometryEstimate(empty.astype(np.float32), empty) for _ in images]
 
 
 def _scene(size: int = 128, goal: bool = True) -> LabelledImage:
@@ -78,16 +50,6 @@ def make_scene() -> Callable[..., LabelledImage]:
 @pytest.fixture
 def frame_of() -> Callable[[LabelledImage], Frame]:
     return _frame
-
-
-@pytest.fixture
-def palette_judge() -> PaletteJudge:
-    return PaletteJudge()
-
-
-@pytest.fixture
-def blind_judge() -> BlindJudge:
-    return BlindJudge()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import FrameError
-from spie_robo.guard import GeometryGuard, GeometryJudge
+from spie_robo.guard import GeometryGuard, GuardBudget
 from spie_robo.guard.process import GuardProcess
 from spie_robo.types import EditResult, Frame, Guard
 
@@ -40,12 +40,13 @@ def test_verdicts_are_those_of_the_wrapped_guard(apart):
     assert GuardedEditor(_Named(), apart).description == GuardedEditor(_Named(), here).description
 
 
-def test_a_guard_that_holds_a_network_is_taken_along():
+def test_a_guard_with_settings_of_its_own_is_taken_along():
     frames, edits = pairs()
-    here = GeometryGuard(estimator=GeometryJudge.load())
+    here = GeometryGuard(GuardBudget(outline=1.0), roles={"tray*": "surface"})
     with warnings.catch_warnings(), GuardProcess(here) as guard:
         warnings.simplefilter("error")  # of judging here instead
         assert repr(guard.judge_batch(frames, edits)) == repr(here.judge_batch(frames, edits))
+        assert guard.description == here.description
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

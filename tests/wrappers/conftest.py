@@ -66,7 +66,7 @@ class FakeGuard:
         self.frames.append(frame)
         accepted = self.accepts(frame, edit)
         source = "simulator" if frame.geometry is not None else "estimate"
-        deviation = Deviation("depth_error", float("nan") if accepted else 2.0, 1.0)
+        deviation = Deviation("moved_px", float("nan") if accepted else 2.0, 1.0)
         return GuardVerdict(accepted, (deviation,), "measured", source)
 
     def judge_batch(self, frames, edits):

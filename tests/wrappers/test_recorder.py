@@ -337,7 +337,7 @@ def test_the_store_says_what_made_its_edits(toys, tmp_path):
     editor.instruction = "the negative"
     editor.description = {"settings": {"steps": 3}, "protect": ["cube"]}
     guard = toys.FakeGuard(lambda frame, edit: True)
-    guard.description = {"limits": {"inserted_px": 5.0}}
+    guard.description = {"limits": {"inserted": 5.0}}
     env = RealismWrapper(
         gym.make("test/DictImage-v0"), editor, guard=guard, record=tmp_path / "s.zarr"
     )
@@ -348,7 +348,7 @@ def test_the_store_says_what_made_its_edits(toys, tmp_path):
     assert metadata.provenance["denoising_steps"] == 3
     assert metadata.provenance["protected"] == ["cube"]
     assert metadata.provenance["guard"] == "FakeGuard"
-    assert metadata.provenance["guard_limits"] == {"inserted_px": 5.0}
+    assert metadata.provenance["guard_limits"] == {"inserted": 5.0}
 
 
 def test_geometry_is_kept_though_an_env_renders_into_the_same_buffer(toys, tmp_path):

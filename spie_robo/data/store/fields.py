@@ -15,15 +15,20 @@ from spie_robo.errors import EnvError, StoreError
 from spie_robo.types import RGB, Geometry, GuardedEdit
 
 DEVIATIONS = (
-    "depth_error",
-    "mask_iou",
-    "boundary_f",
-    "displacement_px",
+    "outline",
+    "moved_px",
+    "resized_px",
+    "warped_px",
+    "inserted",
+    "added",
+    "swapped",
     "chroma_drift",
-    "edge_support",
-    "inserted_px",
 )
-"""Guard measurements that have a column; NaN where a guard does not measure one."""
+"""Names of the guard's measurements that get a column; what a guard does not measure is NaN.
+
+Stores that an earlier guard wrote have other names: :func:`deviations_of` finds them."""
+
+_OUTCOMES = ("accepted", "edited", "attempts", "seed")
 
 SOLE_CAMERA = "camera"
 """Camera name for an environment whose observation is one image."""
@@ -62,9 +67,34 @@ def realism_key(camera: str, name: str) -> str:
 
 
 def realism_keys(camera: str) -> tuple[str, ...]:
-    """Return all keys of :func:`realism_columns`."""
-    names = ("accepted", "edited", "attempts", "seed", *DEVIATIONS)
-    return tuple(realism_key(camera, name) for name in names)
+    """Every key that :func:`realism_columns` gives."""
+    return tuple(realism_key(camera, name) for name in (*_OUTCOMES, *DEVIATIONS))
+
+
+def verdict_keys(keys: Iterable[str], camera: str) -> dict[str, str]:
+    """The keys of a camera's verdict fields among all keys of a store, by the fields' names.
+
+    Args:
+        keys: All keys; those of cameras tell fields of a camera ``front_top`` from fields of
+            ``front``.
+        camera: Name of the camera.
+    """
+    known = tuple(keys)
+    prefix = realism_key(camera, "")
+    longer = tuple(
+        realism_key(other, "") for other in cameras_of(known) if other.startswith(f"{camera}_")
+    )
+    return {
+        key.removeprefix(prefix): key
+        for key in known
+        if key.startswith(prefix) and not key.startswith(longer)
+    }
+
+
+def deviations_of(keys: Iterable[str], camera: str) -> dict[str, str]:
+    """The keys of what was measured on a camera's edits, by the measurements' names."""
+    found = verdict_keys(keys, camera)
+    return {name: key for name, key in found.items() if name not in _OUTCOMES}
 
 
 def cameras_of(keys: Iterable[str]) -> tuple[str, ...]:

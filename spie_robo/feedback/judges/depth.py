@@ -44,7 +44,7 @@ class DifferentiableDepth(Protocol):
 
 @final
 class EmbeddedDepth:
-    """The guard's embedded judge: log depth at 128x128, for tabletop scenes."""
+    """The geometry judge that ships: log depth at 128x128, for tabletop scenes."""
 
     scale: DepthScale = "log"
 

@@ -113,8 +113,8 @@ def test_frames_are_edited_and_everything_else_is_kept(source, tmp_path):
             expected = np.where(even[:, None, None, None], swapped, raw)
             np.testing.assert_array_equal(b[f"{camera}_rgb"], expected)
             accepted += int(even.sum())
-        np.testing.assert_array_equal(b["realism_front_depth_error"], a["front_depth"][:, 0, 0])
-        assert np.isnan(b["realism_wrist_depth_error"]).all()
+        np.testing.assert_array_equal(b["realism_front_moved_px"], a["front_depth"][:, 0, 0])
+        assert np.isnan(b["realism_wrist_moved_px"]).all()
     assert (summary.episodes, summary.frames) == (3, old.n_steps * 2)
     assert 0 < summary.accepted == accepted < summary.frames
     assert new.seeds.tolist() == old.seeds.tolist()
