@@ -20,6 +20,7 @@ from spie_robo.data.store.success import SuccessColumn, as_the_store_expects
 from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import ConfigError, EnvError
+from spie_robo.guard.acceptance import AcceptanceMonitor
 from spie_robo.settings.wording import counted
 from spie_robo.types import GuardedEdit, PolicyLike
 
@@ -37,6 +38,7 @@ class RecordSummary:
         successes: Episodes solved at some step; 0 if the environment does not report success.
         frames: Edited camera frames, rejected ones included.
         accepted: Frames whose edit the guard accepted.
+        concern: Why most edits were rejected and what to try; empty if they were not.
     """
 
     episodes: int
@@ -44,6 +46,7 @@ class RecordSummary:
     successes: int
     frames: int
     accepted: int
+    concern: str = ""
 
     def __str__(self) -> str:
         """Return the counts in one line."""
@@ -51,7 +54,7 @@ class RecordSummary:
         line = f"{size}, {self.successes} solved"
         if self.frames:
             line += f", {self.accepted / self.frames:.1%} of {self.frames} edits accepted"
-        return line
+        return f"{line}\n  note: {self.concern.rstrip('.')}" if self.concern else line
 
     def plus(self, other: RecordSummary) -> RecordSummary:
         """Return the sum of two summaries."""
@@ -103,12 +106,14 @@ def record_episodes(
             f"episodes={episodes}, max_steps={max_steps}, seed={seed}."
         )
     writer.metadata = with_env(writer.metadata, env)
-    total = RecordSummary(0, 0, 0, 0, 0)
+    total, monitor = RecordSummary(0, 0, 0, 0, 0), AcceptanceMonitor()
     with tqdm(total=episodes, desc="record", unit="episode", disable=not progress) as bar:
         for i in range(episodes):
             writer.begin_episode(seed + i)
             try:
-                done = _record_episode(env, policy, i, seed + i, writer, max_steps, on_step)
+                done = _record_episode(
+                    env, policy, i, seed + i, writer, monitor, max_steps, on_step
+                )
                 writer.end_episode()
             except BaseException:
                 writer.discard_episode()
@@ -116,7 +121,7 @@ def record_episodes(
             total = total.plus(done)
             bar.set_postfix(steps=total.steps, solved=total.successes)
             bar.update()
-    return total
+    return replace(total, concern=monitor.concern)
 
 
 def _record_episode(
@@ -125,6 +130,7 @@ def _record_episode(
     episode: int,
     seed: int,
     writer: EpisodeWriter,
+    monitor: AcceptanceMonitor,
     max_steps: int | None,
     on_step: StepListener | None,
 ) -> RecordSummary:
@@ -145,6 +151,7 @@ def _record_episode(
         if on_step is not None:
             on_step(episode, step, row)
         edits: Mapping[str, GuardedEdit] = info.get("realism", {})
+        monitor.count(edits.values())
         frames += len(edits)
         accepted += sum(e.edited for e in edits.values())
         step += 1

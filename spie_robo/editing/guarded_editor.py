@@ -10,7 +10,7 @@ Steps:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from spie_robo.editing.description import EditorDescription, references_digest
 from spie_robo.errors import ConfigError, EditorError, SpieRoboError
+from spie_robo.guard.acceptance import AcceptanceMonitor
 from spie_robo.types import (
     EditResult,
     Frame,
@@ -45,6 +46,7 @@ class GuardedEditor:
             ``GuardedEdit.error`` set.
         steps: Denoising steps that the user asked for, stored with the edits; None if the editor
             chooses.
+        monitor: Warns once if most edits are rejected.
 
     Example:
         >>> import numpy as np
@@ -66,6 +68,7 @@ class GuardedEditor:
     retries: int = 1
     on_error: OnError = "raise"
     steps: int | None = None
+    monitor: AcceptanceMonitor = field(default_factory=AcceptanceMonitor, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Validate the settings."""
@@ -136,7 +139,9 @@ class GuardedEditor:
             pending = [i for i in pending if not done[i].edited]
             if not pending:
                 break
-        return [done[i] for i in range(len(frames))]
+        results = [done[i] for i in range(len(frames))]
+        self.monitor.watch(results)
+        return results
 
     def _edit(self, frames: Sequence[Frame], seeds: Sequence[int]) -> list[EditResult]:
         # Give the editor copies: if it wrote into a frame, the guard would judge another frame.

@@ -43,6 +43,7 @@ from spie_robo.data.store.writer import EpisodeWriter
 from spie_robo.editing.description import PROVENANCE_KEYS, EditorDescription
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.errors import ConfigError, StoreCorruptError, StoreError
+from spie_robo.guard.acceptance import AcceptanceMonitor
 from spie_robo.settings.wording import counted
 
 READ_ROWS = 16
@@ -123,15 +124,18 @@ def convert_store(
     # Edit what the output lacks, read it back, and only then call it complete.
     config = replace(config, zarr_format=config.zarr_format or _native_format(opened))
     with _open_output(store, target, description, identity, config) as writer:
-        resumed_at = writer.n_episodes
+        resumed_at, concern = writer.n_episodes, ""
         if not writer.complete:
             begun_with = recorded_threads(writer.metadata.provenance)
             with using_threads(None if engine is None else begun_with):
-                convert_episodes(store, writer, engine, cameras, config, progress=progress)
+                concern = convert_episodes(
+                    store, writer, engine, cameras, config, progress=progress
+                )
             _check(store, path, writer.path, cameras, progress)
             writer.mark_complete()
     frames, accepted = _count(target, cameras)
-    notes = (*source_notes(opened), *editing_notes(store, cameras))
+    concerns = (concern,) if concern else ()
+    notes = (*source_notes(opened), *editing_notes(store, cameras), *concerns)
     return ConvertSummary(target, len(store), frames, accepted, resumed_at, notes)
 
 
@@ -143,7 +147,7 @@ def convert_episodes(
     config: ConversionConfig,
     *,
     progress: bool = True,
-) -> None:
+) -> str:
     """Edit every episode that the sink does not have yet.
 
     Besides the sink's buffer, memory holds a few times ``batch_size`` steps, or
@@ -156,6 +160,9 @@ def convert_episodes(
         cameras: Cameras to edit.
         config: Settings, of which ``batch_size`` and ``seed`` are used.
         progress: Show a progress bar.
+
+    Returns:
+        Why most edits were rejected and what to try; empty if they were not.
     """
     first = sink.n_episodes
     steps = sum(source.episode_length(i) for i in range(first, len(source)))
@@ -163,7 +170,7 @@ def convert_episodes(
     threads = None if engine is None else torch_threads()
     task = EditTask(source.metadata, cameras, config.batch_size, config.seed, threads)
     edited = _edit(source, engine, task, first)
-    tried = accepted = 0
+    tried, accepted, monitor = 0, 0, AcceptanceMonitor()
     bar = tqdm(total=total, desc="convert", unit=unit, disable=not progress)
     with bar, WriteBehind(sink) as writing, closing(edited):
         for block, edits in edited:
@@ -174,11 +181,13 @@ def convert_episodes(
             if block.last:
                 writing.end_episode()
             results = [edit for of_camera in edits.values() for edit in of_camera]
+            monitor.count(results)
             tried += len(results) * block.edited
             accepted += sum(edit.edited for edit in results)
             if engine is not None:
                 bar.set_postfix(accepted=f"{accepted / max(1, tried):.0%}", refresh=False)
             bar.update(block.steps if engine is None else len(results))
+    return monitor.concern
 
 
 def _edit(
@@ -210,6 +219,9 @@ def _edited_rows(rows: Rows, edits: Edits) -> Rows:
     """Return the rows with new frames and verdicts; all other arrays stay the same."""
     result = dict(rows)
     for camera, of_camera in edits.items():
+        # Verdicts of an earlier editor, perhaps by other measurements, are not of these edits.
+        for key in fields.verdict_keys(rows, camera).values():
+            del result[key]
         result[fields.raw_key(camera)] = _raw(rows, camera)
         result[fields.rgb_key(camera)] = np.stack([edit.rgb for edit in of_camera])
         result |= fields.realism_columns(camera, of_camera)
@@ -300,7 +312,7 @@ def _check(
     """Read the output back: edited chunks must be intact, all other data equal to the source."""
     result = EpisodeStore.open(out, allow_unfinished=True)
     made = {fields.rgb_key(c) for c in cameras} | {fields.raw_key(c) for c in cameras}
-    made |= {key for c in cameras for key in fields.realism_keys(c)}
+    made |= {key for c in cameras for key in fields.verdict_keys(source.keys, c).values()}
     kept = [key for key in source.keys if key not in made]
     lengths = [source.episode_length(i) for i in range(len(source))]
     same = [result.episode_length(i) for i in range(len(result))] == lengths

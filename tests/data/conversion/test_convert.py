@@ -159,6 +159,18 @@ def test_one_camera_can_be_chosen_and_an_edited_store_is_edited_from_raw(source,
     assert not (tmp_path / "three.zarr").exists()
 
 
+def test_verdicts_of_an_earlier_guard_are_not_kept_beside_the_new_ones(tmp_path):
+    path = tmp_path / "old.zarr"
+    with EpisodeWriter.create(path, StoreMetadata(env_id="Env-v0")) as writer:
+        arrays = episode(0)
+        arrays["front_raw"] = arrays["front_rgb"]
+        arrays["realism_front_mask_iou"] = np.full(len(arrays["reward"]), 0.5, np.float32)
+        writer.add_episode(arrays, seed=0)
+    run(path, tmp_path / "out.zarr", guard=EvenGuard(), retries=0)
+    keys = EpisodeStore.open(tmp_path / "out.zarr").keys
+    assert "realism_front_outline" in keys and "realism_front_mask_iou" not in keys
+
+
 def test_same_seed_same_bytes_and_batch_size_does_not_matter(source, tmp_path):
     for name, options in [
         ("a", {"batch_size": 2}),
