@@ -21,10 +21,17 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 ROOT = BENCHMARKS.parent
 sys.path.insert(0, str(BENCHMARKS))
 
-from tables import editing_tables, headlines, policy_tables, speed_tables, training_tables  # noqa: E402
+from tables import (  # noqa: E402
+    editing_tables,
+    guard_tables,
+    headlines,
+    policy_tables,
+    speed_tables,
+    training_tables,
+)
 from tables.markdown import cells, load  # noqa: E402
 
-PAGES = ("README.md", "docs/index.md", "docs/results/*.md")
+PAGES = ("README.md", "docs/index.md", "docs/guard.md", "docs/results/*.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 MUJOCO_SUITES = {
@@ -41,6 +48,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "editor": lambda: editing_tables.editor_table(load("editor")),
     "photos": lambda: editing_tables.photo_table(load("real_photos")),
     "sizes": lambda: editing_tables.size_table(load("editor_details")),
+    "guard-limits": lambda: guard_tables.limit_table(load("guard_calibration")),
+    "guard-harmless": lambda: guard_tables.false_reject_table(load("guard_calibration")),
+    "guard-harmful-128": lambda: guard_tables.catch_table(load("guard_calibration"), 128, "with"),
+    "guard-harmful-256": lambda: guard_tables.catch_table(load("guard_calibration"), 256, "with"),
+    "guard-harmful-bare": lambda: guard_tables.catch_table(
+        load("guard_calibration"), 128, "without"
+    ),
+    "guard-embedded": lambda: guard_tables.embedded_table(load("guard_calibration")),
+    "guard-cost": lambda: guard_tables.cost_table(load("guard_calibration")),
     "flicker": lambda: editing_tables.flicker_table(load("editor_details")),
     "drift": lambda: editing_tables.drift_table(load("editor_details")),
     "experts": lambda: editing_tables.expert_table(load("envs")),
