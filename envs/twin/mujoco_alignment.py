@@ -18,7 +18,7 @@ ROLE_GROUPS = ("foreground", "robot", "surface", "object")
 
 
 @dataclass(frozen=True)
-class Silhouette:
+class SilhouetteMatch:
     """A silhouette is what shows of a role, compared in both renderers.
 
     Attributes:
@@ -76,7 +76,7 @@ def mujoco_instances(
 
 def compare_silhouettes(
     state: SceneState, simulator: NDArray[np.int32], min_pixels: int = 20
-) -> list[Silhouette]:
+) -> list[SilhouetteMatch]:
     """Compare the foreground, and every role in view, with MuJoCo's segmentation.
 
     Args:
@@ -92,5 +92,5 @@ def compare_silhouettes(
         one, other = np.isin(simulator, instances), np.isin(twin, instances)
         if one.sum() >= min_pixels:
             iou = float((one & other).sum() / (one | other).sum())
-            results.append(Silhouette(group, int(one.sum()), iou))
+            results.append(SilhouetteMatch(group, int(one.sum()), iou))
     return results

@@ -16,7 +16,7 @@ from spie_robo.errors import FrameError
 from spie_robo.feedback.config import FeedbackConfig, StructureKind
 from spie_robo.feedback.judges.depth import DepthJudge, DepthScale
 from spie_robo.feedback.records import FeedbackInput, Mask
-from spie_robo.guard.relative_depth import normalise
+from spie_robo.guard.relative_depth import normalised_depth
 from spie_robo.types import RGB, Frame
 
 DepthMap: TypeAlias = NDArray[np.float32]
@@ -120,7 +120,7 @@ def depth_difference(edit: DepthMap, reference: DepthMap, valid: Mask | None = N
     second = reference.ravel() if valid is None else reference[valid]
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
-    return float(np.abs(normalise(first) - normalise(second)).mean())
+    return float(np.abs(normalised_depth(first) - normalised_depth(second)).mean())
 
 
 def true_depth(frame: Frame, shape: tuple[int, ...], scale: DepthScale) -> tuple[DepthMap, Mask]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spie_robo.errors import FrameError
 from spie_robo.guard.budget import AT_LEAST, DEVIATION_NAMES, GuardBudget
 from spie_robo.guard.colours import chroma_drift
-from spie_robo.guard.measures import MEASURED, measure
+from spie_robo.guard.measures import MEASURED, measure_edits
 from spie_robo.guard.outlines import Scene, on_grid, scene_of
 from spie_robo.guard.reasons import Finding, reason_of
 from spie_robo.guard.roles import Role, check_roles
@@ -145,7 +145,7 @@ class GeometryGuard:
         chosen = [scenes[i] for i in batch]
         size = chosen[0].raw.shape[1::-1]
         edits = images_on([on_grid(images[i], size) for i in batch], self.device)
-        measures = measure(stack_scenes(chosen, self.device), edits)
+        measures = measure_edits(stack_scenes(chosen, self.device), edits)
         rows = zip(
             measures.values.tolist(),
             measures.places.tolist(),

@@ -27,7 +27,7 @@ MEASURED: Final = (
     "added",
     "swapped",
 )
-"""What :func:`measure` returns, in this order."""
+"""What :func:`measure_edits` returns, in this order."""
 
 
 @final
@@ -48,7 +48,7 @@ class Measures:
 
 
 @torch.inference_mode()
-def measure(stack: Stack, edits: Tensor) -> Measures:
+def measure_edits(stack: Stack, edits: Tensor) -> Measures:
     """Measure edits against what their frames show.
 
     Args:

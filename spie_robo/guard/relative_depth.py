@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 SCALE_FLOOR = 1e-3
 
 
-def normalise(
+def normalised_depth(
     values: NDArray[np.float32], valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
     """Remove offset and scale: subtract the median, divide by the mean absolute deviation.
@@ -44,5 +44,5 @@ def depth_error(estimate: NDArray[np.float32], truth: NDArray[np.float32]) -> fl
     valid = np.isfinite(truth)
     if not valid.any():
         return math.nan
-    difference = normalise(estimate, valid)[valid] - normalise(truth, valid)[valid]
+    difference = normalised_depth(estimate, valid)[valid] - normalised_depth(truth, valid)[valid]
     return float(np.abs(difference).mean())

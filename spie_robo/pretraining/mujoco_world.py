@@ -70,7 +70,7 @@ class LoadedModel:
 
 
 @final
-class MujocoWorld:
+class PairWorld:
     """Draws moments of a MuJoCo model and renders them.
 
     Args:

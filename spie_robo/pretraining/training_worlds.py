@@ -18,7 +18,7 @@ import numpy as np
 
 from spie_robo.errors import MissingExtraError
 from spie_robo.pretraining.composed_models import compose_tabletop
-from spie_robo.pretraining.mujoco_world import LoadedModel, MujocoWorld, Orbit
+from spie_robo.pretraining.mujoco_world import LoadedModel, Orbit, PairWorld
 from spie_robo.pretraining.worlds import TabletopWorld, World
 
 HELD_OUT = ("robosuite", "metaworld", "panda_gym", "gym_aloha")
@@ -149,7 +149,7 @@ def make_world(name: str, size: int, seed: int) -> World:
     """
     if name == "tabletop":
         return TabletopWorld(size)
-    return MujocoWorld(name, _MODELS[name](seed), size)
+    return PairWorld(name, _MODELS[name](seed), size)
 
 
 def kept_world(name: str, size: int, style_id: int) -> World:

@@ -107,7 +107,7 @@ _MEASURES: Mapping[str, Measure] = {
 }
 
 
-def measure(name: str) -> Measure:
+def known_measure(name: str) -> Measure:
     """The words for a measure; plain ones for a name that is not known."""
     known = _MEASURES.get(name)
     if known is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spie_robo.data.protocols import EpisodeSource
 from spie_robo.data.store.fields import cameras_of, realism_key
 from spie_robo.reporting.content import Budget, MeasurementRow, StepVerdict
-from spie_robo.reporting.measures import in_order, measure
+from spie_robo.reporting.measures import in_order, known_measure
 
 _OUTCOMES = {"accepted", "edited", "attempts", "seed"}
 """Fields of a verdict that are no measures."""
@@ -47,7 +47,7 @@ def measured_names(source: EpisodeSource, camera: str) -> set[str]:
 
 
 def _budget(name: str, limit: float | None) -> Budget:
-    words = measure(name)
+    words = known_measure(name)
     return Budget(name, words.label, limit, words.at_most, words.limit(limit), words.unit)
 
 
@@ -106,7 +106,7 @@ def measurement_rows(
         if not len(values):
             continue
         worst = values.max() if budget.at_most else values.min()
-        words = measure(budget.name)
+        words = known_measure(budget.name)
         median, furthest = words.number(float(np.median(values))), words.number(float(worst))
         rows.append(
             MeasurementRow(budget.label, words.meaning, median, furthest, budget.limit_words)

@@ -95,9 +95,7 @@ class EvenGuard:
     def judge(self, frame, edit):
         accepted = int(edit.rgb[0, 1, 0]) % 2 == 0
         depth = float(frame.geometry.depth[0, 0]) if frame.geometry else float("nan")
-        return GuardVerdict(
-            accepted, (Deviation("moved_px", depth, 2.0),), "parity", "simulator"
-        )
+        return GuardVerdict(accepted, (Deviation("moved_px", depth, 2.0),), "parity", "simulator")
 
     def judge_batch(self, frames, edits):
         return [self.judge(f, e) for f, e in zip(frames, edits, strict=True)]

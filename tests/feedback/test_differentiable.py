@@ -12,7 +12,7 @@ from spie_robo.feedback.differentiable import DifferentiableFeedback, normalise
 from spie_robo.feedback.feedback import FeedbackModel
 from spie_robo.feedback.semantic import SemanticScore
 from spie_robo.feedback.structural import StructuralScore
-from spie_robo.guard.relative_depth import normalise as normalise_array
+from spie_robo.guard.relative_depth import normalised_depth as normalise_array
 
 STRUCTURES = ("monocular", "paper", "simulator")
 

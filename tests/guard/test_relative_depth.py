@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from spie_robo.guard.relative_depth import depth_error, normalise
+from spie_robo.guard.relative_depth import depth_error, normalised_depth
 
 
 def test_normalised_maps_have_median_zero_and_deviation_one() -> None:
     values = np.random.default_rng(0).gamma(2, 3, (40, 50)).astype(np.float32)
-    normalised = normalise(values)
+    normalised = normalised_depth(values)
     assert np.median(normalised) == pytest.approx(0, abs=1e-5)
     assert np.abs(normalised).mean() == pytest.approx(1, abs=1e-5)
 

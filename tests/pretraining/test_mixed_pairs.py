@@ -30,7 +30,7 @@ from spie_robo.pretraining.mixed_pairs import (
 )
 from spie_robo.pretraining.mixed_shards import MixedShards
 from spie_robo.pretraining.model_paint import ModelPaint
-from spie_robo.pretraining.mujoco_world import LoadedModel, MujocoWorld, Orbit
+from spie_robo.pretraining.mujoco_world import LoadedModel, Orbit, PairWorld
 from spie_robo.pretraining.training_worlds import HELD_OUT, TRAINING_WORLDS, kept_world
 from spie_robo.types import Frame
 
@@ -56,10 +56,10 @@ ORBIT = Orbit((0.1, 0.0, 0.1), (0.9, 1.3), (120, 240))
 
 
 @pytest.fixture(scope="module")
-def desk() -> MujocoWorld:
+def desk() -> PairWorld:
     model = mujoco.MjModel.from_xml_string(DESK)
     try:
-        return MujocoWorld("desk", LoadedModel(model, ORBIT), 64)
+        return PairWorld("desk", LoadedModel(model, ORBIT), 64)
     except Exception as error:
         pytest.skip(f"no EGL or OSMesa for MuJoCo's renderer: {error}")
 
@@ -74,14 +74,14 @@ def test_no_held_out_simulator_is_trained_on() -> None:
     assert not any(package in source for package in HELD_OUT)
 
 
-def test_a_moment_is_a_function_of_its_seed(desk: MujocoWorld) -> None:
+def test_a_moment_is_a_function_of_its_seed(desk: PairWorld) -> None:
     one, other = (desk.sample(np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(one.rgb, other.rgb)
     np.testing.assert_array_equal(one.depth, other.depth)
     assert not np.array_equal(one.rgb, desk.sample(np.random.default_rng(5)).rgb)
 
 
-def test_geometry_of_a_moment_belongs_to_its_picture(desk: MujocoWorld) -> None:
+def test_geometry_of_a_moment_belongs_to_its_picture(desk: PairWorld) -> None:
     view = desk.sample(np.random.default_rng(1))
     assert set(np.unique(view.classes)) >= {0, 1, 2}
     assert (view.depth[view.instances < 0] == 0).all()
@@ -123,7 +123,7 @@ def test_labs_have_boards_polish_and_hard_light() -> None:
 
 
 @pytest.fixture(scope="module")
-def shards(desk: MujocoWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards(desk: PairWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two shards of two labs with three moments each, small."""
     folder = tmp_path_factory.mktemp("pairs")
     config = MixedPairsConfig(
