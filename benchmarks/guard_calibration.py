@@ -32,7 +32,7 @@ from tqdm import tqdm
 from spie_robo.guard import GuardBudget
 from spie_robo.guard.budget import AT_LEAST, BUDGET_FILE, DEVIATION_NAMES
 from spie_robo.guard.guard import GeometryGuard
-from spie_robo.guard.measures import MEASURED
+from spie_robo.guard.measuring import MEASURED
 from spie_robo.guard.outlines import REFERENCE_WIDTH
 from spie_robo.guard.roles import roles_in
 from spie_robo.types import RGB, Frame, Geometry

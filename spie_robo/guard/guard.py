@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spie_robo.errors import FrameError
 from spie_robo.guard.budget import AT_LEAST, DEVIATION_NAMES, GuardBudget
 from spie_robo.guard.colours import chroma_drift
-from spie_robo.guard.measures import MEASURED, measure_edits
+from spie_robo.guard.measuring import MEASURED, measure_edits
 from spie_robo.guard.outlines import Scene, on_grid, scene_of
 from spie_robo.guard.reasons import Finding, reason_of
 from spie_robo.guard.roles import Role, check_roles

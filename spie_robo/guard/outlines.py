@@ -55,7 +55,7 @@ _LARGEST_BLOB: Final = 0.3
 
 @final
 @dataclass(frozen=True, eq=False)
-class Silhouette:
+class SceneSilhouette:
     """One silhouette whose outline is followed.
 
     Attributes:
@@ -95,7 +95,7 @@ class Scene:
     raw: RGB
     scale: float
     pixels: float
-    silhouettes: tuple[Silhouette, ...]
+    silhouettes: tuple[SceneSilhouette, ...]
     points: Floats
     normals: Floats
     piece: Ints
@@ -228,7 +228,7 @@ def _grouped(
 
 def _silhouettes(
     groups: NDArray[np.int32], known: list[tuple[Role, str]], pixels: float
-) -> tuple[Silhouette, ...]:
+) -> tuple[SceneSilhouette, ...]:
     """Each connected part of an object or goal, and the robot as a whole."""
     found = []
     for number, (role, name) in enumerate(known):
@@ -249,13 +249,13 @@ def _silhouettes(
     return tuple(found)
 
 
-def _silhouette(name: str, role: Role, mask: Mask) -> Silhouette:
+def _silhouette(name: str, role: Role, mask: Mask) -> SceneSilhouette:
     rows, columns = np.nonzero(mask)
     centre = float(columns.mean()), float(rows.mean())
-    return Silhouette(name, role, centre, float(np.sqrt(len(rows) / np.pi)), mask)
+    return SceneSilhouette(name, role, centre, float(np.sqrt(len(rows) / np.pi)), mask)
 
 
-def _blobs(edges: Mask, pixels: float) -> tuple[Silhouette, ...]:
+def _blobs(edges: Mask, pixels: float) -> tuple[SceneSilhouette, ...]:
     """Small things that stand out all around: what takes the place of objects without truth."""
     outlines, _ = cv2.findContours(edges.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = _LARGEST_BLOB * max(edges.shape)
@@ -373,7 +373,9 @@ def _share(mask: Mask, pixels: float) -> Floats:
     )
 
 
-def _trust(silhouettes: tuple[Silhouette, ...], shape: tuple[int, ...], pixels: float) -> Floats:
+def _trust(
+    silhouettes: tuple[SceneSilhouette, ...], shape: tuple[int, ...], pixels: float
+) -> Floats:
     """How far new structure counts: little beside a robot, whose shadow is as large as itself."""
     trust = np.ones(shape, np.float32)
     for one in silhouettes:
