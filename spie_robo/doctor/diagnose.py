@@ -19,6 +19,9 @@ from spie_robo.doctor import checks
 from spie_robo.doctor.checks import DISTRIBUTION, OPENCV_WHEELS, PYBULLET_WHEELS, CheckResult
 from spie_robo.doctor.self_test import SelfTest, run_self_test
 
+DEVELOPERS = ("dev", "docs")
+"""Extras that only whoever works on this package needs."""
+
 
 def diagnose(
     self_test: Callable[[], SelfTest] | None = run_self_test,
@@ -89,7 +92,8 @@ def _requirements(lines: Iterable[str]) -> tuple[list[Requirement], dict[str, li
                 needed.append(requirement)
             continue
         extra = marker.partition("extra ==")[2].split('"')[1]
-        if extra != "dev" and requirement.marker and requirement.marker.evaluate({"extra": extra}):
+        wanted = requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+        if wanted and extra not in DEVELOPERS:
             extras.setdefault(extra, []).append(requirement)
     return needed, extras
 
