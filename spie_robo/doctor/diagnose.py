@@ -23,10 +23,6 @@ DEVELOPERS = ("dev", "docs")
 """Extras that only whoever works on this package needs."""
 
 
-DEVELOPERS = ("dev", "docs")
-"""Extras that only whoever works on this package needs."""
-
-
 def diagnose(
     self_test: Callable[[], SelfTest] | None = run_self_test,
 ) -> tuple[CheckResult, ...]:
@@ -96,14 +92,8 @@ def _requirements(lines: Iterable[str]) -> tuple[list[Requirement], dict[str, li
                 needed.append(requirement)
             continue
         extra = marker.partition("extra ==")[2].split('"')[1]
-<<<<<<< ours
         wanted = requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
         if wanted and extra not in DEVELOPERS:
-||||||| base
-        if extra != "dev" and requirement.marker and requirement.marker.evaluate({"extra": extra}):
-=======
-        if extra not in DEVELOPERS and requirement.marker and requirement.marker.evaluate({"extra": extra}):
->>>>>>> theirs
             extras.setdefault(extra, []).append(requirement)
     return needed, extras
 
