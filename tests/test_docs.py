@@ -124,6 +124,15 @@ def test_links_of_readme_and_contributing_lead_somewhere() -> None:
                 assert (ROOT / link).exists(), f"{name}: {link}"
 
 
+def test_files_that_the_pages_name_are_there() -> None:
+    pages = [*DOCS.rglob("*.md"), *(ROOT / "configs").rglob("*.yaml"), ROOT / "README.md"]
+    folders = "spie_robo|envs|policies|benchmarks|examples|configs|tests|plugins|docs"
+    named = re.compile(rf"(?<![\w/])((?:{folders})/[\w/.-]+\.(?:py|yaml|md|json|csv|sh|txt))\b")
+    for page in pages:
+        for name in named.findall(page.read_text()):
+            assert (ROOT / name).exists(), f"{page.relative_to(ROOT)}: {name}"
+
+
 def test_readme_can_be_read_in_one_go() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 110
