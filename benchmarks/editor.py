@@ -23,6 +23,7 @@ from harness import report
 from numpy.typing import NDArray
 from other_encoder import OtherFeatures
 from PIL import Image
+from tables.editing_tables import editor_table
 
 from spie_robo.editing.guarded_editor import GuardedEditor
 from spie_robo.editor import Editor
@@ -149,30 +150,6 @@ def with_steps(editor: Editor, steps: int) -> Editor:
     return Editor(editor.pipeline, editor.name, settings, editor.references)
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """The figures as Markdown."""
-    lines = [
-        "| method | PSNR to target, dB | perceptual distance | KID x 1000 "
-        "| KID x 1000, EfficientNet-Lite2 | gradients kept | guard accepts | after one retry |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, row in rows.items():
-        lines.append(
-            f"| {name} | {row['psnr']:.2f} [{row['psnr_low']:.2f}, {row['psnr_high']:.2f}] "
-            f"| {row['perceptual']:.3f} [{row['perceptual_low']:.3f}, "
-            f"{row['perceptual_high']:.3f}] "
-            f"| {1000 * row['kid']:.1f} ± {1000 * row['kid_deviation']:.1f} "
-            f"| {1000 * row['kid_other']:.1f} ± {1000 * row['kid_other_deviation']:.1f} "
-            f"| {row['gradients']:.2f} | {_share(row['accepted'])} "
-            f"| {_share(row['accepted_after_retry'])} |"
-        )
-    return "\n".join(lines)
-
-
-def _share(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.1%}"
-
-
 def save_grid(path: Path, labs: Sequence[Lab], outcomes: dict[str, Outcome], count: int) -> None:
     """Rows: raw, each method, target, one reference; columns: every so-manieth lab."""
     chosen = np.linspace(0, len(labs) - 1, count).astype(int)
@@ -219,7 +196,7 @@ def main() -> None:
         options.seed,
     )  # fmt: skip
     frames = sum(len(lab.frames) for lab in labs)
-    report("editor", options.seed, {"styles": len(labs), "frames": frames, **rows}, table(rows))
+    report("editor", options.seed, {"styles": len(labs), "frames": frames, **rows}, editor_table(rows))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from harness import report, spread
+from tables.editing_tables import expert_table, silhouette_table, step_table
 
 import spie_robo.envs
 from spie_robo.envs.experts import make_expert
@@ -147,26 +148,8 @@ def alignment(seed: int, states: int) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| expert | success | Wilson 95 % | steps, median (p5 to p95) |", "|---|---|---|---|"]
-    for env_id, entry in results["experts"].items():
-        low, high = entry["wilson_95"]
-        steps = entry["steps_to_success"]
-        lines.append(
-            f"| {env_id} | {entry['successes']}/{entry['episodes']} | {low:.1%} to {high:.1%} | "
-            f"{steps['median']:.0f} ({steps['p5']:.0f} to {steps['p95']:.0f}) |"
-        )
-    lines += ["", "| speed | per second | milliseconds, median (p5 to p95) |", "|---|---|---|"]
-    for name, entry in results["speed"].items():
-        median, low, high = (1000 * entry[key] for key in ("median", "p5", "p95"))
-        lines.append(f"| {name} | {1000 / median:.1f} | {median:.1f} ({low:.1f} to {high:.1f}) |")
-    lines += ["", "| silhouettes | n | mean IoU | least IoU | most offset, pixels |"]
-    lines.append("|---|---|---|---|---|")
-    for group, entry in results["alignment"].items():
-        lines.append(
-            f"| {group} | {entry['n']} | {entry['iou_mean']:.4f} | {entry['iou_min']:.4f} | "
-            f"{entry['offset_max_pixels']:.2f} |"
-        )
-    return "\n".join(lines)
+    parts = (expert_table, step_table, silhouette_table)
+    return "\n\n".join(part(results) for part in parts)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 import zarr
 from harness import report, spread
+from tables.speed_tables import reading_table
 from numpy.typing import NDArray
 
 from spie_robo.data import EpisodeWriter
@@ -278,22 +279,11 @@ def table(results: dict[str, Any]) -> str:
         False: "files could not be put out of the page cache: cold is no colder than warm",
         None: "this system does not say whether files left the page cache",
     }[results["cold_works"]]
-    base = results["readers"]["zarr-python oindex"]
-    lines = [
+    head = (
         f"{results['frames']} frames of {SIDE}x{SIDE}, {results['store_bytes'] / 1e6:.0f} MB; "
-        f"batches of {BATCH} windows; {said}.",
-        "",
-        "| reader | first open, s | open, s | cold, windows/s | warm, windows/s | against oindex |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, row in results["readers"].items():
-        cold = f"{row['cold']['median']:,.0f}" if "cold" in row else "all in memory"
-        factor = row["warm"]["median"] / base["warm"]["median"]
-        lines.append(
-            f"| {name} | {row['first_open_s']:.2f} | {row['open_s']:.2f} | {cold} | "
-            f"{row['warm']['median']:,.0f} | {factor:.1f} |"
-        )
-    return "\n".join(lines)
+        f"batches of {BATCH} windows; {said}."
+    )
+    return f"{head}\n\n{reading_table(results)}"
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ BASES = {"default": "base", "one-photo": "base, one photo", "no-visual-prompt": 
 
 def epoch_table(cells: Sequence[Cell], epochs: Sequence[int], variants: Sequence[str]) -> str:
     """Means over seeds ± their deviation, for each lab, variant and epoch."""
-    head = ["lab", "objective" if len(variants) > 1 else "settings", "epochs",
+    several = len(variants) > 1
+    head = ["lab", *(["objective"] * several), "epochs",
             "gap closed, surfaces", "gap closed, whole frame", *_headings(), "guard accepts",
             "seeds", "minutes"]  # fmt: skip
     rows = []
@@ -45,7 +46,7 @@ def epoch_table(cells: Sequence[Cell], epochs: Sequence[int], variants: Sequence
             for epoch in epochs:
                 reached = [cell for cell in mine if str(epoch) in cell["measured"]]
                 if reached:
-                    rows.append([lab, variant, str(epoch), *_line(reached, epoch),
+                    rows.append([lab, *([variant] * several), str(epoch), *_line(reached, epoch),
                                  f"{minutes(reached, epoch):.1f}"])  # fmt: skip
     return table(head, rows)
 
