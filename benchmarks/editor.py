@@ -196,7 +196,8 @@ def main() -> None:
         options.seed,
     )  # fmt: skip
     frames = sum(len(lab.frames) for lab in labs)
-    report("editor", options.seed, {"styles": len(labs), "frames": frames, **rows}, editor_table(rows))
+    found = {"styles": len(labs), "frames": frames, **rows}
+    report("editor", options.seed, found, editor_table(rows))
 
 
 if __name__ == "__main__":

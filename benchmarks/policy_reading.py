@@ -34,8 +34,8 @@ import numpy as np
 import torch
 import zarr
 from harness import report, spread
-from tables.speed_tables import reading_table
 from numpy.typing import NDArray
+from tables.speed_tables import reading_table
 
 from spie_robo.data import EpisodeWriter
 from spie_robo.policies import WindowDataset, WindowShape
