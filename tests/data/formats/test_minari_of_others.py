@@ -14,7 +14,7 @@ from spie_robo.data.conversion.convert import convert_store
 from spie_robo.data.formats import export_episodes, open_source
 from spie_robo.data.formats.source_record import SourceRecord
 from spie_robo.data.frames import camera_frames
-from spie_robo.data.recorded_geometry import unused_geometry
+from spie_robo.data.recorded_geometry import unusable_geometry
 from spie_robo.data.store.episode_store import EpisodeStore
 from spie_robo.data.store.writer import EpisodeWriter
 
@@ -80,7 +80,7 @@ def test_labels_that_minari_packed_as_jpeg_are_said_to_be_lossy_and_judge_nothin
         notes = SourceRecord.of(source.metadata).notes
         said = "front_segmentation was read from JPEG, as Minari keeps it: its values are not exact"
         assert any(note.startswith(f"{said}, and no edit is judged by it") for note in notes)
-        assert "front_segmentation" in unused_geometry(source, ["front"])
+        assert "front_segmentation" in unusable_geometry(source, ["front"])
         (frame, _) = camera_frames(source.metadata, rows, "front")
     assert frame.geometry is None
 
@@ -90,7 +90,7 @@ def test_labels_are_exact_where_nothing_is_packed(tmp_path):
     with open_source(path) as source:
         rows = source.read_rows(0, 0, 2)
         assert set(np.unique(rows["front_segmentation"])) == {0, 7, 12}
-        assert not unused_geometry(source, ["front"])
+        assert not unusable_geometry(source, ["front"])
 
 
 @pytest.mark.parametrize("name", ["minari", "minari-jpeg"])
