@@ -243,6 +243,8 @@ def looks(env: gym.Env[Any, Any], seeds: Sequence[int]) -> Iterator[dict[str, Se
             upright = Frame(view.orientation.turn(picture), camera.name, view.geometry)
             found[camera.name] = Seen(picture, view, upright)
         yield found
+    if hasattr(simulator, "close"):
+        simulator.close()
 
 
 def pixels_of(seen: Seen, name: str) -> np.ndarray:

@@ -146,6 +146,12 @@ class GeometrySource:
             return _views_of_info(info)
         return self._views_of_found(request)
 
+    def close(self) -> None:
+        """Free what the simulator draws with: collected later, it could harm another env's."""
+        for source in (self._option, self._found):
+            if isinstance(source, Simulator) and hasattr(source, "close"):
+                source.close()
+
     def _views_of_found(self, request: ViewRequest) -> Mapping[str, CameraView]:
         """The views of the simulator that the env is found to be; none if it is not known."""
         if not self._searched:

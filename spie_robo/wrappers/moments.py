@@ -126,6 +126,11 @@ class MomentEditor:
             for i, known in zip(range(0, len(frames), count), views, strict=True)
         ]
 
+    def close(self) -> None:
+        """Free what the geometry is drawn with."""
+        for source in self.sources:
+            source.close()
+
     def replace(self, observation: Any, edited: EditedMoment) -> Any:
         """A copy of one unbatched observation with the edited images."""
         # like() copies, so that an agent that draws into its observation does not change the info.

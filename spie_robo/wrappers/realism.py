@@ -217,6 +217,7 @@ class RealismWrapper(
     def close(self) -> None:
         """Close the store, with the episode in progress, and the env."""
         close_recorders(self._recorders)
+        self._moments.close()
         super().close()
 
     def _begin(

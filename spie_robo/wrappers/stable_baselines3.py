@@ -169,6 +169,7 @@ class VecRealismWrapper(VecEnvWrapper):  # type: ignore[misc, unused-ignore]  # 
     def close(self) -> None:
         """Close the store, with the episodes in progress, and the envs."""
         close_recorders(self._recorders)
+        self._moments.close()
         self.venv.close()
 
     def _edit(self, observations: Any, infos: Sequence[Mapping[str, Any]]) -> list[EditedMoment]:

@@ -167,6 +167,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
     def close(self, **kwargs: Any) -> None:
         """Close the store, with the episodes in progress, and the envs."""
         close_recorders(self._recorders)
+        self._moments.close()
         super().close(**kwargs)
 
     def _reset(
