@@ -1,4 +1,4 @@
-"""Environments, policies and new stores by name: what every command that acts begins with."""
+"""Make the environment, policy and store that a command names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RandomPolicy:
         self._space.seed(seed)
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The next action; the observation does not matter."""
+        """Return the next action; the observation does not matter."""
         action: NDArray[np.float32] = self._space.sample()
         return action
 
@@ -44,7 +44,7 @@ def make_env(
 
     Args:
         env_id: A Gymnasium id; ``module:id`` imports the module first.
-        guarded: Edits and judges its frames; None leaves them raw.
+        guarded: Editor and guard for its frames; None leaves them raw.
         image_size: ``width`` and ``height`` for the environment; None leaves them to it.
 
     Raises:
@@ -76,11 +76,11 @@ def make_env(
 
 
 def make_policy(name: str, env: gym.Env[Any, Any], *, other_env: bool = False) -> PolicyLike:
-    """The policy that ``--policy`` names.
+    """Load the policy that ``--policy`` names.
 
     Args:
         name: ``expert``, ``random``, or the folder of a learned policy.
-        env: Where it is to act.
+        env: The environment that it acts in.
         other_env: Let a learned policy act in an environment of another id than its own.
 
     Raises:
@@ -106,7 +106,7 @@ def make_policy(name: str, env: gym.Env[Any, Any], *, other_env: bool = False) -
 def new_store(
     out: Path, metadata: StoreMetadata, zarr_format: ZarrFormat = 3
 ) -> Iterator[EpisodeWriter]:
-    """A writer of a new store, which is removed again if no episode gets into it.
+    """Yield a writer of a new store, which is removed again if no episode gets into it.
 
     Raises:
         StoreError: If something is at ``out`` already.

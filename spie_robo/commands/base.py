@@ -1,4 +1,4 @@
-"""What a command of ``spie-robo`` is: settings, a function, and what Ctrl-C leaves behind."""
+"""A command of ``spie-robo`` has settings, a function, and a message for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, final
 @final
 @dataclass(frozen=True)
 class Command:
-    """One subcommand.
+    """A subcommand of ``spie-robo``.
 
     Attributes:
-        settings: Its record; the fields are the flags, their docstrings the help.
-        run: Does the work, prints the result and the next command, returns the exit code.
+        settings: Its settings record; the fields are the flags, their docstrings the help.
+        run: Function that does the work, prints the result and returns the exit code.
         summary: One line for the list of commands.
-        kept: Says after Ctrl-C what is left, from the record.
+        kept: Function that returns, from the settings, what is kept after Ctrl-C.
     """
 
     settings: type[Any]
@@ -28,29 +28,29 @@ class Command:
 
 
 def quoted(path: Path) -> str:
-    """A path as a word of a command line."""
+    """Return a path as a word of a command line."""
     return shlex.quote(str(path))
 
 
 def nothing_kept(options: Any) -> str:
-    """What Ctrl-C leaves of a command that writes at its end."""
+    """Return what is kept after Ctrl-C by a command that writes at its end."""
     return "nothing was written."
 
 
 def episodes_kept(store: Path) -> str:
-    """What Ctrl-C leaves of a command that records episodes."""
+    """Return what is kept after Ctrl-C by a command that records episodes."""
     return f"finished episodes are in {store}." if store.exists() else "no episode was finished."
 
 
 def checkpoints_kept(options: Any) -> str:
-    """What Ctrl-C leaves of a command that trains into ``options.out``."""
+    """Return what is kept after Ctrl-C by a command that trains into ``options.out``."""
     if any((options.out / "checkpoints").glob("*/complete.json")):
         return f"checkpoints are in {options.out}; run it again with --resume to go on."
     return f"{options.out} holds no checkpoint yet; run the same command again to start over."
 
 
 def copy_kept(options: Any) -> str:
-    """What Ctrl-C leaves of a command that copies ``options.store`` from object storage."""
+    """Return what is kept after Ctrl-C by a command that copies from object storage."""
     from spie_robo.settings.locations import Location
 
     if Location.of(options.store) is None:

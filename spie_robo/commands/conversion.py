@@ -1,4 +1,4 @@
-"""The work of ``spie-robo convert``: from names and numbers to an editor and a conversion.
+"""This module does the work of ``spie-robo convert``.
 
 ``IN -> reader -> edits -> episode store (durable, resumable) -> writer of the format -> OUT``
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from spie_robo.commands.convert import ConvertCommand
 
 JUDGE_APART_FROM = 500
-"""Frames: another process takes seconds to start and saves some milliseconds a frame."""
+"""Fewest frames for which the guard gets a process of its own, which takes seconds to start."""
 
 
 def run_conversion(
@@ -169,7 +169,7 @@ def _to_store(
 
 
 def _engine(command: ConvertCommand, source: EpisodeSource, stack: ExitStack) -> EditEngine | None:
-    """What makes the edits, until the stack is left; None edits nothing."""
+    """Start the engine that makes the edits; the stack closes it. None edits nothing."""
     if command.edit.raw:
         return None
     timeout = float(command.edit_timeout)
@@ -185,7 +185,10 @@ def _engine(command: ConvertCommand, source: EpisodeSource, stack: ExitStack) ->
 
 
 def _judges_apart(command: ConvertCommand, source: EpisodeSource) -> bool:
-    """Whether a second process for the guard is worth its start: many frames, and an idle core."""
+    """Return whether a second process for the guard is worth starting.
+
+    It is where there are many frames and an idle core.
+    """
     if os.name != "posix" or _cores() < 2:
         return False
     steps = sum(source.episode_length(i) for i in range(len(source)))
@@ -200,7 +203,7 @@ def _cores() -> int:
 
 
 def _load(edit: EditRequest) -> GuardedEditor:
-    """Editor and guard; a worker of Ray calls it too."""
+    """Load editor and guard; a worker of Ray calls it too."""
     guarded = edit.load()
     if guarded is None:
         raise ConfigError("editor: expected one, got none.")

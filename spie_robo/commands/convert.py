@@ -35,29 +35,29 @@ class ConvertCommand:
     source: Annotated[Path, conf.arg(metavar="IN"), conf.Positional]
     """A store, or a data set in a format of --to; s3://BUCKET/KEY too."""
     out: Annotated[Path, conf.arg(metavar="OUT"), conf.Positional]
-    """What to write, s3:// too; what was cut off goes on."""
+    """The output, s3:// too; an interrupted conversion resumes."""
     to: Annotated[DataFormat, conf.arg(metavar="FORMAT")] = "zarr"
     """zarr (our store), diffusion-policy[-zip], umi, lerobot, robomimic, minari[-jpeg]."""
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
     batch_size: Count = 8
-    """Frames in one call of the editor; the result stays."""
+    """Frames in one call of the editor; does not change edits."""
     fps: OptionalCount = None
-    """Steps a second, for lerobot."""
+    """Steps per second, for lerobot."""
     variants: OptionalCount = None
-    """Looks an episode, each an episode that says so."""
+    """Edited copies of each episode, each with another look."""
     keep_raw: bool = False
-    """With --variants: each raw episode too."""
+    """With --variants: write each raw episode too."""
     engine: Literal["local", "ray"] = "local"
-    """This process, or workers of Ray."""
+    """Edit in this process, or in workers of Ray."""
     workers: OptionalCount = None
-    """For ray; unset: one a GPU or core."""
+    """Workers of Ray; unset: one per GPU, or per core."""
     edit_timeout: Count = 3600
-    """Seconds for a batch; more is a hang."""
+    """Seconds a batch may take before it counts as hung."""
     dry_run: bool = False
-    """Print plan, time and size only."""
+    """Only print the plan, the time and the size."""
     edit: EditRequest = field(default_factory=EditRequest)
-    """How frames are edited; --editor none changes the format alone."""
+    """Settings of the edits; --editor none changes the format alone."""
 
     def __post_init__(self) -> None:
         """Check the ranges, and that the two stores differ."""
@@ -124,7 +124,7 @@ def _run(options: ConvertCommand) -> int:
 
 
 def _after_conversion(options: ConvertCommand) -> str:
-    """The next command: a report of a store of this machine, a look at anything else."""
+    """Return the next command: a report of a local store, a dry run for anything else."""
     place = Location.of(options.out)
     if options.to == "zarr" and place is None:
         page = options.out.with_suffix(".html")
@@ -135,7 +135,7 @@ def _after_conversion(options: ConvertCommand) -> str:
 
 
 def _kept(options: ConvertCommand) -> str:
-    """What Ctrl-C leaves of a conversion."""
+    """Return what is kept of a conversion after Ctrl-C."""
     again = "run the same command again to go on."
     if options.dry_run:
         return nothing_kept(options)

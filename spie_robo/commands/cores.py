@@ -25,7 +25,7 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set OpenMP's threads and waiting for torch, unless it is imported or the user has set them.
 
     Args:
-        environment: What torch will read, and processes that this one starts.
+        environment: Variables that torch, and processes that this one starts, will read.
     """
     if "torch" in sys.modules:
         return
@@ -36,12 +36,12 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def free_cores(seconds: float = _SECONDS) -> int:
-    """How many of the cores that this process may use are idle, at least 1.
+    """Return how many of the cores that this process may use are idle, at least 1.
 
     Processes of a lower priority count like others: a few of them make way, a dozen do not.
 
     Args:
-        seconds: How long to look.
+        seconds: Time over which idle cores are counted.
     """
     allowed = sorted(os.sched_getaffinity(0))
     before = _ticks()
@@ -58,7 +58,7 @@ def free_cores(seconds: float = _SECONDS) -> int:
 
 
 def _ticks(stat: Path = Path("/proc/stat")) -> dict[int, list[int]]:
-    """Ticks of each core by kind; empty where the system does not tell."""
+    """Return ticks of each core by kind; empty where the system does not report them."""
     found: dict[int, list[int]] = {}
     with suppress(OSError, ValueError):
         for line in stat.read_text().splitlines():
@@ -69,7 +69,7 @@ def _ticks(stat: Path = Path("/proc/stat")) -> dict[int, list[int]]:
 
 
 def _quota(cores: int, root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that the control group may use, at least 1; ``cores`` without a limit."""
+    """Return the cores that the control group may use, at least 1; ``cores`` without a limit."""
     with suppress(OSError, ValueError, IndexError):
         group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
         for place in (root / group / "cpu.max", root / "cpu.max"):

@@ -30,7 +30,7 @@ MARK = ".spie-robo-demo"
 
 
 _LOCK = "demo"
-"""What the lock of a demo folder is called, before the endings of a lock's files."""
+"""Name of the lock of a demo folder, before the endings of a lock's files."""
 
 
 @final
@@ -45,9 +45,9 @@ class DemoCommand:
     episodes: Count = 3
     """Episodes to record."""
     max_steps: Count = 60
-    """Steps of an episode at most."""
+    """Most steps of an episode."""
     edit: EditRequest = field(default_factory=EditRequest)
-    """How frames are edited."""
+    """Settings of the edits."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -60,7 +60,7 @@ class DemoCommand:
 @final
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo left behind.
+    """The files of a finished demo.
 
     Attributes:
         store: The episodes.

@@ -1,4 +1,4 @@
-"""``spie-robo doctor``: is this machine and installation able to edit frames?"""
+"""``spie-robo doctor``: checks that this machine and installation can edit frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DoctorCommand:
     json: OptionalPath = None
     """JSON file to write."""
     no_self_test: bool = False
-    """Do not edit a frame, which takes about ten seconds."""
+    """Skip the edit of a test frame, which takes about ten seconds."""
 
     def __post_init__(self) -> None:
         """Check the path."""

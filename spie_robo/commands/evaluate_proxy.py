@@ -1,4 +1,4 @@
-"""``spie-robo evaluate-proxy``: does success in a simulator predict success in reality?"""
+"""``spie-robo evaluate-proxy``: how well a simulator predicts success in reality."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EvaluateProxyCommand:
 
 
 def _run(options: EvaluateProxyCommand) -> int:
-    """Say how well simulators predict success in reality."""
+    """Print how well simulators predict success in reality."""
     from spie_robo.evaluation.proxy import proxy_fidelity
     from spie_robo.evaluation.proxy_csv import read_proxy_table
     from spie_robo.evaluation.proxy_report import fidelity_as_json, format_fidelity, notes, verdict

@@ -17,11 +17,11 @@ class InfoCommand:
     store: Store
     """A store, s3://BUCKET/KEY too, or with --check any data set."""
     check: bool = False
-    """Read all of it; a line a fault, exit code 1."""
+    """Read all of it and print each fault; faults give exit code 1."""
 
 
 def _run(options: InfoCommand) -> int:
-    """Say what is in a store, or what is wrong with a data set."""
+    """Print what is in a store, or what is wrong with a data set."""
     from spie_robo.data.cloud.local_copy import local_copy
     from spie_robo.data.store.info import describe_store, is_described
 

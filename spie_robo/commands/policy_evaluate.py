@@ -71,7 +71,7 @@ def run_policy_evaluation(
 
 
 def _run(options: PolicyEvaluateConfig) -> int:
-    """Say how often a policy solves its task."""
+    """Print how often a policy solves its task."""
     result = run_policy_evaluation(options)
     written = "" if options.json is None else f" Written: {options.json}."
     print(f"{options.policy} in {options.env}: {result}; {options.edit}.{written}")

@@ -16,14 +16,14 @@ from spie_robo.settings.ranges import require_at_least
 @final
 @dataclass(frozen=True)
 class PretrainCommand:
-    """Settings of ``spie-robo pretrain``, which go before those of its file."""
+    """Settings of ``spie-robo pretrain``, which override those of its file."""
 
     config: OptionalPath = None
-    """Settings, see configs/pretrain/; unset: those of the editor that ships."""
+    """Settings file, see configs/pretrain/; unset: the settings of the shipped editor."""
     out: OptionalText = None
     """Folder of checkpoints, logs and weights; unset: the file's, or runs/embedded."""
     stage: OptionalText = None
-    """pairs, judge, unet, refine, labs or all; unset: the file's, or all."""
+    """Stage: pairs, judge, unet, refine, labs or all; unset: the file's, or all."""
     threads: OptionalCount = None
     """CPU threads; unset: the file's, or 2."""
 

@@ -33,17 +33,17 @@ class RecordCommand:
     out: Path
     """The store to write; must not exist yet."""
     policy: Text = "expert"
-    """What acts: "expert" (of SpieRobo's tasks), "random", or a policy's folder."""
+    """Policy: "expert" (of SpieRobo's tasks), "random", or a policy's folder."""
     max_steps: OptionalCount = None
-    """Steps of an episode at most; unset: the environment's limit."""
+    """Most steps of an episode; unset: the environment's limit."""
     image_size: OptionalCount = None
     """Side of the camera images in pixels; unset: the environment's."""
     other_env: bool = False
     """Let a learned policy act in another environment than its own."""
     zarr_format: Literal[2, 3] = 3
-    """2 opens with Diffusion Policy's original ReplayBuffer."""
+    """Zarr format; Diffusion Policy's original ReplayBuffer needs 2."""
     edit: EditRequest = field(default_factory=raw_request)
-    """How frames are edited; without an editor they stay raw."""
+    """Settings of the edits; without an editor frames stay raw."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -23,7 +23,7 @@ class ReportCommand:
     out: Path
     """The HTML file to write, or FILE.rrd for the Rerun viewer."""
     frames: Count = 40
-    """Frames of an episode, or pictures of a run, to show at most."""
+    """Most frames of an episode, or pictures of a run, to show."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

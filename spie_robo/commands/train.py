@@ -32,7 +32,7 @@ class TrainCommand:
     out: Path
     """Folder of the adapter, its checkpoints and logs."""
     config: OptionalPath = None
-    """Settings, see configs/train/; flags win."""
+    """Settings file, see configs/train/; flags override it."""
     editor: OptionalText = None
     """The base: preset, pipeline folder or Hub id; unset: the file's, or embedded."""
     epochs: OptionalCount = None
@@ -41,13 +41,13 @@ class TrainCommand:
         Literal["spie", "nft", "draft"] | None,
         conf.arg(metavar="{spie,nft,draft}", help_behavior_hint=""),
     ] = None
-    """What the update maximises; unset: the file's, or draft."""
+    """Training objective; unset: the file's, or draft."""
     seed: OptionalCount = None
-    """Of everything that is random; unset: the file's, or 0."""
+    """Seed of everything that is random; unset: the file's, or 0."""
     resume: bool = False
     """Go on from the newest checkpoint in OUT."""
     no_references: bool = False
-    """Do not let the photos travel with the adapter, as latents."""
+    """Do not store the photos, as latents, in the adapter."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -58,7 +58,7 @@ class TrainCommand:
             require_seed(self.seed)
 
     def settings(self) -> TrainConfig:
-        """The settings of its file, or the shipped ones, with what the flags change.
+        """Return the settings of its file, or the shipped ones, with what the flags change.
 
         Raises:
             ConfigError: If the file cannot be read, or a setting is unknown or out of range.

@@ -1,4 +1,4 @@
-"""``spie-robo verify``: every committed byte of a store is checked."""
+"""``spie-robo verify``: checks every committed byte of a store."""
 
 from __future__ import annotations
 

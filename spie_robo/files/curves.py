@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, which is an extra: a run without it says so once and goes on."""
+"""Write curves for TensorBoard; a run without that extra logs it once and goes on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AddPoint: TypeAlias = Callable[[str, float, int], None]
 
 
 def tensorboard_installed() -> bool:
-    """Whether curves can be written; if not, one line on stderr says what to install."""
+    """Return whether curves can be written; if not, print on stderr what to install."""
     if importlib.util.find_spec("tensorboard") is not None:
         return True
     advice = "pip install 'spie-robo[tensorboard]' if you want them"
