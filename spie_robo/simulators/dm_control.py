@@ -25,7 +25,7 @@ class DMControl(MujocoSimulator):
 
         Args:
             cameras: ``{camera of the wrapper: camera of the model}``, where the key of an image
-                does not tell.
+                does not name it.
         """
         super().__init__(cameras)
 

@@ -5,7 +5,7 @@ shapes that they name; it has not been run in Isaac Lab itself. What they say:
 
 - A camera of the scene has ``data.output``: ``rgb`` uint8 (N, H, W, 3), ``distance_to_image_plane``
   float32 (N, H, W, 1), metres along the optical axis with infinity for nothing, and, if the camera
-  was told not to colour them, ids in ``instance_id_segmentation_fast``,
+  is set not to colour them, ids in ``instance_id_segmentation_fast``,
   ``instance_segmentation_fast`` or ``semantic_segmentation``, int32 (N, H, W, 1), whose names are
   ``data.info[...]["idToLabels"]``.
 - ``data.pos_w`` (N, 3) and ``data.quat_w_ros`` (N, 4) are the pose of the camera in the axes of
@@ -56,7 +56,7 @@ class IsaacLab:
         """Choose the cameras.
 
         Args:
-            cameras: ``{camera of the wrapper: sensor of the scene}``, where names do not tell.
+            cameras: ``{camera of the wrapper: sensor of the scene}``, where names differ.
         """
         self._cameras = dict(cameras or {})
         self._copies = HostCopies()

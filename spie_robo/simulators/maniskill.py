@@ -42,7 +42,7 @@ class ManiSkill:
 
         Args:
             cameras: ``{camera of the wrapper: uid of the sensor}``, where the key of an image,
-                such as ``sensor_data/base_camera/rgb``, does not tell.
+                such as ``sensor_data/base_camera/rgb``, does not name it.
         """
         self._cameras = dict(cameras or {})
         self._copies = HostCopies()

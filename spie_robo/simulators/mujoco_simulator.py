@@ -33,7 +33,7 @@ class MujocoSimulator(ABC):
         """Choose the cameras; nothing is drawn yet.
 
         Args:
-            cameras: ``{camera of the wrapper: camera of the model}``, where names do not tell.
+            cameras: ``{camera of the wrapper: camera of the model}``, where names differ.
             stored: How the env's pictures lie in memory, compared with what MuJoCo draws.
         """
         self._cameras = dict(cameras or {})

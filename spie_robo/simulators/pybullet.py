@@ -83,7 +83,7 @@ class PyBullet:
 
         Args:
             client: The ``BulletClient``, or the module; None finds panda-gym's.
-            camera: Tells the matrices of each camera; None reads panda-gym's render settings.
+            camera: Returns the matrices of each camera; None reads panda-gym's render settings.
             names: What bodies are called; None asks panda-gym, and else PyBullet.
 
         Raises:

@@ -33,7 +33,7 @@ class Robosuite(MujocoSimulator):
 
         Args:
             cameras: ``{camera of the wrapper: camera of the model}``, where the key of an image,
-                such as ``agentview_image``, does not tell.
+                such as ``agentview_image``, does not name it.
             stored: How the observations lie in memory; None asks robosuite's macros, now.
         """
         super().__init__(cameras, _macro_orientation() if stored is None else stored)

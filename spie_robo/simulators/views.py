@@ -74,7 +74,7 @@ class CameraView:
 class Simulator(Protocol):
     """Reads the geometry of camera images out of a simulator.
 
-    Nothing that is not known is invented: a camera that the simulator cannot tell is left out.
+    Nothing is invented: a camera of which the simulator knows nothing is left out.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Finding the camera images of an observation space, reading them, and putting others back."""
+"""Find the camera images of an observation space, read them, and put others back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CameraNames: TypeAlias = Sequence[str] | Mapping[str, str]
 @final
 @dataclass(frozen=True)
 class Camera:
-    """Where one camera's image stands in an observation.
+    """The place of one camera's image in an observation.
 
     Attributes:
         name: Name of the camera, as in ``info["geometry"]``.
@@ -129,7 +129,7 @@ def find_cameras(space: gym.Space[Any], wanted: CameraNames | None = None) -> tu
 
 
 def read_value(observation: Any, camera: Camera) -> Any:
-    """The array or tensor of one camera in an observation, batched if the observation is.
+    """Return the array or tensor of one camera in an observation, batched if the observation is.
 
     Raises:
         FrameError: If the observation lacks the image that its space promises.
@@ -147,7 +147,7 @@ def read_value(observation: Any, camera: Camera) -> Any:
 
 
 def replace_values(observation: Any, values: Mapping[Camera, Any]) -> Any:
-    """A copy of an observation with other images; nothing of the original is written to.
+    """Return a copy of an observation with other images; the original stays unchanged.
 
     Args:
         observation: An image, or nested dictionaries; what is not replaced is shared.
@@ -159,7 +159,7 @@ def replace_values(observation: Any, values: Mapping[Camera, Any]) -> Any:
 
 
 def without_arrays(observation: Any, cameras: Sequence[Camera]) -> dict[str, Any]:
-    """A dictionary of what else than the cameras' images an observation holds."""
+    """Return all that an observation holds besides the cameras' images, as a dictionary."""
     rest: dict[str, Any] = observation
     for camera in cameras:
         rest = _remove(rest, camera.path)
@@ -167,7 +167,7 @@ def without_arrays(observation: Any, cameras: Sequence[Camera]) -> dict[str, Any
 
 
 def _distinct(cameras: Iterable[Camera]) -> tuple[Camera, ...]:
-    """The cameras, of which each name and each image must be there once."""
+    """Return the cameras; each name and each image must be there once."""
     found = tuple(cameras)
     for what in ([camera.name for camera in found], ["/".join(c.path) for c in found]):
         twice = sorted({one for one in what if what.count(one) > 1})
@@ -210,7 +210,7 @@ def _images(
 
 
 def _way_to_images(space: gym.Space[Any]) -> str:
-    """What turns a space without images into one with them."""
+    """Return advice on how to turn a space without images into one with them."""
     leaves = _leaves(space)
     if any(isinstance(leaf, gym.spaces.Tuple) for leaf in leaves):
         return (
@@ -248,7 +248,7 @@ def _leaves(space: gym.Space[Any]) -> list[gym.Space[Any]]:
 def _pairs(
     wanted: CameraNames, images: Mapping[tuple[str, ...], gym.spaces.Box]
 ) -> list[tuple[str, str]]:
-    """``(name, key)`` of each wanted camera."""
+    """Return ``(name, key)`` of each wanted camera."""
     if isinstance(wanted, str):
         raise EnvError(f"cameras: expected a list of names, got the string {wanted!r}.")
     if not wanted:
@@ -287,7 +287,7 @@ def _find(
 
 
 def _describe(space: gym.Space[Any]) -> str:
-    """One line that names every leaf of a space with its type, dtype and shape."""
+    """Return one line that names every leaf of a space with its type, dtype and shape."""
     if isinstance(space, gym.spaces.Dict):
         inside = ", ".join(f"{key}: {_describe(value)}" for key, value in space.spaces.items())
         return f"Dict({inside})"

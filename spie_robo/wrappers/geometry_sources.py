@@ -1,4 +1,4 @@
-"""Where the geometry of each camera's frame comes from.
+"""Find the geometry of each camera's frame.
 
 The simulators of :mod:`spie_robo.simulators` are found by themselves, or named. For others there
 are three ways, each of which ends in ``{camera: Geometry}``:
@@ -61,7 +61,7 @@ class GeometryKeys:
     names: Mapping[int, str] = field(default_factory=dict)
 
     def read(self, observation: Any, camera: str) -> Geometry:
-        """The geometry of one camera.
+        """Return the geometry of one camera.
 
         Raises:
             EnvError: If a key is not in the observation.
@@ -125,7 +125,7 @@ class GeometrySource:
         return source if isinstance(source, str) else type(source).__name__ if source else ""
 
     def views(self, request: ViewRequest) -> Mapping[str, CameraView]:
-        """The views of an observation; cameras of which nothing is known are left out.
+        """Return the views of an observation, without cameras of which nothing is known.
 
         Raises:
             EnvError: If what came is not ``{camera: Geometry}``, or the named simulator cannot
@@ -153,7 +153,7 @@ class GeometrySource:
                 source.close()
 
     def _views_of_found(self, request: ViewRequest) -> Mapping[str, CameraView]:
-        """The views of the simulator that the env is found to be; none if it is not known."""
+        """Return the views of the simulator that the env is found to be; none if it is not known."""
         if not self._searched:
             self._searched, self._found = True, find_simulator(request.env)
             if self._found is not None:
@@ -194,7 +194,7 @@ def _checked_option(option: Any) -> Any:
 
 
 def _views_of_info(info: Mapping[str, Any]) -> dict[str, CameraView]:
-    """The views in an info, with the orientations that :class:`GeometryInfo` adds."""
+    """Return the views in an info, with the orientations that :class:`GeometryInfo` adds."""
     geometry = checked_geometry(info["geometry"], "info['geometry']")
     turned: Mapping[str, str] = info.get("orientation", {})
     return {
@@ -204,7 +204,7 @@ def _views_of_info(info: Mapping[str, Any]) -> dict[str, CameraView]:
 
 
 def checked_geometry(found: Any, where: str) -> Mapping[str, Geometry]:
-    """``found``, if it is ``{camera: Geometry}``.
+    """Return ``found``, if it is ``{camera: Geometry}``.
 
     Raises:
         EnvError: If it is anything else.

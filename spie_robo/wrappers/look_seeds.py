@@ -70,7 +70,7 @@ class LookSeeds:
         self._steps = np.random.default_rng(self.episode_seed)
 
     def next(self) -> int:
-        """Seed of the next frame's edit; the same for all cameras of that moment."""
+        """Return the seed of the next frame's edit; the same for all cameras of that moment."""
         return (
             self.episode_seed if self._per == "episode" else int(self._steps.integers(_SEED_LIMIT))
         )

@@ -1,4 +1,4 @@
-"""What the single and the vector wrapper share: from raw observations to guarded edits.
+"""The single and the vector wrapper share this way from raw observations to guarded edits.
 
 A *moment* is one env's observation at one time: all its cameras, edited with one seed. Pictures
 are edited upright; what leaves is turned back to how the env had it, unless upright is asked for.
@@ -30,7 +30,7 @@ class Moment:
         observation: Unbatched, as the env returned it.
         info: The info that came with it.
         seed: Seed of the edits of all its cameras.
-        env: What simulates it; a function of the user gets it as its first argument.
+        env: The env that simulates it; a function of the user gets it as its first argument.
         index: Number of the env among those of a vector env.
         everything: The observation of all worlds, where one simulator runs several.
         live: Whether the env still stands where the observation was taken.
@@ -63,7 +63,7 @@ class EditedMoment:
     orientations: Mapping[str, Orientation]
 
     def info(self, plain: bool = False) -> dict[str, Any]:
-        """The entries that the wrappers add to an env's info.
+        """Return the entries that the wrappers add to an env's info.
 
         Args:
             plain: Numbers and arrays only, which every wrapper of Gymnasium can convert.
@@ -93,7 +93,7 @@ class MomentEditor:
         Args:
             cameras: The cameras to edit.
             guarded: Edits and judges their frames.
-            sources: Know the geometry of each env's frames; one a :attr:`Moment.index`.
+            sources: Sources of the geometry of each env's frames; one a :attr:`Moment.index`.
             upright: Hand out pictures that stand upright, however the env had them.
         """
         self.cameras = cameras
@@ -132,7 +132,7 @@ class MomentEditor:
             source.close()
 
     def replace(self, observation: Any, edited: EditedMoment) -> Any:
-        """A copy of one unbatched observation with the edited images."""
+        """Return a copy of one unbatched observation with the edited images."""
         # like() copies, so that an agent that draws into its observation does not change the info.
         images = {c: edited.edits[c.name].rgb.copy() for c in self.cameras}
         return replace_values(
@@ -141,7 +141,7 @@ class MomentEditor:
         )
 
     def replace_batch(self, observations: Any, edited: Sequence[EditedMoment]) -> Any:
-        """A copy of a batched observation with the edited images of every env."""
+        """Return a copy of a batched observation with the edited images of every env."""
         images = {c: np.stack([m.edits[c.name].rgb for m in edited]) for c in self.cameras}
         return replace_values(
             observations,

@@ -33,10 +33,10 @@ from spie_robo.wrappers.recorder import (
 )
 
 Shown: TypeAlias = Literal["raw", "edited"]
-"""What ``render()`` shows."""
+"""Kind of picture that ``render()`` shows."""
 
 InfoForm: TypeAlias = Literal["records", "plain"]
-"""Whether the info holds records of this package, or numbers and arrays."""
+"""Form of the entries of the info: records of this package, or numbers and arrays."""
 
 
 @final
@@ -223,7 +223,7 @@ class RealismWrapper(
     def _begin(
         self, observation: Any, info: dict[str, Any], seed: int | None
     ) -> tuple[Any, EditedMoment]:
-        """The first moment of an episode."""
+        """Return the first moment of an episode."""
         self._restarts = False
         self._seeds.begin(seed, lambda: self.env.np_random_seed)
         edited = self._edit(observation, info)
@@ -239,7 +239,7 @@ class RealismWrapper(
 
 
 def side_by_side(pictures: Sequence[RGB]) -> RGB:
-    """Pictures in a row, lower ones filled up with black at the bottom.
+    """Return pictures in a row, lower ones filled up with black at the bottom.
 
     Args:
         pictures: One or more, uint8 (height, width, 3).
@@ -250,7 +250,7 @@ def side_by_side(pictures: Sequence[RGB]) -> RGB:
 
 
 def _resets_itself(env: gym.Env[Any, Any]) -> bool:
-    """Whether a step after an episode's end begins the next, as ``Autoreset`` has it."""
+    """Return whether a step after an episode's end begins the next, as with ``Autoreset``."""
     while isinstance(env, gym.Wrapper):
         if isinstance(env, gym.wrappers.Autoreset):
             return True

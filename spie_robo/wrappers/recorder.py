@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spie_robo.data.store.success import SuccessColumn
 
 Unfinished: TypeAlias = Literal["store", "drop"]
-"""What becomes of an episode that is reset or closed before the env said that it is over."""
+"""Treatment of an episode that is reset or closed before the env ended it."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class _Moment:
     """A moment that no action has been taken in yet.
 
     Attributes:
-        rest: What else than the cameras' images the agent saw.
+        rest: All that the agent saw besides the cameras' images.
         edited: The images, and how they came to be.
     """
 
@@ -58,9 +58,9 @@ class _Moment:
 class EpisodeRecorder:
     """Collects the rows of one env's episode, and commits them when it is over.
 
-    A wrapper around the env, such as ``TimeLimit``, may end an episode without a word: its next
+    A wrapper around the env, such as ``TimeLimit``, may end an episode unnoticed: its next
     sign is a reset. :meth:`finish` then stores the episode as truncated, or drops it if that was
-    asked for. Whatever is dropped is said, with the number of its steps.
+    asked for. A warning reports what is dropped, with the number of its steps.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ def _on_the_host(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one_array(action: Any) -> NDArray[Any]:
-    """A copy of an action.
+    """Return a copy of an action.
 
     Raises:
         StoreError: If it is not one array of numbers.
@@ -237,7 +237,7 @@ class Recording:
         self._described = False
 
     def describe_cameras(self, edited: EditedMoment) -> None:
-        """Tell the store of the env and editor, once, and of the cameras.
+        """Write to the store the env and editor, once, and the cameras.
 
         Raises:
             StoreError: If the store was recorded with another editor or other lenses.
@@ -249,7 +249,7 @@ class Recording:
         self._writer.metadata = self._writer.metadata.including(edited.geometry)
 
     def spool(self) -> RowSpool:
-        """A place for the rows of one env, which share the memory for them."""
+        """Return a spool for the rows of one env; all spools share the memory for rows."""
         from spie_robo.data.store.row_spool import BLOCK_BYTES, RowSpool
 
         return RowSpool(self._writer.path.parent, BLOCK_BYTES // self._count)
@@ -343,7 +343,7 @@ def open_recorders(
     count: int,
     unfinished: Unfinished = "store",
 ) -> list[EpisodeRecorder]:
-    """One recorder an env, all into the store that ``record`` means; none if it is None.
+    """Open one recorder an env, all into the store that ``record`` means; none if it is None.
 
     Raises:
         StoreError: If the path holds something else.

@@ -194,7 +194,7 @@ class VecRealismWrapper(VecEnvWrapper):  # type: ignore[misc, unused-ignore]  # 
     def _infos(
         self, infos: Sequence[dict[str, Any]], finals: Mapping[int, EditedMoment]
     ) -> list[dict[str, Any]]:
-        """The infos with what became of each frame; ``infos`` themselves are left alone."""
+        """Return the infos with the outcome of each frame; ``infos`` stay unchanged."""
         result = []
         for i, info in enumerate(infos):
             added = {**info, **self._last[i].info(self._plain)}

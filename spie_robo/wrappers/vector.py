@@ -48,7 +48,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
 
     Works with ``SyncVectorEnv`` and ``AsyncVectorEnv``, shared memory or not, and with every
     autoreset mode; with ``SAME_STEP``, ``infos["final_obs"]`` is edited in the look of the episode
-    that ended, and ``infos["final_info"]`` tells of it. The infos are vectorised as Gymnasium
+    that ended, and ``infos["final_info"]`` has its record. The infos are vectorised as Gymnasium
     does it: ``infos["realism"][camera]`` is an object array of ``GuardedEdit``, one an env, and
     ``infos["raw"][camera]`` uint8 (envs, height, width, 3), each with its ``_camera`` mask.
 
@@ -240,12 +240,12 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
             self._seeds[i].begin(reset_seeds[i], partial(self._env_seed, i))
 
     def _env_seed(self, i: int) -> int | None:
-        """The seed that env ``i`` chose for itself, where the vector env can tell."""
+        """Return the seed that env ``i`` chose for itself; None where it is not known."""
         seeds = self.env.np_random_seed
         return seeds[i] if isinstance(seeds, (tuple, list)) else None
 
     def _beginnings(self, over_before: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Envs whose observation in this step is the first of an episode.
+        """Return the envs whose observation in this step is the first of an episode.
 
         Args:
             over_before: Envs whose episode ended in the step before this one.
@@ -262,7 +262,7 @@ class VectorRealismWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         last: FinalObservations | None,
         finals: Mapping[int, EditedMoment],
     ) -> dict[str, Any]:
-        """The infos with what became of each frame; ``infos`` itself is left alone."""
+        """Return the infos with the outcome of each frame; ``infos`` itself stays unchanged."""
         result = dict(infos)
         for i, moment in enumerate(self._last):
             result = self._add_info(result, moment.info(self._plain), i)
@@ -338,7 +338,7 @@ def autoreset_mode(metadata: Mapping[str, Any]) -> AutoresetMode:
     """Return the moment at which a vector env resets an env whose episode is over.
 
     Args:
-        metadata: Of the vector env; the mode may stand there as its name or its value.
+        metadata: Metadata of the vector env, with the mode as its name or its value.
 
     Raises:
         EnvError: If it is none of Gymnasium's modes.
@@ -357,7 +357,7 @@ def autoreset_mode(metadata: Mapping[str, Any]) -> AutoresetMode:
 
 
 def _one_seed_an_env(seed: ResetSeeds, count: int) -> list[int | None]:
-    """The reset seed of each env, as Gymnasium's vector envs spread them."""
+    """Return the reset seed of each env, as Gymnasium's vector envs spread them."""
     if seed is None:
         return [None] * count
     if isinstance(seed, (int, np.integer)):

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import iterate
 
 
 def env_views(space: gym.Space[Any], batch: Any) -> list[Any]:
-    """The observation or action of each env: views of the batch, not copies.
+    """Return the observation or action of each env as views of the batch, not copies.
 
     Args:
         space: The batched space.
@@ -22,7 +22,7 @@ def env_views(space: gym.Space[Any], batch: Any) -> list[Any]:
 
 
 def env_info(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """The info of env ``i``: the inverse of how Gymnasium gathers the infos of all envs.
+    """Return the info of env ``i``, the inverse of how Gymnasium gathers the infos of all envs.
 
     Args:
         infos: Vectorised infos, where the boolean array ``_key`` says which envs have ``key``.
@@ -65,11 +65,11 @@ class FinalObservations:
     batch: Any = None
 
     def of(self, i: int) -> Any:
-        """The last observation of env ``i``."""
+        """Return the last observation of env ``i``."""
         return self.rows[i]
 
     def with_changed(self, changed: Mapping[int, Any]) -> Any:
-        """A copy in the form that the infos had them in, with other observations of some envs."""
+        """Return a copy in the same form, with other observations of some envs."""
         if self.batch is None:
             rows = np.array(self.rows, dtype=object, copy=True)
             for i, observation in changed.items():
@@ -79,10 +79,10 @@ class FinalObservations:
 
 
 def final_observations(infos: Mapping[str, Any], space: gym.Space[Any]) -> FinalObservations | None:
-    """The last observations that the infos of a step hold; None if no episode ended.
+    """Return the last observations that the infos of a step hold; None if no episode ended.
 
     Args:
-        infos: Of a vector env's step.
+        infos: Infos of a vector env's step.
         space: The batched observation space.
     """
     if "final_obs" in infos:
@@ -94,7 +94,7 @@ def final_observations(infos: Mapping[str, Any], space: gym.Space[Any]) -> Final
 
 
 def _changed_batch(batch: Any, changed: Mapping[int, Any]) -> Any:
-    """A copy of a batch, a tensor or nested dictionaries of them, with other rows."""
+    """Return a copy of a batch, a tensor or nested dictionaries of them, with other rows."""
     if isinstance(batch, Mapping):
         return {
             key: _changed_batch(value, {i: row[key] for i, row in changed.items()})
