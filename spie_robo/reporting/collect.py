@@ -60,7 +60,7 @@ class Tally:
         return sum(counts.total() for counts in self.verdicts.values())
 
     def count(self, verdict: StepVerdict) -> int:
-        """Frames with this verdict, over all cameras."""
+        """Return the number of frames with this verdict, over all cameras."""
         return sum(counts[verdict] for counts in self.verdicts.values())
 
 
@@ -102,7 +102,7 @@ def collect(store: EpisodeStore, frames: int, address: str | None = None) -> Rep
 
 
 def require_content(store: EpisodeStore) -> tuple[str, ...]:
-    """The cameras of a store that has something to report on.
+    """Return the cameras of a store that has something to report on.
 
     Raises:
         StoreError: If it has no episode or no camera.
@@ -139,7 +139,7 @@ def _success(source: EpisodeSource, episode: int) -> bool | None:
 
 
 def shown_episodes(source: EpisodeSource) -> range:
-    """The first episodes, up to :data:`MAX_EPISODES` and :data:`MAX_STEPS`."""
+    """Return the first episodes, up to :data:`MAX_EPISODES` and :data:`MAX_STEPS`."""
     steps = 0
     for index in range(min(len(source), MAX_EPISODES)):
         steps += source.episode_length(index)
@@ -151,7 +151,7 @@ def shown_episodes(source: EpisodeSource) -> range:
 def _frames_per_episode(
     source: EpisodeSource, cameras: Sequence[str], episodes: int, wanted: int
 ) -> int:
-    """As many as fit into :data:`IMAGE_BYTES`, judged by the middle of the first episode."""
+    """Return how many fit into :data:`IMAGE_BYTES`, judged by the middle of the first episode."""
     middle = source.episode_length(0) // 2
     size = sum(len(text) for c in cameras for text in _images(source, 0, middle, c))
     return max(MIN_FRAMES, min(wanted, IMAGE_BYTES // max(1, size * episodes)))
@@ -182,7 +182,7 @@ def _episode(
 
 
 def _followed_alone(tracks: list[EpisodeTrack]) -> tuple[list[int], list[EpisodeTrack]]:
-    """The photos that shown edits follow, and the tracks with their places among these alone."""
+    """Return the photos that shown edits follow, and the tracks with places among these."""
     used = {p for t in tracks for c in t.cameras for p in c.photos if p is not None}
     followed = sorted(used)
     places = {photo: place for place, photo in enumerate(followed)}
@@ -198,7 +198,7 @@ def _followed_alone(tracks: list[EpisodeTrack]) -> tuple[list[int], list[Episode
 def shown_steps(
     source: EpisodeSource, episode: int, cameras: Sequence[str], frames: int
 ) -> tuple[int, ...]:
-    """Steps spread over the episode, at most half of them kept for frames that went wrong."""
+    """Return steps spread over the episode, at most half of them for frames that went wrong."""
     length = source.episode_length(episode)
     wrong: set[int] = set()
     for camera in cameras:
@@ -210,7 +210,7 @@ def shown_steps(
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """At most ``count`` indices of ``length`` things, evenly spread."""
+    """Return at most ``count`` indices of ``length`` things, evenly spread."""
     return [int(i) for i in np.linspace(0, length - 1, min(count, length)).round()]
 
 
@@ -247,7 +247,7 @@ def _photos_of(
     outcomes: Sequence[StepVerdict],
     photos: ReferencePhotos,
 ) -> tuple[int | None, ...]:
-    """The photo that the edit of each shown step followed, kept or not."""
+    """Return the photo that the edit of each shown step followed, kept or not."""
     key = realism_key(camera, "seed")
     if not photos.images or key not in source.keys:
         return (None,) * len(shown)
@@ -258,7 +258,7 @@ def _photos_of(
 
 
 def _images(source: EpisodeSource, episode: int, step: int, camera: str) -> tuple[str, str, str]:
-    """Raw frame, edited frame and outlines of one step."""
+    """Return raw frame, edited frame and outlines of one step."""
     seen: RGB = _read(source, episode, step, f"{camera}_rgb")
     raw_key, segmentation_key = f"{camera}_raw", f"{camera}_segmentation"
     raw: RGB = _read(source, episode, step, raw_key) if raw_key in source.keys else seen

@@ -1,4 +1,4 @@
-"""What the page shows, as records; :mod:`spie_robo.reporting.page` turns them into HTML.
+"""Records of what the page shows; :mod:`spie_robo.reporting.page` turns them into HTML.
 
 Measurements are kept for every step, images for a sample of the steps.
 """
@@ -43,8 +43,8 @@ class CameraTrack:
 
     Attributes:
         name: Name of the camera.
-        width: Of its frames, in pixels.
-        height: Of its frames, in pixels.
+        width: Width of its frames in pixels.
+        height: Height of its frames in pixels.
         raw: ``data:`` address of the simulator's frame at each shown step.
         edited: The same of the frame that the policy saw.
         outlines: SVG path of the segmentation at each shown step; empty without one.
@@ -97,7 +97,7 @@ class Tile:
 @final
 @dataclass(frozen=True)
 class CameraRow:
-    """What became of the frames of one camera, over the whole store."""
+    """Outcomes of the frames of one camera, over the whole store."""
 
     camera: str
     frames: int

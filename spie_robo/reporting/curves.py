@@ -26,7 +26,7 @@ class Curve:
         dots: (x, y, text) of each value.
         dashed: See :class:`.run_content.Line`.
         colour: Number of its colour, 0 to 3.
-        width: Of the stroke in pixels: lines that lie on each other are seen as a rim.
+        width: Width of the stroke in pixels: a line below another one shows as a rim.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Drawing:
         curves: Its lines.
         x_ticks: (x, label).
         y_ticks: (y, label).
-        told: What the lines do, in words; empty if there is no value to draw.
+        description: The lines in words; empty if there is no value to draw.
         gaps: Says at which epochs a value is missing; empty if there is none missing.
     """
 
@@ -55,7 +55,7 @@ class Drawing:
     curves: tuple[Curve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    told: str
+    description: str
     gaps: str
 
 
@@ -64,7 +64,7 @@ def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
 
     Args:
         chart: Values, one a row.
-        epochs: Of the rows, ascending.
+        epochs: Epochs of the rows, ascending.
     """
     known = [value for line in chart.lines for value in line.values if value is not None]
     marks = round_marks([0.0, 1.0, *known] if chart.percent else known)
@@ -100,13 +100,13 @@ def draw(chart: Chart, epochs: Sequence[int]) -> Drawing:
         tuple(curves),
         tuple((x(epoch), str(epoch)) for epoch in shown),
         tuple((y(mark), text(mark)) for mark in marks),
-        " ".join(filter(None, (_told(line, epochs, text) for line in chart.lines))),
+        " ".join(filter(None, (_description(line, epochs, text) for line in chart.lines))),
         _gaps(chart, epochs),
     )
 
 
-def _told(line: Line, epochs: Sequence[int], text: Callable[[float], str]) -> str:
-    """The first and the last value of a line."""
+def _description(line: Line, epochs: Sequence[int], text: Callable[[float], str]) -> str:
+    """Return the first and the last value of a line, in words."""
     known = [(n, v) for n, v in zip(epochs, line.values, strict=True) if v is not None]
     if not known:
         return ""
@@ -117,7 +117,7 @@ def _told(line: Line, epochs: Sequence[int], text: Callable[[float], str]) -> st
 
 
 def _gaps(chart: Chart, epochs: Sequence[int]) -> str:
-    """The epochs at which some line of the chart has no value, though it has others."""
+    """Return the epochs at which some line of the chart has no value, though it has others."""
     lines = [line.values for line in chart.lines if any(v is not None for v in line.values)]
     missing = [str(n) for n, *row in zip(epochs, *lines, strict=True) if None in row]
     if not missing or not lines:
@@ -127,7 +127,7 @@ def _gaps(chart: Chart, epochs: Sequence[int]) -> str:
 
 
 def round_marks(values: Sequence[float]) -> list[float]:
-    """Round numbers at equal distances that enclose the values; 0 and 1 where there are none."""
+    """Return round numbers at equal distances that enclose the values; 0 and 1 without values."""
     if not values:
         return [0.0, 1.0]
     low, high = min(values), max(values)

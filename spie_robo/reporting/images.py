@@ -18,7 +18,7 @@ QUALITY = 92
 
 
 def data_uri(rgb: RGB, longest_side: int = LONGEST_SIDE) -> str:
-    """A frame as a ``data:`` address: WebP where OpenCV has it, otherwise JPEG.
+    """Return a frame as a ``data:`` address: WebP where OpenCV has it, otherwise JPEG.
 
     Args:
         rgb: uint8, (height, width, 3).
@@ -37,7 +37,7 @@ def data_uri(rgb: RGB, longest_side: int = LONGEST_SIDE) -> str:
 
 
 def outline_path(segmentation: NDArray[np.integer[Any]]) -> str:
-    """The borders between segments, along pixel edges, as the ``d`` attribute of an SVG path.
+    """Return the borders between segments, along pixel edges, as the ``d`` of an SVG path.
 
     Args:
         segmentation: Integer ids, (height, width).
@@ -54,7 +54,7 @@ def outline_path(segmentation: NDArray[np.integer[Any]]) -> str:
 
 
 def _runs(border: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Runs of True in each row: (row, first, one after the last)."""
+    """Return runs of True in each row: (row, first, one after the last)."""
     padded = np.pad(border.astype(np.int8), ((0, 0), (1, 1)))
     change = np.diff(padded, axis=1)
     rows, starts = np.nonzero(change == 1)

@@ -1,4 +1,4 @@
-"""What the guard's measures are called and mean, for people: the one place of such words.
+"""Names and meanings of the guard's measures, for people.
 
 A store keeps a column and a limit for each measure under its name. What this table does not know,
 of another guard or a later release, is shown under the name that the store has for it.
@@ -14,7 +14,7 @@ from typing import final
 @final
 @dataclass(frozen=True)
 class Measure:
-    """How one measured deviation is put into words.
+    """The words for one measured deviation.
 
     Attributes:
         label: Its name, for a table.
@@ -29,13 +29,13 @@ class Measure:
     at_most: bool = True
 
     def number(self, value: float) -> str:
-        """A value with its unit: ``83 %``, ``1.2 px``."""
+        """Return a value with its unit: ``83 %``, ``1.2 px``."""
         if self.unit == "%":
             return f"{100 * value:.3g} %"
         return f"{value:.3g} {self.unit}".strip()
 
     def limit(self, value: float | None) -> str:
-        """A limit in words."""
+        """Return a limit in words."""
         if value is None:
             return "not recorded"
         return f"{'at most' if self.at_most else 'at least'} {self.number(value)}"
@@ -108,7 +108,7 @@ _MEASURES: Mapping[str, Measure] = {
 
 
 def known_measure(name: str) -> Measure:
-    """The words for a measure; plain ones for a name that is not known."""
+    """Return the words for a measure; plain ones for a name that is not known."""
     known = _MEASURES.get(name)
     if known is not None:
         return known
@@ -117,6 +117,6 @@ def known_measure(name: str) -> Measure:
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
-    """Names of measures: known ones in the order of the table, then the others."""
+    """Return names of measures: known ones in the order of the table, then the others."""
     known = [name for name in _MEASURES if name in names]
     return (*known, *sorted(names - set(known)))

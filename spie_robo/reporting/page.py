@@ -25,7 +25,7 @@ def write_report(
         out: The HTML file; an earlier one is replaced once the new one is whole.
         frames: Frames of an episode that get pictures, at most; fewer where the page would
             become large.
-        address: Where the page says that the store is; None: at its path.
+        address: Place of the store that the page names; None: its path.
 
     Returns:
         The file that was written.
@@ -42,7 +42,7 @@ def write_report(
 
 
 def render_page(content: ReportContent) -> str:
-    """The HTML of a report.
+    """Return the HTML of a report.
 
     Text of the store is escaped; only the style and script that ship with the package are not.
     """

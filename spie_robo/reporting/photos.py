@@ -35,7 +35,7 @@ class ReferencePhotos:
     note: str
 
     def of_seed(self, seed: int) -> int | None:
-        """Index of the photo that the edit with a seed follows; None if there are none."""
+        """Return the index of the photo that the edit with a seed follows; None without photos."""
         if not self.images:
             return None
         from spie_robo.editor.references import choose_reference
@@ -47,7 +47,7 @@ def reference_photos(metadata: StoreMetadata) -> ReferencePhotos:
     """Find the photos of a store's edits.
 
     Args:
-        metadata: Of the store: its editor, and the folder of photos that was given.
+        metadata: Metadata of the store, with its editor and the folder of photos that was given.
     """
     given = metadata.provenance.get("photos")
     if isinstance(given, Mapping):
@@ -61,7 +61,7 @@ def reference_photos(metadata: StoreMetadata) -> ReferencePhotos:
 
 
 def _given(given: Mapping[str, Any]) -> ReferencePhotos:
-    """Photos of a folder, if it still holds the ones that were used."""
+    """Return the photos of a folder, if it still holds the ones that were used."""
     from spie_robo.editing.description import references_digest
     from spie_robo.editor.photo_check import load_references
 
@@ -76,7 +76,7 @@ def _given(given: Mapping[str, Any]) -> ReferencePhotos:
 
 
 def _own(name: str) -> ReferencePhotos:
-    """Photos that travel with an editor of this machine, decoded from their latents."""
+    """Return the photos stored in an editor of this machine, decoded from their latents."""
     from spie_robo.editor.presets import local_references
 
     found = local_references(name)

@@ -92,7 +92,7 @@ def _rerun() -> Any:
 
 
 def _blueprint(source: EpisodeStore, cameras: Sequence[str]) -> Any:
-    """A row of pictures for each camera, and the numbers below."""
+    """Return a layout with a row of pictures for each camera, and the numbers below."""
     _rerun()
     import rerun.blueprint as layout
 
@@ -114,7 +114,7 @@ def _blueprint(source: EpisodeStore, cameras: Sequence[str]) -> Any:
 
 
 def picture_kinds(keys: Sequence[str], camera: str) -> dict[str, str]:
-    """What there is to see of a camera: the entity below it, and the key of a store.
+    """Return the pictures of a camera: the entity below it, and the key of a store.
 
     Where nothing was ever edited, the frames that the policy saw are the simulator's.
     """
@@ -125,7 +125,7 @@ def picture_kinds(keys: Sequence[str], camera: str) -> dict[str, str]:
 
 
 def affordable_frames(source: EpisodeStore, cameras: Sequence[str], wanted: int) -> int:
-    """As many frames an episode as :data:`PICTURE_BYTES` allow for all that are shown."""
+    """Return how many frames an episode :data:`PICTURE_BYTES` allow for all that are shown."""
     keys = [key for camera in cameras for key in picture_kinds(source.keys, camera).values()]
     size = sum(rows.nbytes for rows in source.read_rows(0, 0, 1, keys).values())
     return max(MIN_FRAMES, min(wanted, PICTURE_BYTES // (size * len(shown_episodes(source)))))
@@ -200,7 +200,7 @@ def _log_verdict(
 
 
 def budget_share(budget: Budget, value: float) -> float | None:
-    """How much of its budget a deviation used, so that all of them fit one axis.
+    """Return the share of its budget that a deviation used, so that all of them fit one axis.
 
     Args:
         budget: Its limit.
@@ -243,7 +243,7 @@ def _log_pictures(
 
 
 def class_ids(segmentation: NDArray[Any]) -> NDArray[np.uint16]:
-    """Instance ids as the viewer has them, (H, W): what it cannot hold, "nothing" too, is 65535."""
+    """Return instance ids for the viewer, (H, W); an id that it cannot hold is 65535."""
     largest = np.iinfo(np.uint16).max
     known = (segmentation >= 0) & (segmentation < largest)
     return np.where(known, segmentation, largest).astype(np.uint16)

@@ -26,7 +26,7 @@ HISTORY = Path("logs") / "history.json"
 
 LARGEST_HISTORY = 50_000_000
 MAX_CELLS = 1_000_000
-"""Of the table of all rows: a run of 99,999 epochs has fewer than this."""
+"""Most cells of the table of all rows: a run of 99,999 epochs has fewer."""
 MAX_EPOCH = 99_999
 """The names of pictures and checkpoints have five digits."""
 MAX_NUMBER = 1e15
@@ -42,7 +42,7 @@ Row: TypeAlias = dict[str, float | None]
 
 
 def is_run(folder: str | Path) -> bool:
-    """Whether a folder is one that ``spie-robo train`` made, finished or not."""
+    """Return whether ``spie-robo train`` made a folder, finished or not."""
     folder = Path(folder)
     return not any((folder / name).exists() for name in ("zarr.json", ".zgroup")) and (
         (folder / HISTORY).is_file()
@@ -69,7 +69,7 @@ def collect_run(folder: Path, pictures: int = MAX_PICTURES) -> RunContent:
     """Read what the page shows.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         pictures: Epochs that get a picture, at most; never more than :data:`MAX_PICTURES`.
 
     Raises:
@@ -99,7 +99,7 @@ def collect_run(folder: Path, pictures: int = MAX_PICTURES) -> RunContent:
 
 
 def read_history(file: Path) -> list[Row]:
-    """The rows of a history file, ascending by epoch.
+    """Read the rows of a history file, ascending by epoch.
 
     Raises:
         ConfigError: If there is none yet, or it is not what ``spie-robo train`` writes.
@@ -131,7 +131,7 @@ def read_history(file: Path) -> list[Row]:
 
 
 def _row(file: Path, row: Mapping[Any, Any]) -> Row:
-    """Numbers only; what is not finite is None."""
+    """Return the numbers of a row; None for one that is not finite."""
     found: Row = {}
     for name, value in row.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
@@ -146,7 +146,7 @@ def _row(file: Path, row: Mapping[Any, Any]) -> Row:
 
 
 def _finite(value: float | None) -> float | None:
-    """None too for a whole number that no float holds."""
+    """Return a finite float; None for anything else, also for a whole number beyond any float."""
     try:
         return float(value) if value is not None and math.isfinite(value) else None
     except OverflowError:
@@ -154,13 +154,13 @@ def _finite(value: float | None) -> float | None:
 
 
 def _drawn(rows: Sequence[Row], name: str) -> tuple[float | None, ...]:
-    """The values of a column that fit on a chart."""
+    """Return the values of a column that fit on a chart."""
     values = (row.get(name) for row in rows)
     return tuple(None if value is None or abs(value) > MAX_NUMBER else value for value in values)
 
 
 def _nearer(rows: Sequence[Row]) -> Callable[[float | None], float | None]:
-    """Share by which a semantic score is nearer to the photos than the base's."""
+    """Return a function for the share by which a score is nearer to the photos than the base's."""
     base = _drawn(rows[:1], SEMANTIC)[0]
     if base is None or base <= 0:
         return lambda value: None
@@ -223,7 +223,7 @@ def _text(name: str, value: float | None) -> str:
 
 
 def _progress_notes(folder: Path, last: int) -> tuple[str, ...]:
-    """What a run that is not finished lacks, as far as its newest checkpoint tells."""
+    """Return what an unfinished run still lacks, judged by its newest checkpoint."""
     markers = sorted((folder / "checkpoints").glob("epoch_?????/complete.json"))
     try:
         limits.check_size(str(markers[-1]), markers[-1].stat().st_size, LARGEST_HISTORY)
@@ -242,7 +242,7 @@ def _progress_notes(folder: Path, last: int) -> tuple[str, ...]:
 def _pictures(
     folder: Path, epochs: Sequence[int], most: int
 ) -> tuple[tuple[EpochPicture, ...], list[str]]:
-    """An even choice of the epochs' pictures, the last among them, and what is left out."""
+    """Return evenly chosen pictures of epochs, the last among them, and what is left out."""
     logs = folder / HISTORY.parent
     files = {epoch: logs / f"epoch_{epoch:05d}.png" for epoch in epochs}
     there = [epoch for epoch, file in files.items() if file.is_file()]
@@ -270,7 +270,7 @@ def _pictures(
 
 
 def _picture(logs: Path, file: Path) -> NDArray[np.uint8]:
-    """Sizes are looked at first: a small file can unpack to gigabytes."""
+    """Read a picture after checking its size: a small file can unpack to gigabytes."""
     limits.check_inside(logs, file)
     limits.check_size(str(file), file.stat().st_size)
     return decode_picture(str(file), file.read_bytes())
@@ -282,7 +282,7 @@ def _some(texts: Sequence[str], most: int = 12) -> str:
 
 
 def _card_lines(folder: Path) -> tuple[Provenance, ...]:
-    """The bold items of the model card, if there is one."""
+    """Return the bold items of the model card, if there is one."""
     try:
         with (folder / "README.md").open(encoding="utf-8") as stream:
             card = stream.read(100_000)

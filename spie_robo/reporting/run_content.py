@@ -1,4 +1,4 @@
-"""What the page of a training run shows, as records; :mod:`.run_page` turns them into HTML."""
+"""Records of what the page of a training run shows; :mod:`.run_page` turns them into HTML."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RunContent:
     Attributes:
         title: The run's name.
         tiles: Numbers at the top.
-        epochs: Of the rows of the history; 0 is the base.
+        epochs: Epochs of the rows of the history; 0 is the base.
         notes: Says that the run is not finished, if so.
         charts: Scores and acceptance.
         pictures: Ascending; empty if none was found.

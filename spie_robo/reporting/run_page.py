@@ -35,7 +35,7 @@ def write_run_report(folder: str | Path, out: str | Path, *, pictures: int = MAX
 
 
 def render_run(content: RunContent) -> str:
-    """The HTML; text of the run is escaped."""
+    """Return the HTML of a run's report; text of the run is escaped."""
     folder = resources.files("spie_robo.reporting")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(folder.joinpath("run.html").read_text("utf-8"))

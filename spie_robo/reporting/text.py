@@ -7,7 +7,7 @@ from typing import Any
 
 
 def as_text(value: Any, nothing: str = "") -> str:
-    """Mappings and lists in one line, separated by commas; ``nothing`` stands for None."""
+    """Return mappings and lists in one line, separated by commas; ``nothing`` stands for None."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {as_text(item, nothing)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):

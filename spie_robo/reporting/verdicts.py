@@ -1,4 +1,4 @@
-"""Read a store's verdicts: what became of each frame, and by how much it strayed."""
+"""Read a store's verdicts: the outcome of each frame, and its measured deviations."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _OUTCOMES = {"accepted", "edited", "attempts", "seed"}
 
 
 def budgets(source: EpisodeSource) -> tuple[Budget, ...]:
-    """The limits that the edits were held to, as far as the store says.
+    """Return the limits that the edits were held to, as far as the store has them.
 
     Args:
-        source: What was measured follows from its keys and the limits that it names.
+        source: Episodes; their keys and named limits say what was measured.
     """
     recorded = source.metadata.provenance.get("guard_limits")
     limits = recorded if isinstance(recorded, Mapping) else {}
@@ -33,7 +33,7 @@ def budgets(source: EpisodeSource) -> tuple[Budget, ...]:
 
 
 def measured_names(source: EpisodeSource, camera: str) -> set[str]:
-    """Names of the measures of a camera that a store has a column for."""
+    """Return the names of a camera's measures for which a store has a column."""
     others = [c for c in cameras_of(source.keys) if c.startswith(f"{camera}_")]
     prefix = realism_key(camera, "")
     return {
@@ -54,7 +54,7 @@ def _budget(name: str, limit: float | None) -> Budget:
 def read_measurements(
     source: EpisodeSource, episode: int, camera: str
 ) -> dict[str, NDArray[np.float64]]:
-    """Each deviation of a camera that the store has, float64, (steps,), NaN where not measured."""
+    """Read each deviation of a camera, float64, (steps,), NaN where not measured."""
     keys = {name: realism_key(camera, name) for name in in_order(measured_names(source, camera))}
     rows = source.read_rows(episode, 0, source.episode_length(episode), tuple(keys.values()))
     return {name: rows[key].astype(np.float64) for name, key in keys.items()}
@@ -66,7 +66,7 @@ def read_verdicts(
     camera: str,
     measurements: Mapping[str, NDArray[np.float64]],
 ) -> tuple[StepVerdict, ...]:
-    """What became of each frame of a camera in an episode."""
+    """Read the outcome of each frame of a camera in an episode."""
     length = source.episode_length(episode)
     key = realism_key(camera, "edited")
     if key not in source.keys:
@@ -86,14 +86,14 @@ def _verdict(edited: bool, measured: bool) -> StepVerdict:
 
 
 def plain_value(values: NDArray[np.float64]) -> tuple[float | None, ...]:
-    """Numbers as JSON has them: four significant digits, None for NaN."""
+    """Return numbers for JSON: four significant digits, None for NaN."""
     return tuple(float(f"{value:.4g}") if math.isfinite(value) else None for value in values)
 
 
 def measurement_rows(
     limits: Sequence[Budget], pooled: Mapping[str, NDArray[np.float64]]
 ) -> tuple[MeasurementRow, ...]:
-    """The table of deviations.
+    """Return the table of deviations.
 
     Args:
         limits: Their budgets.
