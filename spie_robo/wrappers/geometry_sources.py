@@ -153,7 +153,7 @@ class GeometrySource:
                 source.close()
 
     def _views_of_found(self, request: ViewRequest) -> Mapping[str, CameraView]:
-        """Return the views of the simulator that the env is found to be; none if it is not known."""
+        """Return the views of the simulator that the env is found to be; none if unknown."""
         if not self._searched:
             self._searched, self._found = True, find_simulator(request.env)
             if self._found is not None:
