@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 NOT_YET_CONVERTED = (
-    "spie_robo/data/formats",
     "spie_robo/guard",
     "spie_robo/simulators",
 )

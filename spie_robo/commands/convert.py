@@ -35,29 +35,29 @@ class ConvertCommand:
     source: Annotated[Path, conf.arg(metavar="IN"), conf.Positional]
     """A store, or a data set in a format of --to; s3://BUCKET/KEY too."""
     out: Annotated[Path, conf.arg(metavar="OUT"), conf.Positional]
-    """The output, s3:// too; an interrupted conversion resumes."""
+    """The output, s3:// too; a second call resumes."""
     to: Annotated[DataFormat, conf.arg(metavar="FORMAT")] = "zarr"
     """zarr (our store), diffusion-policy[-zip], umi, lerobot, robomimic, minari[-jpeg]."""
     cameras: Names = ()
     """Cameras to edit; unset: all of the store."""
     batch_size: Count = 8
-    """Frames in one call of the editor; does not change edits."""
+    """Frames in one call of the editor."""
     fps: OptionalCount = None
     """Steps per second, for lerobot."""
     variants: OptionalCount = None
     """Edited copies of each episode, each with another look."""
     keep_raw: bool = False
-    """With --variants: write each raw episode too."""
+    """With --variants: raw episodes too."""
     engine: Literal["local", "ray"] = "local"
-    """Edit in this process, or in workers of Ray."""
+    """This process, or workers of Ray."""
     workers: OptionalCount = None
-    """Workers of Ray; unset: one per GPU, or per core."""
+    """Workers of Ray; unset: one per GPU or core."""
     edit_timeout: Count = 3600
-    """Seconds a batch may take before it counts as hung."""
+    """Longest time of a batch, in seconds."""
     dry_run: bool = False
-    """Only print the plan, the time and the size."""
+    """Only print plan, time and size."""
     edit: EditRequest = field(default_factory=EditRequest)
-    """Settings of the edits; --editor none changes the format alone."""
+    """Settings of the edits; --editor none changes the format only."""
 
     def __post_init__(self) -> None:
         """Check the ranges, and that the two stores differ."""

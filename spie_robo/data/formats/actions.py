@@ -15,7 +15,7 @@ _PREFIXES = ("actions_", "action_")
 
 
 def action_parts(keys: Collection[str]) -> tuple[str, ...]:
-    """Keys of the parts of an action, sorted; none where ``action`` itself is there."""
+    """Return keys of the parts of an action, sorted; none where ``action`` itself is there."""
     if "action" in keys:
         return ()
     for prefix in _PREFIXES:
@@ -26,7 +26,7 @@ def action_parts(keys: Collection[str]) -> tuple[str, ...]:
 
 
 def joined(rows: Mapping[str, NDArray[Any]], parts: Sequence[str]) -> NDArray[np.float32]:
-    """The parts of the action of each step, end to end.
+    """Return the parts of the action of each step, end to end.
 
     Returns:
         (steps, numbers), float32.

@@ -15,12 +15,12 @@ _RAISED = (
     OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, RuntimeError,
     AttributeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-"""What zipfile, zarr, h5py, pyarrow and PyAV were seen to raise on random bytes."""
+"""Errors that zipfile, zarr, h5py, pyarrow and PyAV were seen to raise on random bytes."""
 
 
 @contextmanager
 def named_damage(path: Path) -> Iterator[None]:
-    """While inside, a library's error about a file is a StoreCorruptError about the data set.
+    """Turn a library's error about a file into a StoreCorruptError about the data set.
 
     Raises:
         StoreCorruptError: Naming ``path`` and what the library said.

@@ -26,11 +26,11 @@ LOOKED_FOR = {
     "robomimic": "an HDF5 file with a group data/demo_*",
     "minari": "a folder with data/metadata.json and data/main_data.hdf5, or those two",
 }
-"""What tells each format, for people."""
+"""Files by which each format is recognised, for people."""
 
 
 def detect_format(path: str | Path) -> str:
-    """Name of the format of the data set at ``path``.
+    """Return the name of the format of the data set at ``path``.
 
     Returns:
         A key of ``registry.FORMATS``.
@@ -53,7 +53,7 @@ def detect_format(path: str | Path) -> str:
 
 
 def minari_folder(path: Path) -> Path:
-    """The folder of a Minari data set that holds its two files."""
+    """Return the folder of a Minari data set that holds its two files."""
     return path / "data" if (path / "data" / "metadata.json").is_file() else path
 
 
@@ -127,7 +127,7 @@ def _robomimic(path: Path) -> str | None:
 
 
 def _json(file: Path) -> Any:
-    """A small JSON document; None if there is none."""
+    """Read a small JSON document; None if there is none."""
     try:
         if not file.is_file() or file.stat().st_size > limits.MAX_HEADER_BYTES:
             return None

@@ -132,22 +132,22 @@ class ReplayBufferSource(ForeignSource):
 
 
 def _unchanged(passenger: object, lengths: list[int]) -> list[int] | None:
-    """Which written episode each one is, -1 for what was appended or replaced since.
+    """Return the written episode that each one is, -1 for one appended or replaced since.
 
     ``ReplayBuffer`` appends and drops episodes at the end: those before the first one of another
     length are the ones that were written.
     """
-    told = passenger.get("lengths") if isinstance(passenger, Mapping) else None
-    if not isinstance(told, list):
+    declared = passenger.get("lengths") if isinstance(passenger, Mapping) else None
+    if not isinstance(declared, list):
         return None
     same = 0
-    while same < min(len(told), len(lengths)) and told[same] == lengths[same]:
+    while same < min(len(declared), len(lengths)) and declared[same] == lengths[same]:
         same += 1
     return [number if number < same else -1 for number in range(len(lengths))]
 
 
 def _refreshed(metadata: StoreMetadata, name: Name, here: SourceRecord) -> StoreMetadata:
-    """Metadata that travelled along, with what the buffer itself says where that has changed."""
+    """Return the stored metadata, with what the buffer itself says where that has changed."""
     record = SourceRecord.of(metadata)
     if record is None or record.format != name:
         return metadata
@@ -210,7 +210,7 @@ def _write_folder(source: EpisodeSource, folder: Path, name: Name) -> None:
 
 
 def _blocks(source: EpisodeSource, key: str, size: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The rows of a key over all episodes, cut where chunks of ``size`` rows end."""
+    """Yield the rows of a key over all episodes, cut where chunks of ``size`` rows end."""
     size *= max(1, _BLOCK_ROWS // size)
     waiting: list[NDArray[Any]] = []
     start = held = 0
@@ -256,7 +256,7 @@ def _attributes(source: EpisodeSource, name: Name) -> Mapping[str, Any]:
 
 
 def _kept_meta(source: EpisodeSource, name: Name) -> dict[str, NDArray[Any]]:
-    """Arrays beside ``data/`` that the source had, by their name below ``meta/``."""
+    """Return the source's arrays beside ``data/``, by their name below ``meta/``."""
     record = SourceRecord.of(source.metadata)
     kept = {} if record is None or record.format != name else record.extras.get("meta", {})
     return {

@@ -25,7 +25,7 @@ _CHECK_ROWS = 64
 
 @dataclass(frozen=True)
 class Loss:
-    """How far one array in the output is from what was written.
+    """The difference between one array in the output and what was written.
 
     Attributes:
         key: The array.
@@ -42,7 +42,7 @@ class Loss:
     psnr: float
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         return (
             f"{self.key}: {self.cause}, mean error {self.mean_error:.2f}, largest "
             f"{self.max_error:.0f} of 255, {self.psnr:.1f} dB"
@@ -51,7 +51,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export left behind.
+    """The result of an export.
 
     Attributes:
         path: The output.
@@ -60,7 +60,7 @@ class ExportReport:
         steps: Steps in it.
         losses: Measured error of every array that changed.
         dropped: Why, by key of an array that the format cannot hold.
-        notes: Anything else to tell.
+        notes: Anything else that a user should know.
     """
 
     path: Path
@@ -86,7 +86,7 @@ def export_episodes(
         source: Episodes to write.
         out: A path where nothing is.
         name: Name of the format.
-        fps: Steps a second, where the episodes do not tell and the format needs it.
+        fps: Steps a second, where the episodes do not say and the format needs it.
         progress: Show a progress bar while the output is read back.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What every reader of a foreign format shares: lengths, blocks of rows, a fingerprint."""
+"""Every reader of a foreign format shares lengths, blocks of rows and a fingerprint."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class ForeignSource(ABC):
 
     @abstractmethod
     def _read(self, array: ForeignArray, episode: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows of one array as they are in the file."""
+        """Read rows of one array as they are in the file."""
 
     def declared_faults(self) -> Iterator[str]:
-        """What the files declare and what is there, where these differ: one sentence each."""
+        """Yield one sentence for each difference between declared and real content."""
         yield from ()
 
     @property
@@ -68,7 +68,7 @@ class ForeignSource(ABC):
 
     @property
     def metadata(self) -> StoreMetadata:
-        """Where the episodes come from."""
+        """Metadata of the episodes."""
         return self._metadata
 
     @property
@@ -87,21 +87,21 @@ class ForeignSource(ABC):
         return tuple(self._arrays.values())
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Return the number of episodes."""
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Each episode as a dict of arrays of shape (steps, ...)."""
+        """Yield each episode as a dict of arrays of shape (steps, ...)."""
         return (self.read_rows(i, 0, self._lengths[i]) for i in range(len(self)))
 
     def episode_length(self, episode: int) -> int:
-        """Number of steps of an episode."""
+        """Return the number of steps of an episode."""
         return self._lengths[episode]
 
     def read_rows(
         self, episode: int, start: int, stop: int, keys: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Steps ``start`` to ``stop`` of an episode, each array (stop - start, ...).
+        """Read steps ``start`` to ``stop`` of an episode, each array (stop - start, ...).
 
         Raises:
             IndexError: If there are no such steps.
@@ -130,14 +130,14 @@ class ForeignSource(ABC):
         return rows
 
     def fingerprint(self) -> str:
-        """SHA-256 of every byte of the data set: equal fingerprints, equal episodes."""
+        """Return SHA-256 of every byte of the data set: equal fingerprints, equal episodes."""
         return self._fingerprint
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing open
-        """Let go of the files."""
+        """Close the files."""
 
     def __enter__(self) -> ForeignSource:
-        """The source itself."""
+        """Return the source itself."""
         return self
 
     def __exit__(

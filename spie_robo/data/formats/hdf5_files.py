@@ -48,7 +48,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 @contextmanager
 def watched_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[int], None]]]:
-    """A new file, and a function that is told how many bytes come next.
+    """Yield a new file, and a function to call with the number of bytes that come next.
 
     HDF5 ends the process, or leaves a file that it cannot close, when the disk is full. So room is
     looked for before each block, while there is still enough to close the file.
@@ -69,14 +69,14 @@ def watched_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[int], None]]
 
 
 def demos_in(path: Path) -> tuple[str, ...]:
-    """Names of the groups ``data/demo_*`` of a robomimic file; empty if it is another file."""
+    """Return names of the groups ``data/demo_*`` of a robomimic file; empty for another file."""
     with open_hdf5(path) as file:
         data = child_group(file, "data")
         return () if data is None else tuple(n for n in data if str(n).startswith("demo"))
 
 
 def child_group(group: h5py.Group, name: str) -> h5py.Group | None:
-    """A group inside a group; None if there is none, or only a link to another file."""
+    """Return a group inside a group; None if there is none, or only a link to another file."""
     library = need("h5py")
     if not isinstance(group.get(name, getlink=True), library.HardLink):
         return None
@@ -85,7 +85,7 @@ def child_group(group: h5py.Group, name: str) -> h5py.Group | None:
 
 
 def datasets_below(group: h5py.Group, where: str) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every array below a group with its path from there.
+    """Yield every array below a group with its path from there.
 
     Raises:
         StoreError: If a link leads elsewhere, groups are nested without end, or there are too many.
@@ -130,7 +130,7 @@ def check_dataset(where: str, dataset: h5py.Dataset) -> None:
 
 
 def read_dataset(where: str, dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
-    """Rows of an array.
+    """Read rows of an array.
 
     Raises:
         StoreError: If a chunk unpacks to more than its array says.
@@ -159,7 +159,7 @@ def _check_chunks(where: str, dataset: h5py.Dataset, start: int, stop: int) -> N
 
 
 def read_texts(where: str, dataset: h5py.Dataset) -> tuple[str, ...]:
-    """The texts of an array of texts, at most one for each of its rows.
+    """Read the texts of an array of texts, at most one for each of its rows.
 
     Raises:
         StoreError: If they are too long.
@@ -183,12 +183,12 @@ Layout = tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], int]
 def common_layout(
     path: Path, names: Sequence[str], layouts: Sequence[Layout], needed: Collection[str]
 ) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...]]], list[int], tuple[str, ...]]:
-    """The arrays that all episodes have in one type and shape, and the length of each episode.
+    """Return the arrays that all episodes have in one type and shape, and each episode's length.
 
     Args:
         path: The file, for messages.
         names: Names of the episodes.
-        layouts: Of every episode.
+        layouts: Layout of every episode.
         needed: Arrays that an episode must not lack if another has them, beside images.
 
     Returns:

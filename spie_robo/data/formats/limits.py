@@ -1,4 +1,4 @@
-"""What a foreign file may ask for: checked on its headers, before anything is allocated.
+"""Check the headers of a foreign file before anything is allocated.
 
 A file from elsewhere can claim a shape of petabytes or hold a chunk that unpacks to them. Every
 reader of this package asks here first.
@@ -41,7 +41,7 @@ def check_array(
 
     Args:
         where: File and name of the array, for the message.
-        shape: As the header claims.
+        shape: Shape that the header claims.
         dtype: What numpy may understand.
         chunks: Shape of a chunk; None for an array that is not chunked.
 
@@ -108,7 +108,7 @@ def check_inside(root: Path, path: Path) -> Path:
 
 
 def is_numeric(dtype: object) -> bool:
-    """Whether an array of this type holds numbers or booleans, which is all that a store keeps.
+    """Return whether an array of this type holds numbers or booleans; a store keeps no others.
 
     Texts, objects and records are never read: some of them would be unpickled.
     """
@@ -150,7 +150,7 @@ def check_zip(path: Path) -> dict[str, int]:
 
 
 def _is_hub_blob(root: Path, file: Path) -> bool:
-    """Whether ``root`` is a snapshot in the Hub's cache and ``file`` one of its own blobs.
+    """Return whether ``root`` is a snapshot in the Hub's cache and ``file`` one of its blobs.
 
     The layout is ``datasets--OWNER--NAME/{snapshots/REVISION,blobs}``; nothing else is meant.
     """

@@ -85,7 +85,7 @@ JPEG_QUALITY = 75
 _ENDS = ("terminations", "truncations")
 _TOP = {"action": "actions", "reward": "rewards", **{name: name for name in _ENDS}}
 _WANTED = ("actions", "rewards", *_ENDS)
-"""What every episode of Minari has: made up by write_minari() where the episodes have none."""
+"""Arrays of every episode of Minari; write_minari() makes them where the episodes have none."""
 
 _OBSERVATIONS = "observations/"
 _KEPT = ("dataset_id", "env_spec", "algorithm_name", "author", "code_permalink", "description")
@@ -137,9 +137,9 @@ class MinariSource(ForeignSource):
         known: tuple[ForeignArray, ...] = ()
         if travelled is not None:
             known = _told_places(about, path)
-            told = {place.name: np.dtype(place.dtype) for place in known}
-            found = {n: a for n, a in found.items() if n in told or n not in _WANTED}
-            found = {n: (told.get(n, dtype), shape) for n, (dtype, shape) in found.items()}
+            declared = {place.name: np.dtype(place.dtype) for place in known}
+            found = {n: a for n, a in found.items() if n in declared or n not in _WANTED}
+            found = {n: (declared.get(n, dtype), shape) for n, (dtype, shape) in found.items()}
         arrays = map_arrays(found, known, _renamed(found), ours=travelled is not None)
         self._instructions = number_instructions(self._texts, lengths)
         if self._instructions is not None:
@@ -158,7 +158,7 @@ class MinariSource(ForeignSource):
         leaves: Mapping[str, Any],
         travelled: tuple[StoreMetadata, NDArray[np.int64]] | None,
     ) -> StoreMetadata:
-        """What the data set says of itself; its own files win over what travelled along."""
+        """Return the metadata; the data set's own files win over the stored record."""
         tasks = None if self._instructions is None else self._instructions.tasks
         if travelled is not None:
             metadata = with_tasks(travelled[0], NAME, tasks)
@@ -204,10 +204,13 @@ class MinariSource(ForeignSource):
                 "others are not read"
             )
         for i, episode in enumerate(self._episodes):
-            told = episode.attrs.get("total_steps")
-            if isinstance(told, (int, np.integer)) and int(told) != self.episode_length(i):
+            declared = episode.attrs.get("total_steps")
+            if isinstance(declared, (int, np.integer)) and int(declared) != self.episode_length(i):
                 there = self.episode_length(i)
-                yield f"{episode.name[1:]} declares total_steps {int(told)}, it has {there} rewards"
+                yield (
+                    f"{episode.name[1:]} declares total_steps {int(declared)}, "
+                    f"it has {there} rewards"
+                )
 
     def close(self) -> None:
         """Close the file."""
@@ -220,7 +223,7 @@ class MinariSource(ForeignSource):
         return group
 
     def _layout(self, where: str, episode: h5py.Group, images: Mapping[str, bool]) -> Layout:
-        """Type and row shape of every array of an episode, and its length."""
+        """Return type and row shape of every array of an episode, and its length."""
         arrays = dict(datasets_below(episode, where))
         if "rewards" not in arrays or len(arrays["rewards"].shape) != 1:
             raise StoreError(f"{where}: expected rewards of shape (steps,), found none.")
@@ -302,7 +305,7 @@ def write_minari(
 
 
 def _stored(place: ForeignArray, jpeg: bool) -> ForeignArray:
-    """How the numbers of an array are kept.
+    """Return the array with the type in which its numbers are kept.
 
     Minari packs every array of uint8 that looks like an image, labels too: where it packs, those
     that are no camera are kept as int16, so that they come back exact.
@@ -313,7 +316,7 @@ def _stored(place: ForeignArray, jpeg: bool) -> ForeignArray:
 
 
 def _is_picture(place: ForeignArray) -> bool:
-    """Whether Minari packs an array as JPEG when it is told to pack images."""
+    """Return whether Minari packs an array as JPEG when it packs images."""
     sides = place.shape[:2]
     named = place.key.endswith((rgb_key(""), raw_key("")))
     observed = place.name.startswith(_OBSERVATIONS)
@@ -333,7 +336,7 @@ def _written_notes(places: Mapping[str, ForeignArray]) -> tuple[str, ...]:
 def _buffers(
     source: EpisodeSource, places: Mapping[str, ForeignArray], kept: Mapping[str, Any]
 ) -> Iterator[tuple[int, Any]]:
-    """The size of each episode, and the episode as Minari's buffer."""
+    """Yield the size of each episode, and the episode as Minari's buffer."""
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
     for episode in range(len(source)):
@@ -365,7 +368,7 @@ def _buffers(
 
 
 def _places(source: EpisodeSource) -> dict[str, ForeignArray]:
-    """Minari's name for every key: where it was read, or a key of the observation."""
+    """Return Minari's name for every key: where it was read, or a key of the observation."""
     known = arrays_for(source, NAME)
     alone = any(place.name == "observations" for place in known.values())
     places = {}
@@ -382,7 +385,7 @@ def _places(source: EpisodeSource) -> dict[str, ForeignArray]:
 
 
 def _spaces(places: Mapping[str, ForeignArray], kept: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Gymnasium spaces of the observations and the actions."""
+    """Return Gymnasium spaces of the observations and the actions."""
     import gymnasium
 
     roots = ("observations", "actions")
@@ -393,7 +396,7 @@ def _spaces(places: Mapping[str, ForeignArray], kept: Mapping[str, Any]) -> tupl
 
 
 def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
-    """Fixed names, and those of observations without their group."""
+    """Return fixed names, and those of observations without their group."""
     fixed = {name: key for key, name in _TOP.items()} | {"observations": "state"}
     return {
         name: fixed.get(name, name.removeprefix(_OBSERVATIONS))

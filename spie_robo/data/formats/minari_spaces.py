@@ -38,7 +38,7 @@ def leaves_of(about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def compact(leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The spaces as plain JSON values that are small enough for the header of a store."""
+    """Return the spaces as JSON values that are small enough for the header of a store."""
     kept = {}
     for name, leaf in leaves.items():
         small = {k: _one_number(v) if k in ("low", "high") else v for k, v in leaf.items()}
@@ -48,7 +48,7 @@ def compact(leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def is_image_leaf(leaf: Mapping[str, Any]) -> bool:
-    """Whether Minari may have packed the arrays of a space as JPEG."""
+    """Return whether Minari may have packed the arrays of a space as JPEG."""
     return leaf.get("dtype") == "uint8" and len(leaf.get("shape", ())) in (2, 3)
 
 
@@ -70,7 +70,7 @@ def nested(items: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_space(tree: Any) -> Any:
-    """A tree of spaces as one space."""
+    """Return a tree of spaces as one space."""
     from gymnasium import spaces
 
     if isinstance(tree, dict):
@@ -81,7 +81,7 @@ def as_space(tree: Any) -> Any:
 
 
 def space_of(place: ForeignArray, kept: Mapping[str, Any], image: bool) -> Any:
-    """The space of one array: that of the source if it fits, else one without bounds.
+    """Return the space of one array: that of the source if it fits, else one without bounds.
 
     Args:
         place: Name, type and shape.
@@ -139,7 +139,7 @@ def _with_tuples(tree: Any, name: str, kept: Mapping[str, Any]) -> Any:
 
 
 def _rebuilt(leaf: Mapping[str, Any]) -> Any:
-    """The space of a leaf; None if it is another, or damaged."""
+    """Return the space of a leaf; None if it is another, or damaged."""
     from gymnasium import spaces
 
     try:

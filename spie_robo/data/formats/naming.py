@@ -51,11 +51,11 @@ class ForeignArray:
 
     @property
     def channel_first(self) -> bool:
-        """Whether the file keeps the frames of this camera as (3, height, width)."""
+        """True if the file keeps the frames of this camera as (3, height, width)."""
         return self.kind == "camera" and len(self.shape) == 3 and self.shape[2] != 3
 
     def to_store(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows of the file as rows of a store.
+        """Return rows of the file as rows of a store.
 
         Raises:
             StoreError: If an image of float numbers holds other values than 0 to 255.
@@ -72,7 +72,7 @@ class ForeignArray:
         return rows
 
     def to_file(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows of a store as the file had them, as far as its type can hold them."""
+        """Return rows of a store as the file had them, as far as its type can hold them."""
         if self.channel_first and rows.ndim == 4:
             return np.ascontiguousarray(np.moveaxis(rows, -1, 1))
         if self.kind == "camera" or rows[:1].size != int(np.prod(self.shape, dtype=np.int64)):
@@ -82,7 +82,7 @@ class ForeignArray:
         return cast if np.array_equal(cast, shaped, equal_nan=rows.dtype.kind == "f") else shaped
 
     def to_json(self) -> list[Any]:
-        """The record as plain JSON values."""
+        """Return the record as plain JSON values."""
         return [self.key, self.name, self.dtype, list(self.shape), self.kind]
 
     @staticmethod
@@ -113,22 +113,22 @@ def map_arrays(
 
     Args:
         found: Type and row shape of each array by its name in the file.
-        known: Places that the file itself tells, as one written by this package does.
+        known: Places that the file itself records, as one written by this package does.
         renamed: Names whose key is fixed by the format, e.g. ``{"actions": "action"}``.
-        ours: The file was written by this package: names that it does not tell are keys.
-        kinds: What arrays show that the file says it of, by name.
+        ours: True if this package wrote the file: names without a recorded place are keys.
+        kinds: Kinds of arrays that the file states, by name.
     """
-    told = {array.name: array for array in known}
+    declared = {array.name: array for array in known}
     fixed = renamed or {}
 
     def rank(name: str) -> tuple[bool, int, bool, str]:
-        return name not in told, name.count("/"), fixed.get(name, name) != name, name
+        return name not in declared, name.count("/"), fixed.get(name, name) != name, name
 
     arrays: dict[str, ForeignArray] = {}
     for name in sorted(found, key=rank):
         dtype, shape = found[name]
-        if name in told and told[name].shape == shape:
-            array = replace(told[name], dtype=dtype.name)
+        if name in declared and declared[name].shape == shape:
+            array = replace(declared[name], dtype=dtype.name)
         elif ours:
             array = ForeignArray(safe_key(fixed.get(name, name)), name, dtype.name, shape)
         else:
@@ -141,7 +141,7 @@ def map_arrays(
 
 
 def _free_key(array: ForeignArray, taken: Collection[str]) -> str:
-    """The key of an array, or one made of its whole name where another array has that key."""
+    """Return the key of an array, made of its whole name where another array has that key."""
     if array.key not in taken:
         return array.key
     ending = fields.rgb_key("") if array.kind == "camera" else ""
@@ -151,12 +151,12 @@ def _free_key(array: ForeignArray, taken: Collection[str]) -> str:
 
 
 def standard_names(found: Collection[str]) -> dict[str, str]:
-    """The key ``action`` for ``actions``, as openpi's and LIBERO's scripts call it."""
+    """Return the key ``action`` for ``actions``, as openpi's and LIBERO's scripts call it."""
     return {"actions": "action"} if "actions" in found and "action" not in found else {}
 
 
 def safe_key(name: str) -> str:
-    """A name made of what the keys of a store may hold.
+    """Return a name made of what the keys of a store may hold.
 
     Example:
         >>> safe_key("observation.images.front"), safe_key("obs/_x")
@@ -178,7 +178,7 @@ def _kind(key: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Kind:
 
 
 def _is_image(shape: tuple[int, ...]) -> bool:
-    """Whether this is (height, width, 3) or (3, height, width) of 16 pixels or more a side."""
+    """Return whether this is (height, width, 3) or (3, height, width), 16 pixels or more a side."""
     if len(shape) != 3:
         return False
     last, first = shape[2] == 3, shape[0] == 3

@@ -1,4 +1,4 @@
-"""What a data set says beside its arrays, and how it travels through every format.
+"""Keep what a data set says beside its arrays through every format.
 
 A store keeps a :class:`SourceRecord` in ``metadata.provenance["source"]``: where the episodes were
 read, and all that has no array. Data sets written by this package carry the whole metadata along,
@@ -35,7 +35,7 @@ TASK_KEY = "task_index"
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where the episodes of a store were read, and what has no array.
+    """The origin of the episodes of a store, and all that has no array.
 
     Attributes:
         format: Name of the format, see ``registry.FORMATS``.
@@ -88,16 +88,16 @@ class SourceRecord:
 
 
 def with_source(metadata: StoreMetadata, record: SourceRecord) -> StoreMetadata:
-    """Metadata that carries ``record``."""
+    """Return metadata that carries ``record``."""
     return replace(metadata, provenance={**metadata.provenance, "source": record.to_json()})
 
 
 def with_tasks(metadata: StoreMetadata, name: str, tasks: Sequence[str] | None) -> StoreMetadata:
-    """Metadata with other instructions, where a file of the format ``name`` has changed them.
+    """Return metadata with a file's instructions, where it has changed them.
 
     Args:
         metadata: What travelled along.
-        name: Of the format.
+        name: Name of the format.
         tasks: What the file says now; None if it says what was written.
     """
     if tasks is None:
@@ -107,20 +107,20 @@ def with_tasks(metadata: StoreMetadata, name: str, tasks: Sequence[str] | None) 
 
 
 def arrays_for(source: EpisodeSource, name: str) -> dict[str, ForeignArray]:
-    """Places that the arrays of ``source`` had in a file of the format ``name``, by key."""
+    """Return the places of the arrays of ``source`` in a file of the format ``name``, by key."""
     record = SourceRecord.of(source.metadata)
     known = () if record is None or record.format != name else record.arrays
     return {array.key: array for array in known if array.key in source.keys}
 
 
 def tasks_of(source: EpisodeSource) -> tuple[str, ...]:
-    """Language instructions of ``source``, in the order that ``task_index`` counts."""
+    """Return language instructions of ``source``, in the order that ``task_index`` counts."""
     record = SourceRecord.of(source.metadata)
     return () if record is None else record.tasks
 
 
 def pack(source: EpisodeSource) -> dict[str, Any]:
-    """What travels with the episodes of ``source``, as plain JSON values."""
+    """Return what is stored with the episodes of ``source``, as plain JSON values."""
     return {
         "schema_version": 1,
         "metadata": source.metadata.to_json(),
@@ -139,7 +139,7 @@ def unpack(
         episodes: Episodes that are in it now.
         where: Names the file.
         numbers: Which episode each of them was when it was written, -1 for one that was added; None
-            where the format does not tell.
+            where the format does not say.
 
     Raises:
         StoreError: If it is damaged.
@@ -163,7 +163,7 @@ def unpack(
 
 
 def no_seeds(episodes: int) -> NDArray[np.int64]:
-    """Seeds of episodes that tell none."""
+    """Return the seeds of episodes that have none: -1 each."""
     return np.full(episodes, -1, np.int64)
 
 

@@ -22,7 +22,7 @@ class Instructions:
     numbers: tuple[NDArray[np.int64], ...]
 
     def first_texts(self) -> list[str]:
-        """The text of the first step of every episode."""
+        """Return the text of the first step of every episode."""
         return [self.tasks[int(numbers[0])] for numbers in self.numbers]
 
 
@@ -51,7 +51,7 @@ def number_instructions(
 
 
 def missing_note(instructions: Instructions) -> tuple[str, ...]:
-    """What people are told if some episodes have no instruction."""
+    """Return a note for people if some episodes have no instruction."""
     lacking = sum(not text for text in instructions.first_texts())
     if not lacking:
         return ()

@@ -30,13 +30,13 @@ _FAR_FRAMES = 50
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """How frames are encoded.
+    """The encoding of frames.
 
     Attributes:
         name: As data sets call it, e.g. "h264".
         encoder: FFmpeg's name of the encoder.
         options: Its options.
-        cause: What is told of its loss; empty if there is none.
+        cause: The reported cause of its loss; empty if there is none.
         grey: Whether frames are 12-bit codes, uint16, (height, width), and not colours.
     """
 
@@ -47,7 +47,7 @@ class VideoCodec:
     grey: bool = False
 
     def pixel_format(self, height: int, width: int) -> str:
-        """FFmpeg's name of the layout of a frame."""
+        """Return FFmpeg's name of the layout of a frame."""
         if self.grey:
             return "gray12le"
         # 4:2:0 needs even sides; every player reads it.
@@ -92,7 +92,7 @@ DEPTH = VideoCodec(
     "",
     grey=True,
 )
-"""What LeRobot 0.6 writes depth with."""
+"""Codec with which LeRobot 0.6 writes depth."""
 
 COLOUR_CODECS = {codec.name: codec for codec in (H264, HEVC, AV1)}
 """Codecs for colours by the name that data sets give them."""
@@ -101,7 +101,7 @@ _SMALLEST_AV1 = 64
 
 
 def colour_codec(name: object, height: int, width: int) -> VideoCodec:
-    """The codec of a name for frames of a size, or H.264 where it cannot encode them."""
+    """Return the codec of a name for frames of a size, or H.264 where it cannot encode them."""
     codec = COLOUR_CODECS.get(str(name), H264)
     even = not (height % 2 or width % 2)
     if codec is AV1 and (min(height, width) < _SMALLEST_AV1 or not even):
@@ -195,7 +195,7 @@ class VideoReader:
         return self.size if self.grey else (*self.size, 3)
 
     def read(self, times: NDArray[np.float64]) -> NDArray[Any]:
-        """The frames that are shown at the given times.
+        """Read the frames that are shown at the given times.
 
         Args:
             times: Seconds from the beginning of the video. Each gets the frame that is nearest,
@@ -221,7 +221,7 @@ class VideoReader:
         return np.stack(found)
 
     def times(self) -> Iterator[float]:
-        """The time of every frame of the video, decoded from its beginning."""
+        """Yield the time of every frame of the video, decoded from its beginning."""
         self._seek(0.0)
         try:
             yield from (time for time, _ in self._frames)

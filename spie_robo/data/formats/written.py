@@ -1,4 +1,4 @@
-"""What a writer of a foreign format reports: the losses that its format makes."""
+"""The report of a writer of a foreign format: the losses that its format makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer could not write as it was.
+    """The arrays that a writer could not write as they were.
 
     Attributes:
         lossy: The reason, by key of an array whose values changed, e.g. "video, h264".

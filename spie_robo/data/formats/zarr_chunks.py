@@ -51,11 +51,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class ZarrHeader:
-    """What the header of one array says, checked.
+    """The checked header of one array.
 
     Attributes:
-        shape: Of the whole array.
-        chunks: Of one chunk.
+        shape: Shape of the whole array.
+        chunks: Shape of one chunk.
         dtype: Numpy's name.
         codec: Id of the compressor; empty if there is none.
         chunk_bytes: Decoded size of one chunk.
@@ -73,7 +73,7 @@ class ZarrHeader:
 
 
 def is_numeric_3(document: Mapping[str, Any]) -> bool:
-    """Whether an array of zarr 3 holds numbers or booleans."""
+    """Return whether an array of zarr 3 holds numbers or booleans."""
     return document.get("data_type") in _NUMBERS_3
 
 

@@ -72,7 +72,10 @@ class CheckedStore(WrapperStore[Store]):
         return data
 
     def _header_of(self, key: str) -> ZarrHeader | None:
-        """Of the array of a chunk: ``img/0.0``, or with "/" between numbers ``img/0/0``."""
+        """Return the header of the array to which a chunk belongs.
+
+        Chunks are named ``img/0.0``, or with "/" between numbers ``img/0/0``.
+        """
         parts = key.split("/")
         above = ("/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
         return next((self._headers[name] for name in above if name in self._headers), None)
@@ -85,7 +88,7 @@ class ZarrFiles:
     Attributes:
         root: The group.
         headers: Every array by its path.
-        attributes: Of the root group.
+        attributes: Attributes of the root group.
         left_out: Arrays of texts or objects by their path, which are never read, and why.
     """
 
@@ -123,7 +126,7 @@ def open_zarr(path: Path) -> ZarrFiles:
 def _headers(
     path: Path, documents: Mapping[str, Mapping[str, Any]], zarr_format: int
 ) -> tuple[dict[str, ZarrHeader], set[str]]:
-    """The header of every array of numbers, and the names of the others."""
+    """Return the header of every array of numbers, and the names of the others."""
     headers: dict[str, ZarrHeader] = {}
     others: set[str] = set()
     for name, document in documents.items():
@@ -182,7 +185,7 @@ def _header_files(root: Path) -> Iterator[str]:
 
 
 def _is_array(folder: Path) -> bool:
-    """Whether a folder holds the chunks of an array."""
+    """Return whether a folder holds the chunks of an array."""
     if (folder / ".zarray").is_file():
         return True
     header = folder / ROOT_3

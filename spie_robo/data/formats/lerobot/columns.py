@@ -1,4 +1,4 @@
-"""What each key of a store becomes in a LeRobot data set: its name and how it is kept."""
+"""Choose for each key of a store its name and form in a LeRobot data set."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Column:
     Attributes:
         place: Key, name, type and row shape of its numbers.
         medium: How it is kept.
-        told: What a LeRobot source said of it in ``meta/info.json``.
+        declared: What a LeRobot source said of it in ``meta/info.json``.
         codes: How depth becomes the codes of a video; None for all else.
     """
 
     place: ForeignArray
     medium: Medium
-    told: Mapping[str, Any] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict)
     codes: DepthCodes | None = None
 
     @property
@@ -70,34 +70,34 @@ class Column:
 
     @property
     def codec(self) -> VideoCodec:
-        """How its frames are encoded: as those of the LeRobot source were, where that works."""
+        """Encoding of its frames: that of the LeRobot source, where that works."""
         if self.codes is not None:
             return DEPTH
-        info = self.told.get("info")
+        info = self.declared.get("info")
         name = info.get("video.codec") if isinstance(info, Mapping) else None
         return colour_codec(name, *self.shape[:2])
 
     def to_video(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows as the frames that are encoded."""
+        """Return rows as the frames that are encoded."""
         return rows if self.codes is None else self.codes.to_codes(rows)
 
     def to_pictures(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows as the pixels of pictures; depth in the unit that the source told."""
-        info = self.told.get("info")
+        """Return rows as the pixels of pictures; depth in the unit that the source declared."""
+        info = self.declared.get("info")
         unit = info.get("depth_unit") if isinstance(info, Mapping) else None
         return rows if rows.ndim == 4 else to_picture(rows, unit)
 
     def feature(self) -> dict[str, Any]:
-        """Its description in ``meta/info.json``, unless it is a video."""
+        """Return its description in ``meta/info.json``, unless it is a video."""
         if self.medium == "pictures":
             height, width = self.shape[:2]
-            shape = self.told.get("shape", [height, width, 3])
-            return {**self.told, "dtype": "image", "shape": shape}
-        return layout.column_feature(self.place.dtype, self.shape, self.told)
+            shape = self.declared.get("shape", [height, width, 3])
+            return {**self.declared, "dtype": "image", "shape": shape}
+        return layout.column_feature(self.place.dtype, self.shape, self.declared)
 
 
 def columns_of(source: EpisodeSource, fps: int) -> dict[str, Column]:
-    """Every key of ``source`` as a column of a data set of ``fps`` steps a second."""
+    """Return every key of ``source`` as a column of a data set of ``fps`` steps a second."""
     known = arrays_for(source, NAME)
     record = SourceRecord.of(source.metadata)
     extras = record.extras if record is not None and record.format == NAME else {}
@@ -114,29 +114,30 @@ def columns_of(source: EpisodeSource, fps: int) -> dict[str, Column]:
         else:
             name = layout.foreign_name(key, image, key in observed)
             name = f"recorded_{name}" if name in layout.DERIVED else name
-        told = extras.get("features", {}).get(name, {}) if key in known else {}
-        told = {n: v for n, v in told.items() if n != "is_depth_map"} if "dtype" in told else told
+        declared = extras.get("features", {}).get(name, {}) if key in known else {}
+        if "dtype" in declared:
+            declared = {n: v for n, v in declared.items() if n != "is_depth_map"}
         kind: Kind = "camera" if image else "other"
         if key in extras.get(DEPTH_RANGE, {}):
             kind = "depth"
         place = ForeignArray(key, name, dtype, shape, kind)
-        columns[key] = _kept_as(place, rows, told, image)
+        columns[key] = _kept_as(place, rows, declared, image)
     return columns
 
 
 def _kept_as(
-    place: ForeignArray, rows: NDArray[Any], told: Mapping[str, Any], image: bool
+    place: ForeignArray, rows: NDArray[Any], declared: Mapping[str, Any], image: bool
 ) -> Column:
     """A column with its medium: that of the LeRobot source, else video for cameras alone."""
-    if told.get("dtype") == "image" and (image or rows.ndim == 3):
-        return Column(place, "pictures", told)
-    if told.get("dtype") == "video" and place.kind == "depth":
-        return Column(place, "video", told, DepthCodes.of(told.get("info", {}), place.name))
-    return Column(place, "video" if image else "numbers", told)
+    if declared.get("dtype") == "image" and (image or rows.ndim == 3):
+        return Column(place, "pictures", declared)
+    if declared.get("dtype") == "video" and place.kind == "depth":
+        return Column(place, "video", declared, DepthCodes.of(declared.get("info", {}), place.name))
+    return Column(place, "video" if image else "numbers", declared)
 
 
 def is_camera(key: str, rows: NDArray[Any]) -> bool:
-    """Whether a key holds the frames of a camera, which is what becomes video.
+    """Return whether a key holds the frames of a camera, which become video.
 
     Args:
         key: Its name; cameras end with ``_rgb``, or ``_raw`` before an edit.
@@ -158,11 +159,11 @@ def observed_keys(source: EpisodeSource, first: Mapping[str, NDArray[Any]]) -> t
     names = {} if record is None else {array.key: array.name for array in record.arrays}
     found = []
     for key, rows in first.items():
-        told = inside is not None and key in names
-        if told and not names[key].startswith(str(inside)):
+        declared = inside is not None and key in names
+        if declared and not names[key].startswith(str(inside)):
             continue
         fixed = key in _NO_OBSERVATION or key.startswith(_NO_OBSERVATION_STARTS)
-        if not told and (fixed or key.endswith(_NO_OBSERVATION_ENDS)):
+        if not declared and (fixed or key.endswith(_NO_OBSERVATION_ENDS)):
             continue
         if rows.ndim <= 2 and rows.dtype.kind in "biuf":
             found.append(key)
@@ -186,7 +187,7 @@ def joined_action(source: EpisodeSource, columns: Mapping[str, Column]) -> tuple
 
 
 def _counts_steps(source: EpisodeSource, fps: int) -> bool:
-    """Whether ``timestamp`` is what LeRobot expects: float32, step / fps in every episode."""
+    """Return whether ``timestamp`` is as LeRobot expects: float32, step / fps in every episode."""
     for episode in range(len(source)):
         length = source.episode_length(episode)
         times = source.read_rows(episode, 0, length, ["timestamp"])["timestamp"]

@@ -26,7 +26,7 @@ _MM = 1000.0
 
 @dataclass(frozen=True)
 class DepthCodes:
-    """How depth became codes.
+    """The code of depth in a video.
 
     Attributes:
         minimum: Depth of code 0, metres; also what "no reading" comes back as.
@@ -47,25 +47,27 @@ class DepthCodes:
         Raises:
             StoreError: If its numbers make no sense.
         """
-        told = {name: info.get(f"video.{name}") for name in (*_DEFAULTS, "use_log")}
+        declared = {name: info.get(f"video.{name}") for name in (*_DEFAULTS, "use_log")}
         try:
             low, high, shift = (
-                float(default if told[name] is None else told[name])  # type: ignore[arg-type]
+                float(
+                    default if declared[name] is None else declared[name]  # type: ignore[arg-type]
+                )
                 for name, default in _DEFAULTS.items()
             )
         except (TypeError, ValueError) as error:
-            raise StoreError(f"{where}: expected numbers for depth, got {told}.") from error
-        logarithmic = told["use_log"] is None or bool(told["use_log"])
+            raise StoreError(f"{where}: expected numbers for depth, got {declared}.") from error
+        logarithmic = declared["use_log"] is None or bool(declared["use_log"])
         sound = math.isfinite(high) and math.isfinite(shift) and 0 <= low < high
         if not sound or (logarithmic and low + shift <= 0):
             raise StoreError(
                 f"{where}: expected depth_min of 0 or more, below depth_max, and depth_min + shift "
-                f"above 0, got {told}."
+                f"above 0, got {declared}."
             )
         return DepthCodes(low, high, shift, logarithmic)
 
     def to_metres(self, codes: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Depth in metres, by the very sums that LeRobot does, so that every bit is the same."""
+        """Return depth in metres, by LeRobot's own arithmetic, so that every bit is the same."""
         scale, offset = self._line()
         metres = np.multiply(codes, scale).astype(np.float32)
         np.add(metres, offset, out=metres)
@@ -102,7 +104,7 @@ def from_picture(pixels: NDArray[Any], unit: object) -> NDArray[Any]:
 
 
 def to_picture(depth: NDArray[Any], unit: object) -> NDArray[Any]:
-    """The inverse of :func:`from_picture`."""
+    """Return the picture from which :func:`from_picture` reads the same depth."""
     if depth.dtype.kind in "iu":
         return depth
     return depth * np.float32(_MM) if unit == "mm" else depth

@@ -1,4 +1,4 @@
-"""Where things lie in a LeRobot v3 data set, and what its features are called.
+"""Paths and names of the features in a LeRobot v3 data set.
 
 Format: https://huggingface.co/docs/lerobot/lerobot-dataset-v3 and ``lerobot/datasets/utils.py``
 of lerobot 0.4.4 and 0.6.1.
@@ -57,7 +57,7 @@ _QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 @dataclass(frozen=True)
 class EpisodePlace:
-    """Where one episode lies.
+    """The place of one episode.
 
     Attributes:
         start: Its first row, counted over all episodes.
@@ -73,7 +73,7 @@ class EpisodePlace:
 
 
 def foreign_name(key: str, image: bool, observed: bool = False) -> str:
-    """LeRobot's name for a key of a store.
+    """Return LeRobot's name for a key of a store.
 
     Args:
         key: The key.
@@ -100,16 +100,20 @@ def feature(dtype: str, shape: Sequence[int]) -> dict[str, Any]:
 
 
 def video_feature(
-    size: tuple[int, int], fps: int, codec: VideoCodec, pixel_format: str, told: Mapping[str, Any]
+    size: tuple[int, int],
+    fps: int,
+    codec: VideoCodec,
+    pixel_format: str,
+    declared: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The description of a video.
+    """Return the description of a video.
 
     Args:
         size: (height, width).
         fps: Frames a second.
         codec: How it is encoded.
         pixel_format: FFmpeg's name of the layout of a frame.
-        told: What a LeRobot source said of this feature. LeRobot merges data sets only if their
+        declared: What a LeRobot source said of this feature. LeRobot merges data sets only if their
             features are described alike, so all that is still true stays as it was.
     """
     height, width = size
@@ -122,25 +126,25 @@ def video_feature(
         "video.fps": fps,
         "video.channels": channels,
     }
-    before = told.get("info")
+    before = declared.get("info")
     if not isinstance(before, Mapping):
         before = {"video.is_depth_map": False, "has_audio": False}
     encoder = {f"video.{name}": codec.options.get(name) for name in ("g", "crf", "preset")}
     plain = {n: int(v) if v and v.isdigit() else v for n, v in encoder.items() if n in before}
     info = {**before, **plain, **stream}
-    shape = told.get("shape")
+    shape = declared.get("shape")
     if not isinstance(shape, list) or math.prod(shape) != height * width * channels:
         shape = [height, width, channels]
-    names = told.get("names", ["height", "width", "channels"])
-    return {**told, "dtype": "video", "shape": shape, "names": names, "info": info}
+    names = declared.get("names", ["height", "width", "channels"])
+    return {**declared, "dtype": "video", "shape": shape, "names": names, "info": info}
 
 
-def column_feature(dtype: str, shape: Sequence[int], told: Mapping[str, Any]) -> dict[str, Any]:
+def column_feature(dtype: str, shape: Sequence[int], declared: Mapping[str, Any]) -> dict[str, Any]:
     """The description of a column, with what a LeRobot source said of it where that is true."""
     plain = feature(dtype, shape)
-    if told.get("shape") == plain["shape"] and told.get("dtype") == dtype:
-        return dict(told)
-    return {**plain, "names": told.get("names")}
+    if declared.get("shape") == plain["shape"] and declared.get("dtype") == dtype:
+        return dict(declared)
+    return {**plain, "names": declared.get("names")}
 
 
 def file_at(root: Path, template: str, chunk: int, file: int, video: str = "") -> Path:
@@ -176,7 +180,7 @@ def read_info(root: Path) -> dict[str, Any]:
 
 
 def _read_feature(item: Mapping[str, Any]) -> dict[str, Any]:
-    """One feature of ``meta/info.json``: what is needed of it, and under ``told`` all it says."""
+    """Read one feature of ``meta/info.json``; under ``declared`` stands all that it says."""
     about = item.get("info") or item.get("video_info")
     info = about if isinstance(about, Mapping) else {}
     shown = info.get("is_depth_map") is True or info.get("video.is_depth_map") is True
@@ -186,21 +190,21 @@ def _read_feature(item: Mapping[str, Any]) -> dict[str, Any]:
         "names": item.get("names"),
         "info": info,
         "is_depth_map": shown,
-        "told": dict(item),
+        "declared": dict(item),
     }
 
 
-def splits(told: object, episodes: int) -> dict[str, str]:
-    """The splits that a source tells, if they are ranges of its episodes; else one of all."""
-    if isinstance(told, Mapping) and told:
-        ranges = [re.fullmatch(r"\d{1,12}:(\d{1,12})", str(text)) for text in told.values()]
+def splits(declared: object, episodes: int) -> dict[str, str]:
+    """Return a source's splits, if they are ranges of its episodes; else one of all."""
+    if isinstance(declared, Mapping) and declared:
+        ranges = [re.fullmatch(r"\d{1,12}:(\d{1,12})", str(text)) for text in declared.values()]
         if all(found is not None and int(found[1]) <= episodes for found in ranges):
-            return {str(name): str(text) for name, text in told.items()}
+            return {str(name): str(text) for name, text in declared.items()}
     return {"train": f"0:{episodes}"}
 
 
 def read_episodes(root: Path, videos: Sequence[str]) -> list[EpisodePlace]:
-    """Where every episode lies, in order.
+    """Read the place of every episode, in order.
 
     Raises:
         StoreError: If ``meta/episodes`` is missing or damaged.

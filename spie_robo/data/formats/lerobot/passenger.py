@@ -1,4 +1,4 @@
-"""What travels inside a LeRobot data set that was written here, and what others changed since.
+"""Store our metadata inside a LeRobot data set, and find what others changed since.
 
 LeRobot's own files win: the passenger only says what LeRobot has no place for.
 """
@@ -29,8 +29,8 @@ class Passenger:
     """The content of ``meta/spie_robo.json``.
 
     Attributes:
-        metadata: Of the store that was written.
-        seeds: int64, (episodes,): of the episodes that are there now, -1 for those that are new.
+        metadata: Metadata of the store that was written.
+        seeds: Seeds of the present episodes, int64, (episodes,); -1 for new ones.
         arrays: Place of every key.
         made: Names of columns that no key of the store had.
         written: What LeRobot's own files said then; empty in those of an earlier release.
@@ -43,7 +43,7 @@ class Passenger:
     written: Mapping[str, Any]
 
     def tasks_changed(self, tasks: Sequence[str]) -> bool:
-        """Whether the instructions are other than those that were written."""
+        """Return whether the instructions differ from those that were written."""
         if "tasks" in self.written:
             return list(self.written["tasks"]) != list(tasks)
         record = SourceRecord.of(self.metadata)
@@ -86,7 +86,7 @@ def _said(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_passenger(root: Path, lengths: Sequence[int]) -> Passenger | None:
-    """What travelled along; None if nothing did.
+    """Read the metadata that is stored inside; None if there is none.
 
     Args:
         root: The data set.

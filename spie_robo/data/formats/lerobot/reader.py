@@ -69,7 +69,7 @@ class LeRobotSource(ForeignSource):
         tasks = layout.read_tasks(path)
         found, kinds, notes = self._arrays_found()
         if passenger is not None:
-            found = self._as_told(found, passenger, tasks)
+            found = self._as_declared(found, passenger, tasks)
         known = () if passenger is None else passenger.arrays
         arrays = map_arrays(
             found,
@@ -92,11 +92,11 @@ class LeRobotSource(ForeignSource):
         tasks: tuple[str, ...],
         notes: tuple[str, ...],
     ) -> SourceRecord:
-        """What LeRobot's own files say."""
+        """Return the record of what LeRobot's own files say."""
         pictures = {a.name for a in arrays if a.kind == "camera"}
         extras: dict[str, Any] = {name: plain(info.get(name)) for name in _EXTRAS}
         extras["features"] = {
-            name: plain(item["told"])
+            name: plain(item["declared"])
             | ({"is_depth_map": True} if item["is_depth_map"] and name in pictures else {})
             for name, item in self._features.items()
         }
@@ -115,22 +115,22 @@ class LeRobotSource(ForeignSource):
         )
         return SourceRecord(NAME, arrays, tasks, self._fps, (*notes, *said), extras)
 
-    def _as_told(
+    def _as_declared(
         self, found: dict[str, Shape], passenger: Passenger, tasks: Sequence[str]
     ) -> dict[str, Shape]:
-        """The arrays of a data set of ours: those that were written, as the store had them."""
-        told = {place.name: place for place in passenger.arrays}
+        """Return the arrays that this package wrote, as the store had them."""
+        declared = {place.name: place for place in passenger.arrays}
         made = set(passenger.made) | set(layout.DEFAULTS)
         if passenger.tasks_changed(tasks):
             made.discard(TASK_KEY)
-        found = {n: a for n, a in found.items() if n in told or n not in made}
+        found = {n: a for n, a in found.items() if n in declared or n not in made}
         for name, (dtype, shape) in found.items():
-            if name in told and math.prod(shape) == math.prod(told[name].shape) == 1:
-                found[name] = (dtype, told[name].shape)  # (1,) and () are one in LeRobot
-        if TASK_KEY in told and TASK_KEY in found:  # int64 in LeRobot, whatever the store had
-            shape = told[TASK_KEY].shape
+            if name in declared and math.prod(shape) == math.prod(declared[name].shape) == 1:
+                found[name] = (dtype, declared[name].shape)  # (1,) and () are one in LeRobot
+        if TASK_KEY in declared and TASK_KEY in found:  # int64 in LeRobot, whatever the store had
+            shape = declared[TASK_KEY].shape
             where = f"{self._root}: feature {TASK_KEY}"
-            numbers = limits.check_array(where, (1, *shape), told[TASK_KEY].dtype)
+            numbers = limits.check_array(where, (1, *shape), declared[TASK_KEY].dtype)
             found[TASK_KEY] = (numbers, shape)
         return found
 
@@ -171,15 +171,15 @@ class LeRobotSource(ForeignSource):
 
     def declared_faults(self) -> Iterator[str]:
         """Counts, rows and files that do not belong to the episodes."""
-        told = layout.read_info(self._root)
+        declared = layout.read_info(self._root)
         counts = {
             "total_episodes": len(self),
             "total_frames": self.n_steps,
             "total_tasks": len(layout.read_tasks(self._root)),
         }
         for name, there in counts.items():
-            if name in told and told[name] != there:
-                yield f"meta/info.json declares {name} {told[name]}, there are {there}"
+            if name in declared and declared[name] != there:
+                yield f"meta/info.json declares {name} {declared[name]}, there are {there}"
         yield from self._orphaned_rows()
         yield from self._orphaned_files()
 

@@ -85,7 +85,7 @@ class RollingVideo:
         self._writer.add(self._column.to_video(rows))
 
     def end_episode(self) -> dict[str, Any]:
-        """Where the episode went, as columns of ``meta/episodes``."""
+        """End the episode and return its place, as columns of ``meta/episodes``."""
         assert self._writer is not None
         prefix = f"videos/{self._column.name}/"
         chunk, file = divmod(self._number, layout.CHUNK_FILES)
@@ -109,10 +109,10 @@ class RollingVideo:
         self._writer = None
 
     def feature(self) -> dict[str, Any]:
-        """Its description in ``meta/info.json``."""
+        """Return its description in ``meta/info.json``."""
         height, width = self._column.shape[:2]
         return layout.video_feature(
-            (height, width), self._fps, self._codec, self._pixel_format, self._column.told
+            (height, width), self._fps, self._codec, self._pixel_format, self._column.declared
         )
 
     def _path(self) -> Path:

@@ -48,7 +48,7 @@ def write_lerobot(source: EpisodeSource, out: Path, fps: float | None = None) ->
     Args:
         source: Episodes to write.
         out: Folder to make.
-        fps: Steps a second, where the episodes do not tell.
+        fps: Steps a second, where the episodes do not say.
 
     Raises:
         StoreError: If a step has several tasks.
@@ -98,7 +98,7 @@ class _Writer:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the columns that were made."""
+        """Notes for the user about the columns that were made."""
         return tuple(
             f"{name}: {', '.join(parts)} end to end, in this order"
             for name, parts in self._joined.items()
@@ -204,14 +204,14 @@ class _Writer:
     def _info(self) -> dict[str, Any]:
         record = SourceRecord.of(self._source.metadata)
         extras = record.extras if record is not None and record.format == NAME else {}
-        told = extras.get("features", {})
+        declared = extras.get("features", {})
         features = {column.name: self._feature(key) for key, column in self._columns.items()}
         first = self._source.read_rows(0, 0, 1)
         for name, parts in self._joined.items():
             names = joined_names(first, parts)
             features[name] = {**layout.feature("float32", (len(names),)), "names": names}
         features |= {
-            n: layout.column_feature(d, (), told.get(n, {})) for n, d in layout.DEFAULTS.items()
+            n: layout.column_feature(d, (), declared.get(n, {})) for n, d in layout.DEFAULTS.items()
         }
         return {
             "codebase_version": layout.VERSION,
@@ -239,13 +239,13 @@ class _Writer:
 def written_state(
     info: Mapping[str, Any], tasks: Sequence[str], lengths: Sequence[int]
 ) -> dict[str, Any]:
-    """What LeRobot's own files say when they are written, to see later what others changed."""
+    """Return what LeRobot's own files say when written, to see later what others changed."""
     kept = {name: info.get(name) for name in ("fps", "robot_type", "splits", "features")}
     return {**kept, "tasks": list(tasks), "lengths": list(lengths)}
 
 
 def _rate(source: EpisodeSource, fps: float | None) -> tuple[int, tuple[str, ...]]:
-    """Steps a second: told by the source, by the user, by the timestamps, or assumed."""
+    """Return steps a second: from the source, the user or the timestamps, or assumed."""
     record = SourceRecord.of(source.metadata)
     if record is not None and record.fps:
         fps = record.fps

@@ -150,8 +150,8 @@ class RobomimicSource(ForeignSource):
         there = language.first_texts()
         for demo, text in zip(self._demos, there, strict=True):
             number = int(np.asarray(demo[place][:1]).flat[0])
-            told = record.tasks[number] if 0 <= number < len(record.tasks) else ""
-            if text != told:
+            declared = record.tasks[number] if 0 <= number < len(record.tasks) else ""
+            if text != declared:
                 return language
         return None
 
@@ -168,9 +168,9 @@ class RobomimicSource(ForeignSource):
         if isinstance(total, (int, np.integer)) and int(total) != sum(lengths):
             yield f"data declares total {int(total)}, its demos have {sum(lengths)} steps"
         for demo, length in zip(self._demos, lengths, strict=True):
-            told = demo.attrs.get("num_samples")
-            if isinstance(told, (int, np.integer)) and int(told) != length:
-                yield f"{demo.name} declares num_samples {int(told)}, its actions have {length}"
+            declared = demo.attrs.get("num_samples")
+            if isinstance(declared, (int, np.integer)) and int(declared) != length:
+                yield f"{demo.name} declares num_samples {int(declared)}, its actions have {length}"
         names = {demo.name.rpartition("/")[2] for demo in self._demos}
         mask = child_group(self._file, "mask")
         for name, dataset in () if mask is None else datasets_below(mask, "mask"):
@@ -185,8 +185,8 @@ class RobomimicSource(ForeignSource):
 
 def _told_places(data: h5py.Group, path: Path) -> tuple[ForeignArray, ...]:
     try:
-        told = _json_attribute(data, PLACES)
-        return tuple(ForeignArray.from_json(place) for place in told)
+        declared = _json_attribute(data, PLACES)
+        return tuple(ForeignArray.from_json(place) for place in declared)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: attribute {PLACES} is damaged ({error}).") from error
 
@@ -200,9 +200,9 @@ def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _made_up(told: Collection[str]) -> set[str]:
+def _made_up(declared: Collection[str]) -> set[str]:
     """Arrays that only the writer put into a file of ours, since robomimic wants them."""
-    return {name for name in ("dones", "actions") if name not in told}
+    return {name for name in ("dones", "actions") if name not in declared}
 
 
 def _layouts(
@@ -255,9 +255,9 @@ def _length(demo: h5py.Group, shapes: Mapping[str, tuple[int, ...]], where: str)
     lengths = [shape[0] for shape in shapes.values()]
     if not lengths:
         raise StoreError(f"{where}: expected arrays of one row a step, found none.")
-    told = demo.attrs.get("num_samples")
-    if isinstance(told, (int, np.integer)) and int(told) in lengths:
-        return int(told)
+    declared = demo.attrs.get("num_samples")
+    if isinstance(declared, (int, np.integer)) and int(declared) in lengths:
+        return int(declared)
     return max(lengths, key=lambda n: (lengths.count(n), n))
 
 
@@ -307,7 +307,7 @@ def _describe(
 
 
 def _has_no_steps(demo: h5py.Group) -> bool:
-    """Whether a demo was begun and left without a step."""
+    """Return whether a demo was begun and left without a step."""
     actions = demo.get("actions")
     if actions is None:
         return len(demo) == 0
@@ -315,7 +315,7 @@ def _has_no_steps(demo: h5py.Group) -> bool:
 
 
 def _noting(metadata: StoreMetadata, empty: list[str]) -> StoreMetadata:
-    """Metadata that tells of the demos without steps, which are left out."""
+    """Return metadata that notes the demos without steps, which are left out."""
     record = SourceRecord.of(metadata)
     if not empty or record is None:
         return metadata
@@ -325,7 +325,7 @@ def _noting(metadata: StoreMetadata, empty: list[str]) -> StoreMetadata:
 
 
 def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the file says of each demo beside its arrays, and notes of what cannot be kept."""
+    """Return what the file says of each demo beside its arrays, and notes on what is lost."""
     packed, notes = pack_demos(
         [plain({n: v for n, v in demo.attrs.items() if n != EPISODE}) for demo in demos]
     )
@@ -340,11 +340,11 @@ def _of_demos(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, Any],
 
 
 def _numbers(demos: list[h5py.Group]) -> list[int]:
-    """Which episode each demo was when it was written here; -1 if it was added since."""
-    told = [demo.attrs.get(EPISODE) for demo in demos]
-    if all(number is None for number in told):  # of a release that told it by the name alone
+    """Return the episode that each demo was when written here; -1 if it was added since."""
+    declared = [demo.attrs.get(EPISODE) for demo in demos]
+    if all(number is None for number in declared):  # of a release that had only the name
         return [_natural(demo.name)[0] for demo in demos]
-    return [int(number) if isinstance(number, np.integer) else -1 for number in told]
+    return [int(number) if isinstance(number, np.integer) else -1 for number in declared]
 
 
 def _still_there(
@@ -366,11 +366,11 @@ def _still_there(
 def _as_written(
     record: SourceRecord, about: Mapping[str, Any], attributes: Mapping[str, Any]
 ) -> bool:
-    """Whether a file says what the writer wrote for ``record``, beside what it makes up itself."""
-    told = record.extras.get("attributes", {})
-    made = {"total"} | ({"env_args"} - set(told))
+    """Return whether a file says what the writer wrote for ``record``, beside what it adds."""
+    declared = record.extras.get("attributes", {})
+    made = {"total"} | ({"env_args"} - set(declared))
     if {n: v for n, v in attributes.items() if n not in made} != {
-        n: v for n, v in told.items() if n not in made
+        n: v for n, v in declared.items() if n not in made
     }:
         return False
     masks = {n: renumbered(of, record.extras) for n, of in record.extras.get("mask", {}).items()}
