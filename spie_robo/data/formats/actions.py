@@ -36,7 +36,7 @@ def joined(rows: Mapping[str, NDArray[Any]], parts: Sequence[str]) -> NDArray[np
 
 
 def joined_names(rows: Mapping[str, NDArray[Any]], parts: Sequence[str]) -> list[str]:
-    """A name for each number of :func:`joined`: its key, with its place where there are several."""
+    """Return a name for each number of :func:`joined`: its key, and its place among several."""
     names = []
     for key in parts:
         count = int(np.prod(rows[key].shape[1:], dtype=np.int64))

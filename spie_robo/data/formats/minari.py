@@ -192,7 +192,7 @@ class MinariSource(ForeignSource):
         return rows.astype(array.dtype, copy=False)
 
     def declared_faults(self) -> Iterator[str]:
-        """Counts that are not those of the episodes."""
+        """Yield counts that are not those of the episodes."""
         about = _read_metadata(self.path)
         steps = about.get("total_steps")
         if isinstance(steps, (int, float)) and steps != self.n_steps:

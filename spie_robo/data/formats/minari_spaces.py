@@ -25,7 +25,7 @@ _TYPES = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 
 
 def leaves_of(about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The spaces that ``metadata.json`` describes, by the name of their array; Tuples by theirs."""
+    """Return the spaces that ``metadata.json`` describes, by the name of array or Tuple."""
     found: dict[str, dict[str, Any]] = {}
     for root, name in _ROOTS.items():
         text = about.get(name)
@@ -53,7 +53,7 @@ def is_image_leaf(leaf: Mapping[str, Any]) -> bool:
 
 
 def nested(items: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays or spaces by their names as Minari nests them: groups, and tuples where kept says so.
+    """Nest arrays or spaces by their names as Minari does, in groups and tuples.
 
     Args:
         items: By name, with "/" between groups, e.g. ``observations/agent/position``.
@@ -161,14 +161,14 @@ def _rebuilt(leaf: Mapping[str, Any]) -> Any:
 
 
 def _bound(values: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Bounds of a Box; infinities are texts in the header of a store."""
+    """Return bounds of a Box; infinities are texts in the header of a store."""
     numbers = np.array(values, dtype=object).reshape(-1).tolist()
     cast = [float(value) if isinstance(value, str) else value for value in numbers]
     return np.broadcast_to(np.array(cast, dtype).reshape(shape if len(cast) > 1 else ()), shape)
 
 
 def image_leaves(leaves: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, bool]]:
-    """Names of the arrays that may be JPEG, and whether they are grey."""
+    """Yield names of the arrays that may be JPEG, and whether they are grey."""
     for name, leaf in leaves.items():
         if leaf.get("type", "Box") in _TYPES and is_image_leaf(leaf):
             yield name, len(leaf["shape"]) == 2

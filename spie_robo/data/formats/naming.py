@@ -186,7 +186,7 @@ def _is_image(shape: tuple[int, ...]) -> bool:
 
 
 def _named_image(key: str, dtype: np.dtype[Any]) -> bool:
-    """Diffusion Policy's ``img`` is float32 with values 0 to 255."""
+    """Return whether this is Diffusion Policy's ``img``, float32 with values 0 to 255."""
     return dtype.kind == "f" and (key in ("img", "image") or key.endswith(_CAMERA_ENDINGS))
 
 

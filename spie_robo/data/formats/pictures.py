@@ -15,7 +15,7 @@ from spie_robo.errors import StoreCorruptError, StoreError
 
 
 def picture_size(where: str, data: bytes) -> tuple[int, int]:
-    """(height, width) of a picture, from its header alone.
+    """Read (height, width) of a picture from its header alone.
 
     Raises:
         StoreError: If it claims too much.
@@ -31,7 +31,7 @@ def picture_size(where: str, data: bytes) -> tuple[int, int]:
 
 
 def decode_grey(where: str, data: bytes) -> NDArray[np.uint8]:
-    """A picture of one channel, uint8, (height, width).
+    """Return a picture of one channel, uint8, (height, width).
 
     Raises:
         StoreError: If it claims too much.
@@ -46,7 +46,7 @@ def decode_grey(where: str, data: bytes) -> NDArray[np.uint8]:
 
 
 def decode_depth(where: str, data: bytes) -> NDArray[Any]:
-    """Depth out of a TIFF or 16-bit PNG picture, uint16 or float32, (height, width).
+    """Read depth from a TIFF or 16-bit PNG picture, uint16 or float32, (height, width).
 
     Raises:
         StoreError: If it claims too much, or is no picture of one channel of such numbers.
@@ -67,7 +67,7 @@ def decode_depth(where: str, data: bytes) -> NDArray[Any]:
 
 
 def decode_picture(where: str, data: bytes) -> NDArray[np.uint8]:
-    """A picture, uint8, (height, width, 3).
+    """Return a picture, uint8, (height, width, 3).
 
     Raises:
         StoreError: If it claims too much.

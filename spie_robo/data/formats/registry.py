@@ -74,7 +74,7 @@ def open_source(path: str | Path, name: str | None = None) -> EpisodeSource:
 
 
 def format_named(name: str) -> Format:
-    """The format that ``--to`` names.
+    """Return the format that ``--to`` names.
 
     Raises:
         ConfigError: If there is none of that name.

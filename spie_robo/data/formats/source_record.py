@@ -54,7 +54,7 @@ class SourceRecord:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
+        """Return the record as plain JSON values."""
         return {
             "format": self.format,
             "arrays": [array.to_json() for array in self.arrays],
@@ -66,7 +66,7 @@ class SourceRecord:
 
     @staticmethod
     def of(metadata: StoreMetadata) -> SourceRecord | None:
-        """The record that a store carries; None for one that was recorded here.
+        """Return the record that a store carries; None for one that was recorded here.
 
         Raises:
             StoreError: If it is something else.
@@ -168,7 +168,7 @@ def no_seeds(episodes: int) -> NDArray[np.int64]:
 
 
 def plain(value: Any, limit: int = 1_000_000) -> Any:
-    """A value of a foreign file as plain JSON, texts and lists cut at ``limit`` in all.
+    """Return a value of a foreign file as plain JSON, texts and lists cut at ``limit`` in all.
 
     Raises:
         StoreError: If it is larger than that.

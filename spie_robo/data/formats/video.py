@@ -285,7 +285,7 @@ class VideoReader:
 
 
 def encoded_size(frames: NDArray[np.uint8]) -> int:
-    """Bytes that frames, (frames, height, width, 3), take as video; nothing is written."""
+    """Return the bytes that frames, (frames, height, width, 3), take as video, without a file."""
     buffer = io.BytesIO()
     writer = VideoWriter(buffer, 10, *frames.shape[1:3])
     writer.add(frames)

@@ -112,7 +112,7 @@ def read_zarr3_header(where: str, document: Mapping[str, Any]) -> ZarrHeader:
 
 
 def _pipeline(where: str, codecs: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """The compressor of a chunk of zarr 3, empty if there is none, and whether it has a checksum.
+    """Return the compressor of a chunk of zarr 3, empty if none, and whether it has a checksum.
 
     Raises:
         StoreError: If there are other codecs.
@@ -213,7 +213,7 @@ def _lz4(data: bytes, limit: int) -> int:
 
 
 def _zstd(data: bytes, limit: int) -> int:
-    """The size that a zstd frame claims (RFC 8878, 3.1.1.1); a frame that hides it is refused."""
+    """Return the size that a zstd frame claims (RFC 8878, 3.1.1.1); refuse one without."""
     if data[:4] != b"\x28\xb5\x2f\xfd":
         raise ValueError("it is no zstd frame")
     descriptor = data[4]

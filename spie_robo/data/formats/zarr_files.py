@@ -146,7 +146,7 @@ def _headers(
 
 
 def read_documents(path: Path) -> dict[str, dict[str, Any]]:
-    """Every JSON header of a zarr store by its name; empty if there is none.
+    """Read every JSON header of a zarr store by its name; empty if there is none.
 
     Raises:
         StoreError: If one is too large, is not JSON, or lies outside.
@@ -165,7 +165,7 @@ def read_documents(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _header_files(root: Path) -> Iterator[str]:
-    """Names of the headers in a folder and in its groups; the chunks of an array are not walked.
+    """Yield names of the headers in a folder and its groups; chunks of an array are not walked.
 
     Raises:
         StoreError: If groups are nested too deep, or a link leads out.

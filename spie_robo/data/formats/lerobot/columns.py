@@ -128,7 +128,7 @@ def columns_of(source: EpisodeSource, fps: int) -> dict[str, Column]:
 def _kept_as(
     place: ForeignArray, rows: NDArray[Any], declared: Mapping[str, Any], image: bool
 ) -> Column:
-    """A column with its medium: that of the LeRobot source, else video for cameras alone."""
+    """Return a column with its medium: that of the LeRobot source, else video for cameras alone."""
     if declared.get("dtype") == "image" and (image or rows.ndim == 3):
         return Column(place, "pictures", declared)
     if declared.get("dtype") == "video" and place.kind == "depth":
@@ -148,7 +148,7 @@ def is_camera(key: str, rows: NDArray[Any]) -> bool:
 
 
 def observed_keys(source: EpisodeSource, first: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    """Keys of numbers that the robot observes, sorted: at most one axis beside the steps.
+    """Return keys of numbers that the robot observes, sorted: at most one axis beside the steps.
 
     Args:
         source: Episodes. Where their format says which arrays are observations, that counts.
@@ -171,7 +171,7 @@ def observed_keys(source: EpisodeSource, first: Mapping[str, NDArray[Any]]) -> t
 
 
 def state_parts(source: EpisodeSource, columns: Mapping[str, Column]) -> tuple[str, ...]:
-    """Keys of the observation that make up ``observation.state`` where the source has none."""
+    """Return keys of the observation that make up ``observation.state`` where there is none."""
     names = {column.name for column in columns.values()}
     record = SourceRecord.of(source.metadata)
     if layout.STATE in names or (record is not None and record.format == NAME):
@@ -181,7 +181,7 @@ def state_parts(source: EpisodeSource, columns: Mapping[str, Column]) -> tuple[s
 
 
 def joined_action(source: EpisodeSource, columns: Mapping[str, Column]) -> tuple[str, ...]:
-    """Keys of the parts that make up ``action`` where the source has none."""
+    """Return keys of the parts that make up ``action`` where the source has none."""
     names = {column.name for column in columns.values()}
     return () if {"action", "actions"} & names else action_parts(source.keys)
 

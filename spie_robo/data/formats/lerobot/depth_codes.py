@@ -42,7 +42,7 @@ class DepthCodes:
 
     @staticmethod
     def of(info: Mapping[str, Any], where: str) -> DepthCodes:
-        """The codes that the ``info`` of a LeRobot feature describes.
+        """Return the codes that the ``info`` of a LeRobot feature describes.
 
         Raises:
             StoreError: If its numbers make no sense.
@@ -77,14 +77,14 @@ class DepthCodes:
         return np.clip(metres, self.minimum, self.maximum, out=metres)
 
     def to_codes(self, metres: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
-        """The codes of depth in metres; :meth:`to_metres` of them gives the same codes again."""
+        """Return the codes of depth in metres; :meth:`to_metres` is the inverse."""
         depth = np.clip(metres.astype(np.float64), self.minimum, self.maximum)
         scale, offset = self._line()
         line = np.log(depth + self.shift) if self.logarithmic else depth
         return np.rint((line - offset) / scale).clip(0, LARGEST_CODE).astype(np.uint16)
 
     def _line(self) -> tuple[float, float]:
-        """Step and beginning of the codes, in metres or in their logarithm."""
+        """Return step and beginning of the codes, in metres or in their logarithm."""
         low, high = self.minimum, self.maximum
         if self.logarithmic:
             low, high = math.log(low + self.shift), math.log(high + self.shift)
@@ -92,7 +92,7 @@ class DepthCodes:
 
 
 def from_picture(pixels: NDArray[Any], unit: object) -> NDArray[Any]:
-    """Depth out of a picture: whole numbers as they are, millimetres; float numbers in metres.
+    """Return depth from a picture: whole numbers in millimetres, float numbers in metres.
 
     Args:
         pixels: uint16 or float32, of any shape.

@@ -86,7 +86,7 @@ def foreign_name(key: str, image: bool, observed: bool = False) -> str:
 
 
 def key_names(features: Mapping[str, Any]) -> dict[str, str]:
-    """Keys of a store for the names of a data set that others wrote."""
+    """Return keys of a store for the names of a data set that others wrote."""
     names = {name: key for key, name in _NAMES.items()} | standard_names(features)
     return {
         name: names.get(name, name.removeprefix(IMAGES).removeprefix(OBSERVATION).replace(".", "_"))
@@ -95,7 +95,7 @@ def key_names(features: Mapping[str, Any]) -> dict[str, str]:
 
 
 def feature(dtype: str, shape: Sequence[int]) -> dict[str, Any]:
-    """The description of a column; a single number has shape (1,)."""
+    """Return the description of a column; a single number has shape (1,)."""
     return {"dtype": dtype, "shape": list(shape) or [1], "names": None}
 
 
@@ -140,7 +140,7 @@ def video_feature(
 
 
 def column_feature(dtype: str, shape: Sequence[int], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of a column, with what a LeRobot source said of it where that is true."""
+    """Return the description of a column, with a LeRobot source's where that is true."""
     plain = feature(dtype, shape)
     if declared.get("shape") == plain["shape"] and declared.get("dtype") == dtype:
         return dict(declared)
@@ -148,7 +148,7 @@ def column_feature(dtype: str, shape: Sequence[int], declared: Mapping[str, Any]
 
 
 def file_at(root: Path, template: str, chunk: int, file: int, video: str = "") -> Path:
-    """A file of a data set.
+    """Return a file of a data set.
 
     Raises:
         StoreError: If the template holds anything but numbers and names, or leads outside.
@@ -160,7 +160,7 @@ def file_at(root: Path, template: str, chunk: int, file: int, video: str = "") -
 
 
 def read_info(root: Path) -> dict[str, Any]:
-    """``meta/info.json``, with what a reader needs in it.
+    """Read ``meta/info.json``, with what a reader needs in it.
 
     Raises:
         StoreError: If it is damaged.
@@ -261,7 +261,7 @@ def open_parquet(root: Path, path: Path) -> Any:
 
 
 def tasks_table(tasks: Sequence[str]) -> Any:
-    """The table of ``meta/tasks.parquet``: as pandas writes it, the texts being the index."""
+    """Return the table of ``meta/tasks.parquet``, with the texts as the index of pandas."""
     arrow = need("pyarrow")
     index = "__index_level_0__"
     about = {
@@ -293,7 +293,7 @@ def tasks_table(tasks: Sequence[str]) -> Any:
 
 
 def read_tasks(root: Path) -> tuple[str, ...]:
-    """Language instructions in the order that ``task_index`` counts.
+    """Read the language instructions in the order that ``task_index`` counts.
 
     Raises:
         StoreError: If ``meta/tasks.parquet`` is damaged.
@@ -315,7 +315,7 @@ def read_tasks(root: Path) -> tuple[str, ...]:
 
 
 def statistics(rows: NDArray[Any], image: bool) -> dict[str, list[Any]]:
-    """The statistics of one feature in one episode, in LeRobot's shapes.
+    """Return the statistics of one feature in one episode, in LeRobot's shapes.
 
     Args:
         rows: (steps, ...); of images a sample, (frames, height, width, 3), uint8, or of depth
@@ -340,7 +340,7 @@ def statistics(rows: NDArray[Any], image: bool) -> dict[str, list[Any]]:
 
 
 def aggregate(parts: Sequence[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Statistics over episodes; quantiles are weighted means, as LeRobot's own."""
+    """Return statistics over episodes; quantiles are weighted means, as LeRobot's own."""
     counts = np.array([part["count"][0] for part in parts], np.float64)
     stacked = {n: np.array([part[n] for part in parts]) for n in parts[0] if n != "count"}
     weights = counts.reshape(-1, *([1] * (stacked["mean"].ndim - 1))) / counts.sum()

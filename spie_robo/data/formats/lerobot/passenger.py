@@ -50,7 +50,7 @@ class Passenger:
         return record is not None and tuple(tasks[: len(record.tasks)]) != record.tasks
 
     def refreshed(self, here: SourceRecord) -> StoreMetadata:
-        """The metadata, with what LeRobot's own files say where that has changed.
+        """Return the metadata, with what LeRobot's own files say where that has changed.
 
         Args:
             here: What they say now.
@@ -72,7 +72,7 @@ class Passenger:
         return self.metadata if record == before else with_source(self.metadata, record)
 
     def _features(self, before: SourceRecord, here: SourceRecord) -> dict[str, Any]:
-        """The descriptions of features, if another tool has changed some."""
+        """Return the descriptions of features, if another tool has changed some."""
         now, then = here.extras.get("features", {}), self.written.get("features")
         if not isinstance(then, Mapping):
             return {}
@@ -81,7 +81,7 @@ class Passenger:
 
 
 def _said(item: Mapping[str, Any]) -> dict[str, Any]:
-    """A feature without the mark that the reader itself adds."""
+    """Return a feature without the mark that the reader itself adds."""
     return {name: value for name, value in item.items() if name != "is_depth_map"}
 
 

@@ -154,7 +154,7 @@ class LeRobotSource(ForeignSource):
     def _times(
         self, table: _Rows, first: int, last: int, start: int, stop: int
     ) -> NDArray[np.float64]:
-        """Seconds of rows since the beginning of their episode in its videos."""
+        """Return the times of rows in seconds from the beginning of their episode in its videos."""
         if "timestamp" not in self._features:
             return np.arange(start, stop) / self._fps
         return np.asarray(table.read("timestamp", first, last), np.float64).reshape(-1)
@@ -170,7 +170,7 @@ class LeRobotSource(ForeignSource):
         return decode_picture(where, data)
 
     def declared_faults(self) -> Iterator[str]:
-        """Counts, rows and files that do not belong to the episodes."""
+        """Yield counts, rows and files that do not belong to the episodes."""
         declared = layout.read_info(self._root)
         counts = {
             "total_episodes": len(self),
@@ -184,7 +184,7 @@ class LeRobotSource(ForeignSource):
         yield from self._orphaned_files()
 
     def _orphaned_rows(self) -> Iterator[str]:
-        """Rows of the parquet files that no episode covers, and rows of another episode."""
+        """Yield rows of the parquet files that no episode covers, and rows of another episode."""
         for file in sorted({place.file for place in self._places}):
             places = [(i, p) for i, p in enumerate(self._places) if p.file == file]
             table = self._table(file)
@@ -204,7 +204,7 @@ class LeRobotSource(ForeignSource):
                     yield f"rows of episode {episode} in {name} say another episode_index"
 
     def _orphaned_files(self) -> Iterator[str]:
-        """Files of rows and videos that no episode refers to."""
+        """Yield files of rows and videos that no episode refers to."""
         used = {
             layout.file_at(self._root, self._data_path, *place.file) for place in self._places
         } | {
@@ -237,7 +237,7 @@ class LeRobotSource(ForeignSource):
         return self._tables[file]
 
     def _arrays_found(self) -> tuple[dict[str, Shape], dict[str, Kind], tuple[str, ...]]:
-        """Type and row shape of every feature that is read, what some show, and notes."""
+        """Return type and row shape of every feature that is read, what some show, and notes."""
         found: dict[str, Shape] = {}
         kinds: dict[str, Kind] = {}
         notes = []
@@ -257,7 +257,7 @@ class LeRobotSource(ForeignSource):
         return found, kinds, tuple(notes)
 
     def _shown(self, name: str, item: Mapping[str, Any]) -> Shape:
-        """Type and shape of the frames of a video or of pictures, as a store has them."""
+        """Return type and shape of the frames of a video or of pictures, as a store has them."""
         where = f"{self._root}: feature {name}"
         if item["dtype"] == "video" and self._places:
             chunk, file, _ = self._places[0].videos[name]
@@ -305,7 +305,7 @@ class _Rows:
         return int(self._starts[-1])
 
     def read(self, name: str, start: int, stop: int) -> Any:
-        """Rows of a column: an array, or for pictures a list."""
+        """Read rows of a column: an array, or for pictures a list."""
         low, high = start - self._first, stop - self._first
         if not 0 <= low <= high <= self._starts[-1]:
             raise StoreCorruptError(f"{self._path}: it lacks rows {start} to {stop - 1}.")
@@ -315,7 +315,7 @@ class _Rows:
         return column[low - begin : high - begin]
 
     def _load(self, name: str, low: int, high: int) -> tuple[int, int, Any]:
-        """The stretch of groups that holds some rows: where it begins and ends, and its column."""
+        """Return the groups that hold some rows: where they begin and end, and their column."""
         arrow = need("pyarrow")
         first = bisect.bisect_right(self._starts, low) - 1
         last = max(first + 1, bisect.bisect_left(self._starts, high))
@@ -328,7 +328,7 @@ class _Rows:
 
 
 def _values(column: Any) -> Any:
-    """A column as an array (rows, ...); pictures and lists of several depths as a list."""
+    """Return a column as an array (rows, ...); pictures and lists of several depths as a list."""
     arrow = need("pyarrow")
     if isinstance(column, arrow.ChunkedArray):
         column = arrow.concat_arrays(column.chunks)

@@ -30,7 +30,7 @@ class RollingParquet:
         self._writer: Any = None
 
     def add(self, columns: Mapping[str, Any]) -> tuple[int, int]:
-        """Write an episode; (chunk, file) of where it went.
+        """Write an episode and return (chunk, file) of its place.
 
         Args:
             columns: Arrays (steps, ...), or lists of encoded pictures, by name.
@@ -123,7 +123,7 @@ class RollingVideo:
 
 
 def encoded_pictures(rows: NDArray[Any]) -> list[dict[str, Any]]:
-    """Pictures as LeRobot keeps them in a parquet file: PNG of colours, TIFF of depth."""
+    """Return pictures as LeRobot keeps them in parquet: PNG of colours, TIFF of depth."""
     return [{"bytes": _encoded(pixels), "path": None} for pixels in rows]
 
 
@@ -138,7 +138,7 @@ def _encoded(pixels: NDArray[Any]) -> bytes:
 
 
 def _table(columns: Mapping[str, Any]) -> Any:
-    """Columns as a table."""
+    """Return columns as a table."""
     arrow = need("pyarrow")
     arrays = {name: _column(rows) for name, rows in columns.items()}
     fields = [
@@ -149,7 +149,7 @@ def _table(columns: Mapping[str, Any]) -> Any:
 
 
 def _extension(rows: Any) -> dict[str, str] | None:
-    """The mark by which the package datasets knows arrays of several axes from lists of lists.
+    """Return the mark of an array of several axes for the package datasets.
 
     Without it LeRobot's own tools that write a data set anew fail on such a column.
     """
@@ -161,7 +161,7 @@ def _extension(rows: Any) -> dict[str, str] | None:
 
 
 def _column(rows: Any) -> Any:
-    """Rows as a column: numbers, lists of a fixed length, lists in lists, or pictures."""
+    """Return rows as a column: numbers, lists of a fixed length, lists in lists, or pictures."""
     arrow = need("pyarrow")
     if isinstance(rows, list):
         return arrow.array(rows, arrow.struct({"bytes": arrow.binary(), "path": arrow.string()}))

@@ -230,7 +230,7 @@ class _Writer:
         }
 
     def _feature(self, key: str) -> dict[str, Any]:
-        """The description of a key, with what the source said of it."""
+        """Return the description of a key, with what the source said of it."""
         if key not in self._videos:
             return self._columns[key].feature()
         return self._videos[key].feature()
@@ -265,7 +265,7 @@ def _rate(source: EpisodeSource, fps: float | None) -> tuple[int, tuple[str, ...
 
 
 def _task_names(source: EpisodeSource) -> list[str]:
-    """The texts that ``task_index`` points into, one at least."""
+    """Return the texts that ``task_index`` points into, one at least."""
     tasks = list(tasks_of(source))
     last = 0
     if TASK_KEY in source.keys:

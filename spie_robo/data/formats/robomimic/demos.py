@@ -26,7 +26,7 @@ _MEMORY = 64 * 2**20
 
 
 def pack_demos(demos: Sequence[Mapping[str, Any]]) -> tuple[Any, tuple[str, ...]]:
-    """Attributes of each demo as a JSON value, each once if demos share it, and notes.
+    """Return attributes of each demo as a JSON value, each once if demos share it, and notes.
 
     Args:
         demos: By name, plain JSON values.
@@ -71,7 +71,7 @@ def unpack_demos(packed: Any) -> list[dict[str, Any]]:
 
 
 def _packed(demos: Sequence[Mapping[str, Any]]) -> Any:
-    """The demos as a list or as text; None if they take too much."""
+    """Return the demos as a list or as text; None if they take too much."""
     texts = [{name: json.dumps(value) for name, value in demo.items()} for demo in demos]
     if sum(len(name) + len(text) for of in texts for name, text in of.items()) <= _PLAIN_BYTES:
         return [dict(demo) for demo in demos]

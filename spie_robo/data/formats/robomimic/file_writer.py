@@ -84,7 +84,7 @@ def write_robomimic(source: EpisodeSource, out: Path, fps: float | None = None) 
 
 
 def _blocks(source: EpisodeSource, episode: int) -> Any:
-    """The rows of an episode, some hundred at a time, and the step at which each block begins."""
+    """Yield blocks of some hundred rows of an episode, and the step at which each begins."""
     length = source.episode_length(episode)
     for start in range(0, length, _BLOCK_ROWS):
         yield source.read_rows(episode, start, min(length, start + _BLOCK_ROWS)), start
@@ -131,7 +131,7 @@ def _packing(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _places(source: EpisodeSource) -> dict[str, ForeignArray]:
-    """The place of every key: where it was read, or robomimic's own name for what it is."""
+    """Return the place of every key: where it was read, or robomimic's own name for what it is."""
     known = arrays_for(source, NAME)
     parts = action_parts(source.keys)
     return {

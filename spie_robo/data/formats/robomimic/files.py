@@ -142,7 +142,7 @@ class RobomimicSource(ForeignSource):
         known: Sequence[ForeignArray],
         metadata: StoreMetadata,
     ) -> Instructions | None:
-        """The instructions of a file of ours if another tool has changed them; else None."""
+        """Return the instructions of a file of ours if another tool has changed them; else None."""
         record = SourceRecord.of(metadata)
         place = next((p.name for p in known if p.key == TASK_KEY and p.name in found), None)
         if language is None or record is None or place is None:
@@ -162,7 +162,7 @@ class RobomimicSource(ForeignSource):
         return read_dataset(where, self._demos[episode][array.name], start, stop)
 
     def declared_faults(self) -> Iterator[str]:
-        """Counts and filters that are not those of the demos."""
+        """Yield counts and filters that are not those of the demos."""
         lengths = [self.episode_length(i) for i in range(len(self))]
         total = self._file["data"].attrs.get("total")
         if isinstance(total, (int, np.integer)) and int(total) != sum(lengths):
@@ -192,7 +192,7 @@ def _told_places(data: h5py.Group, path: Path) -> tuple[ForeignArray, ...]:
 
 
 def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
-    """Fixed names, and those of observations without their group."""
+    """Return fixed names, and those of observations without their group."""
     return {
         name: _RENAMED.get(name, name.removeprefix("obs/"))
         for name in found
@@ -201,14 +201,14 @@ def _renamed(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _made_up(declared: Collection[str]) -> set[str]:
-    """Arrays that only the writer put into a file of ours, since robomimic wants them."""
+    """Return arrays that only our writer added to a file, since robomimic wants them."""
     return {name for name in ("dones", "actions") if name not in declared}
 
 
 def _layouts(
     demos: Sequence[h5py.Group], names: Sequence[str], path: Path
 ) -> tuple[list[Layout], tuple[str, ...]]:
-    """The arrays and the length of every demo, and a note for each array that has no rows."""
+    """Return the arrays and length of every demo, and a note for each array without rows."""
     layouts = []
     left_out: dict[str, str] = {}
     for name, demo in zip(names, demos, strict=True):
@@ -219,7 +219,7 @@ def _layouts(
 
 
 def _layout(demo: h5py.Group, where: str) -> tuple[Layout, dict[str, str]]:
-    """Type and row shape of every array of a demo, its length, and why others are left out."""
+    """Return type and row shape of each array of a demo, its length, and why others are out."""
     left_out: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     arrays: dict[str, h5py.Dataset] = {}
@@ -245,7 +245,7 @@ def _layout(demo: h5py.Group, where: str) -> tuple[Layout, dict[str, str]]:
 
 
 def _length(demo: h5py.Group, shapes: Mapping[str, tuple[int, ...]], where: str) -> int:
-    """Steps of a demo: rows of ``actions``, else ``num_samples``, else rows of most arrays.
+    """Return steps of a demo: rows of ``actions``, else ``num_samples``, else of most arrays.
 
     Raises:
         StoreError: If it has no array.
@@ -262,7 +262,7 @@ def _length(demo: h5py.Group, shapes: Mapping[str, tuple[int, ...]], where: str)
 
 
 def _language(file: h5py.File, demos: Sequence[h5py.Group]) -> list[tuple[str, ...]]:
-    """The instruction of each demo.
+    """Return the instruction of each demo.
 
     Robomimic and robocasa keep it in ``ep_meta``, others in an attribute or an array of texts,
     LIBERO in the file's ``problem_info``, for all demos.
@@ -284,7 +284,7 @@ def _language_of(demo: h5py.Group) -> tuple[str, ...]:
 
 
 def _text_in(about: object) -> tuple[str, ...]:
-    """The instruction among named values; LIBERO's may be quoted."""
+    """Return the instruction among named values; LIBERO's may be quoted."""
     values = about if isinstance(about, Mapping) else {}
     found = [values[key] for key in _LANGUAGE if isinstance(values.get(key), str)]
     texts = [text.strip().strip('"').strip() for text in found]
@@ -350,7 +350,7 @@ def _numbers(demos: list[h5py.Group]) -> list[int]:
 def _still_there(
     metadata: StoreMetadata, file: h5py.File, demos: list[h5py.Group]
 ) -> StoreMetadata:
-    """Metadata that travelled along, with what the file itself says where that has changed."""
+    """Return the stored metadata, with what the file itself says where that has changed."""
     record = SourceRecord.of(metadata)
     if record is None or record.format != NAME:
         return metadata
@@ -386,7 +386,7 @@ def _as_written(
 
 
 def renumbered(demos: Sequence[str], extras: Mapping[str, Any]) -> list[str]:
-    """The demos of a filter by the names that they have in the new file, which counts from 0."""
+    """Return the demos of a filter by their names in the new file, which counts from 0."""
     known = extras.get("names")
     if known is None:  # of a store from before names were kept
         return list(demos)
@@ -395,7 +395,7 @@ def renumbered(demos: Sequence[str], extras: Mapping[str, Any]) -> list[str]:
 
 
 def _json_attribute(group: h5py.Group, name: str, *, strict: bool = True) -> Any:
-    """A JSON text in an attribute; None if there is none, or it is not JSON and may be so."""
+    """Return JSON from an attribute; None if there is none, or if not ``strict`` and no JSON."""
     value = group.attrs.get(name)
     if value is None or not (strict or isinstance(value, (str, bytes))):
         return None
