@@ -9,9 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-NOT_YET_CONVERTED = (
-    "spie_robo/guard",
-)
+NOT_YET_CONVERTED: tuple[str, ...] = ()
 """Rooms whose prose still breaks a rule. This list may only shrink."""
 
 MAX_WORDS = 25

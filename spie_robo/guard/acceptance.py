@@ -24,7 +24,7 @@ ADVICE: Final = {
     "swapped": "the editor exchanges the colours of objects: name them in protect=",
     "chroma_drift": "the editor changes the colours of protected objects: try other references",
 }
-"""What to try when a deviation rejects most edits."""
+"""Advice for when a deviation rejects most edits."""
 
 _OTHERWISE: Final = "look at some rejected edits, and try other references or another editor"
 

@@ -14,7 +14,7 @@ from spie_robo.guard.roles import Role, role_of
 
 @final
 class GeometryClass(IntEnum):
-    """What a pixel shows; the value is the channel of the judge's output."""
+    """Classes of what a pixel shows; the value is the channel of the judge's output."""
 
     BACKGROUND = 0
     TABLE = 1

@@ -14,7 +14,7 @@ from spie_robo.guard.stack import Stack
 from spie_robo.types import RGB
 
 _DISTINCT: Final = 40.0
-"""How different two colours must be to tell objects apart, in grey levels of colour difference."""
+"""Difference of two colours that tells objects apart, in grey levels."""
 _STILL_DISTINCT: Final = 0.35
 
 

@@ -20,7 +20,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 FillMethod = Literal["telea", "navier-stokes"]
 _INPAINT = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 _HALO = 2
-"""How far beyond its mask an object's blurred edge reaches, in pixels."""
+"""Reach of an object's blurred edge beyond its mask, in pixels."""
 
 
 @final

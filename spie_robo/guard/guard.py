@@ -71,7 +71,7 @@ class GeometryGuard:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What verdicts depend on, in plain values, for what a store remembers."""
+        """Settings that verdicts depend on, in plain values, as a store records them."""
         protect = [one if isinstance(one, str) else int(one) for one in self.protect]
         roles = {"roles": dict(self.roles)} if self.roles else {}
         return {"limits": asdict(self.budget), "protect": protect, **roles}
@@ -141,7 +141,7 @@ class GeometryGuard:
     def _measured(
         self, scenes: Sequence[Scene], images: Sequence[RGB], batch: Sequence[int]
     ) -> list[list[Finding]]:
-        """What was measured on some edits, in the order of ``MEASURED``."""
+        """Measure some edits, in the order of ``MEASURED``."""
         chosen = [scenes[i] for i in batch]
         size = chosen[0].raw.shape[1::-1]
         edits = images_on([on_grid(images[i], size) for i in batch], self.device)
@@ -164,7 +164,7 @@ class GeometryGuard:
         return Finding("chroma_drift", chroma_drift(frame.rgb, image, self._protected(frame)))
 
     def _protected(self, frame: Frame) -> NDArray[np.bool_]:
-        """Which pixels of a frame belong to protected instances, (height, width)."""
+        """Return the pixels of a frame that belong to protected instances, (height, width)."""
         geometry = frame.geometry
         if geometry is None or geometry.segmentation is None or not self.protect:
             return np.zeros(frame.rgb.shape[:2], np.bool_)
@@ -203,7 +203,7 @@ class GeometryGuard:
 
 
 def _batches(scenes: Sequence[Scene], device: str) -> list[list[int]]:
-    """Which edits are measured together.
+    """Group the edits that are measured together.
 
     On a CPU one by one: sums may round differently beside longer neighbours, and a verdict must not
     depend on its batch.

@@ -38,7 +38,7 @@ _PYRAMID_CHANNELS = (16, 24, 40, 112)
 @final
 @dataclass(frozen=True, eq=False)
 class GeometryEstimate:
-    """What a judge reads off one picture, on the judge's own square grid.
+    """Reading of one picture by a judge, on the judge's own square grid.
 
     Attributes:
         log_depth: float32, (size, size): natural logarithm of the depth in metres. Its offset is

@@ -27,7 +27,7 @@ MEASURED: Final = (
     "added",
     "swapped",
 )
-"""What :func:`measure_edits` returns, in this order."""
+"""Names of what :func:`measure_edits` returns, in this order."""
 
 
 @final

@@ -62,7 +62,7 @@ class SceneSilhouette:
         name: What it is called; empty if unknown.
         role: What it is for the task.
         centre: Column and row of its centre, in pixels of the grid.
-        radius: Of a disc of its area, in pixels of the grid.
+        radius: Radius of a disc of its area, in pixels of the grid.
         mask: bool, (H, W) of the grid.
     """
 
@@ -76,7 +76,7 @@ class SceneSilhouette:
 @final
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What edits of one frame are held to, on the guard's grid.
+    """Truth that edits of one frame are compared with, on the guard's grid.
 
     Attributes:
         raw: uint8, (H, W, 3): the raw frame.
@@ -193,7 +193,7 @@ def _slopes(smooth: RGB) -> _Slopes:
 
 
 def _edges(smooth: RGB) -> Mask:
-    """Where the raw frame has a thin, clear edge in any channel, away from its border."""
+    """Find thin, clear edges of the raw frame in any channel, away from its border."""
     edges = cv2.Canny(smooth, *_EDGE) > 0
     edges[:_MARGIN] = edges[-_MARGIN:] = edges[:, :_MARGIN] = edges[:, -_MARGIN:] = False
     return edges
@@ -279,7 +279,7 @@ def _borders(groups: NDArray[np.int32]) -> Mask:
 
 
 def _creases(depth: Floats, pixels: float) -> Mask:
-    """Where depth jumps, or its slope does."""
+    """Find where depth jumps, or its slope does."""
     known = np.nan_to_num(depth, nan=50.0, posinf=50.0, neginf=50.0)
     log = np.log(np.clip(known, 0.05, 50.0))
     creases = np.zeros(depth.shape, np.bool_)
@@ -366,7 +366,7 @@ def _surfaces(blocked: Mask, pixels: float) -> Ints:
 
 
 def _share(mask: Mask, pixels: float) -> Floats:
-    """How much of the place around each pixel a mask covers; beyond the border lies nothing."""
+    """Return the share around each pixel that a mask covers; beyond the border lies nothing."""
     size = (2 * round(PLACE * pixels) + 1,) * 2
     return cast(
         Floats, cv2.boxFilter(mask.astype(np.float32), -1, size, borderType=cv2.BORDER_CONSTANT)
@@ -376,7 +376,7 @@ def _share(mask: Mask, pixels: float) -> Floats:
 def _trust(
     silhouettes: tuple[SceneSilhouette, ...], shape: tuple[int, ...], pixels: float
 ) -> Floats:
-    """How far new structure counts: little beside a robot, whose shadow is as large as itself."""
+    """Weigh how far new structure counts: little beside a robot, whose shadow is as large as itself."""
     trust = np.ones(shape, np.float32)
     for one in silhouettes:
         if one.role == "robot":

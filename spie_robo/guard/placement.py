@@ -1,4 +1,4 @@
-"""Where silhouettes and parts of the picture have gone: fits of one motion to many rim pieces.
+"""Find where silhouettes and parts of the picture have gone: fits of one motion to many rim pieces.
 
 A piece of rim sees motion across itself only. A shift ``t`` and a growth ``g`` (in pixels of the
 outline) move the piece with normal ``n`` at ``p`` by ``n . t + g (p - c) . n / r`` along that
@@ -25,7 +25,7 @@ _MISREAD: Final = 0.7
 _READING_ERROR: Final = 0.05
 """Standard error of a single perfect reading, in pixels."""
 _GAIN: Final = 0.05
-"""How much better rims must match after a motion than in place, per square pixel of it."""
+"""Gain in matching rims that a motion must bring, per square pixel of it."""
 _FAR: Final = 2.0
 """Motions farther than this need no better match than this one, in pixels."""
 _SURE: Final = 2.0
@@ -43,7 +43,7 @@ _FULL_MATCH: Final = 0.85
 @final
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """How silhouettes, and parts of the picture, lie in an edit.
+    """Positions of silhouettes, and of parts of the picture, in an edit.
 
     Attributes:
         judged: bool, (B, G): silhouettes whose outline the raw frame shows.
@@ -171,7 +171,7 @@ def _fit(design: Tensor, readings: Readings, own: Tensor) -> _Motion:
 
 
 def _gain(match: Tensor, motion: Tensor, own: Tensor) -> Tensor:
-    """How much better the rims of a group match after its motion than in place, (B, G)."""
+    """Return how much better the rims of a group match after its motion, (B, G)."""
     reach = match.shape[-1] // 2
     groups = motion.shape[1]
     at = (motion + reach).clamp(0, 2 * reach - 1e-3)

@@ -151,7 +151,7 @@ def serve(descriptor: int) -> None:
     """Judge whatever comes in at a socket until it is closed: the other process's whole life.
 
     Args:
-        descriptor: Of the socket.
+        descriptor: File descriptor of the socket.
     """
     import torch
 

@@ -16,7 +16,7 @@ class Finding:
     """One measured deviation and what it is about.
 
     Attributes:
-        name: Of the deviation.
+        name: Name of the deviation.
         value: What was measured; NaN if nothing could be.
         place: Column and row in the frame, in its own pixels; None where there is no one place.
         about: Names of the objects that it is about; empty if they have none.
@@ -40,8 +40,8 @@ class Finding:
 
         Args:
             scene: What was measured on.
-            name: Of the deviation.
-            value: Of the deviation.
+            name: Name of the deviation.
+            value: Value of the deviation.
             place: Column and row, in pixels of the scene's grid.
             silhouettes: Indices of silhouettes; negative ones are none.
         """
@@ -56,7 +56,7 @@ def reason_of(finding: Finding, deviation: Deviation, width: int) -> str:
     Args:
         finding: What was found.
         deviation: The same, with its limit.
-        width: Of the frame, in pixels.
+        width: Width of the frame, in pixels.
     """
     pixels = width / REFERENCE_WIDTH
     value, limit, thing = finding.value, deviation.limit, " and ".join(finding.about)

@@ -29,16 +29,16 @@ _CLEAR: Final = 18.0
 _SOFT: Final = 0.11
 """Weight of each neighbour in the blur before sampling."""
 _BESIDE: Final = 0.7
-"""How much of the slopes beside a rim is taken off its own, as noise and texture."""
+"""Share of the slopes beside a rim that is taken off its own, as noise and texture."""
 _NEARER: Final = 0.01
-"""How much better a match must be for each pixel that it lies farther away."""
+"""Gain that a match must bring for each pixel that it lies farther away."""
 _DOUBT: Final = 2.0
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """What was read along the pieces of the rims.
+    """Readings along the pieces of the rims.
 
     Attributes:
         weight: float32, (B, M): how much a piece counts: its points, where the raw frame has an

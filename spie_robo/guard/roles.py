@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spie_robo.errors import ConfigError
 
 Role: TypeAlias = Literal["background", "surface", "robot", "object", "goal"]
-"""What a region is for the task: surfaces carry things, background lies behind everything."""
+"""Role of a region in the task: surfaces carry things, background lies behind everything."""
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
@@ -112,12 +112,12 @@ def role_of(name: str, roles: Mapping[str, Role] | None = None) -> Role:
 
 
 def is_surface(name: str) -> bool:
-    """Whether something is, by its name, part of the lab rather than of the task."""
+    """Return whether a name is of a part of the lab rather than of the task."""
     return known_role(name) in ("surface", "background")
 
 
 def is_see_through(name: str) -> bool:
-    """Whether a goal is, by its name, one of robosuite's ghosts: ``VisualMilk``."""
+    """Return whether a goal's name is of one of robosuite's ghosts: ``VisualMilk``."""
     return known_role(name) == "goal" and words_of(name).startswith("visual ")
 
 
@@ -195,7 +195,7 @@ def visible_ids(segmentation: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDA
 
 
 def _flat(mask: NDArray[np.bool_], depth: NDArray[np.float32]) -> bool:
-    """Whether a region is one plane: then 1 / depth is an affine function of the pixel."""
+    """Return whether a region is one plane: then 1 / depth is an affine function of the pixel."""
     rows, columns = np.nonzero(mask & np.isfinite(depth) & (depth > 0))
     step = max(1, len(rows) // _SAMPLES_OF_PLANE)
     rows, columns = rows[::step], columns[::step]

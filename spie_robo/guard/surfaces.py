@@ -28,7 +28,7 @@ _EXPLAINED: Final = 1.5
 _OUTSTANDING: Final = 1.5
 """A surface's busiest places count as at most this many times its mean."""
 _COMMON: Final = 1.5
-"""What a tenth of the picture exceeds counts this many times as usual."""
+"""Factor on the structure that a tenth of the picture exceeds, to count as usual."""
 _STRIDE: Final = 7
 """Every how many pixels the picture's quantiles are taken from."""
 
