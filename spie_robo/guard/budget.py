@@ -1,4 +1,4 @@
-"""Limits of how far an edit may stray from the geometry of its frame: the one place of the default limits.
+"""The default limits of how far an edit may stray from the geometry of its frame.
 
 ``weights/budget.json`` is written by ``benchmarks/guard_calibration.py --write``; it holds the
 limits and the rates that were measured with them.

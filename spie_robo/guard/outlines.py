@@ -376,7 +376,7 @@ def _share(mask: Mask, pixels: float) -> Floats:
 def _trust(
     silhouettes: tuple[SceneSilhouette, ...], shape: tuple[int, ...], pixels: float
 ) -> Floats:
-    """Weigh how far new structure counts: little beside a robot, whose shadow is as large as itself."""
+    """Weigh new structure: little beside a robot, whose shadow is as large as itself."""
     trust = np.ones(shape, np.float32)
     for one in silhouettes:
         if one.role == "robot":
