@@ -26,7 +26,7 @@ def share_weights(folder: Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which the system tells only to who sets it, or in /proc."""
+    """Return the process's umask, which only /proc shows without setting it."""
     with suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("Umask:"):

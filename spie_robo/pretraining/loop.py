@@ -26,7 +26,7 @@ LossFunction = Callable[[torch.Generator], tuple[Tensor, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress tells where a training run stands.
+    """The progress of a training run.
 
     Attributes:
         step: Optimiser steps done.

@@ -86,5 +86,5 @@ def _packages(env: Any) -> Iterator[str]:
 
 
 def _inside(module: str, packages: tuple[str, ...]) -> bool:
-    """Tell whether a module is one of the packages or inside one."""
+    """Return whether a module is one of the packages or inside one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)

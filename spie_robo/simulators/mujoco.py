@@ -71,7 +71,7 @@ def find_scene(env: Any) -> MujocoWorld | None:
 
 
 def is_mujoco(value: Any, kind: str) -> bool:
-    """Tell whether a value is of MuJoCo's class ``kind``, without importing MuJoCo."""
+    """Return whether a value is of MuJoCo's class ``kind``, without importing MuJoCo."""
     return type(value).__name__ == kind and type(value).__module__.split(".")[0] == "mujoco"
 
 

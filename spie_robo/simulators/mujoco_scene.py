@@ -181,7 +181,7 @@ def up_axis(model: Any, data: Any, camera: int) -> NDArray[np.float64]:
 
 
 def is_fixed(model: Any, camera: int) -> bool:
-    """Tell whether a camera is mounted to the world, or to what is welded to it."""
+    """Return whether a camera is mounted to the world, or to what is welded to it."""
     return bool(model.body_weldid[model.cam_bodyid[camera]] == 0)
 
 

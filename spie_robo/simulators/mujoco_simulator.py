@@ -111,7 +111,7 @@ class MujocoSimulator(ABC):
 
 
 def _hangs_upside_down(scene: MujocoWorld, source: Any) -> bool:
-    """Tell whether a camera that stands still has its up axis below the horizon."""
+    """Return whether a camera that stands still has its up axis below the horizon."""
     number = scene.camera_names.index(source) if isinstance(source, str) else source
     number = getattr(number, "fixedcamid", number)  # an MjvCamera; -1 if it is free
     if number < 0 or not is_fixed(scene.model, number):
