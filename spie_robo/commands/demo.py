@@ -165,7 +165,9 @@ def _held(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         (out / MARK).touch()
     except OSError as error:
-        raise ConfigError(f"{out}: it cannot be written: {error.strerror}.") from error
+        raise ConfigError(
+            f"{out}: it cannot be written: {error.strerror}. Choose another --out."
+        ) from error
     with StoreLock(out / _LOCK) as lock:
         try:
             yield
@@ -184,7 +186,9 @@ def _empty(out: Path) -> None:
             else:
                 path.unlink()
     except OSError as error:
-        raise ConfigError(f"{out}: it cannot be written: {error.strerror}.") from error
+        raise ConfigError(
+            f"{out}: it cannot be written: {error.strerror}. Choose another --out."
+        ) from error
 
 
 def _run(options: DemoCommand) -> int:

@@ -106,7 +106,7 @@ def read_history(file: Path) -> list[Row]:
     """
     try:
         if file.stat().st_size > LARGEST_HISTORY:
-            raise ConfigError(f"{file}: larger than {LARGEST_HISTORY} bytes, no history of a run.")
+            raise ConfigError(f"{file}: expected at most {LARGEST_HISTORY} bytes, it is larger.")
         rows = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
@@ -126,7 +126,7 @@ def read_history(file: Path) -> list[Row]:
         raise ConfigError(f"{file}: expected epochs that ascend from 0, got {epochs[:5]}.")
     cells = len(found) * len({name for row in found for name in row})
     if cells > MAX_CELLS:
-        raise ConfigError(f"{file}: {cells} numbers, at most {MAX_CELLS} can be shown.")
+        raise ConfigError(f"{file}: expected at most {MAX_CELLS} numbers, got {cells}.")
     return found
 
 
@@ -139,7 +139,7 @@ def _row(file: Path, row: Mapping[Any, Any]) -> Row:
         found[str(name)] = _finite(value)
     epoch = found.get("epoch")
     if epoch is None:
-        raise ConfigError(f"{file}: a row has no epoch.")
+        raise ConfigError(f"{file}: expected an epoch in every row, one has none.")
     if epoch != int(epoch) or not 0 <= epoch <= MAX_EPOCH:
         raise ConfigError(f"{file}: expected epochs from 0 to {MAX_EPOCH}, got {epoch:g}.")
     return found
