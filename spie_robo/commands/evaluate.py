@@ -43,13 +43,19 @@ def _run(options: EvaluateConfig) -> int:
     compared = f"{number} editors" if number != 1 else "1 editor"
     print(f"{compared} on {len(table.frames)} frames.{written}")
     if best is not None and options.frames.suffix == ".zarr":
-        out = options.frames.with_name(f"{options.frames.stem}_edited.zarr")
-        command = f"spie-robo convert {quoted(options.frames)} {quoted(out)}"
-        photos = f"--references {quoted(options.references)}"
-        adapter = options.base is not None and (Path(best) / "adapter_json").is_file()
-        base = f" --base {shlex.quote(str(options.base))}" if adapter else ""
-        print(f"Next: {command} --editor {shlex.quote(best)}{base} {photos}")
+        print(f"Next: {_next_command(options, best)}")
     return 0
+
+
+def _next_command(options: EvaluateConfig, best: str) -> str:
+    """Return the conversion with the best editor; an adapter keeps the base that was given."""
+    out = options.frames.with_name(f"{options.frames.stem}_edited.zarr")
+    adapter = options.base is not None and (Path(best) / "adapter_config.json").is_file()
+    base = f" --base {shlex.quote(str(options.base))}" if adapter else ""
+    return (
+        f"spie-robo convert {quoted(options.frames)} {quoted(out)} --editor {shlex.quote(best)}"
+        f"{base} --references {quoted(options.references)}"
+    )
 
 
 COMMAND = Command(

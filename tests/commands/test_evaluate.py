@@ -187,3 +187,15 @@ def test_settings_from_yaml(
     assert cli.main([*command, "--editors", "reinhard", "--config", str(file)]) == 0
     assert seen[0].count == 4 and seen[0].feedback.depth_judge == "some/model"
     assert seen[0].feedback.rec_lambda == 0
+
+
+def test_the_next_command_keeps_the_base_of_an_adapter_only(tmp_path: Path) -> None:
+    adapter = tmp_path / "lab"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").touch()
+    options = EvaluateConfig(Path("s.zarr"), Path("photos"), ("embedded", str(adapter)), base="b")
+    next_command = commands.evaluate._next_command
+    assert next_command(options, str(adapter)).endswith(
+        f"--editor {adapter} --base b --references photos"
+    )
+    assert "--base" not in next_command(options, "embedded")
