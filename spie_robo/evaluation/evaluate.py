@@ -25,7 +25,6 @@ from spie_robo.evaluation.measure import (
     image_values,
     photo_floors,
 )
-from spie_robo.evaluation.nearness import nearer
 from spie_robo.evaluation.realism import KernelDistance, kernel_distance
 from spie_robo.evaluation.table import (
     METRICS,
@@ -36,6 +35,7 @@ from spie_robo.evaluation.table import (
     gap_closed,
     summarise,
 )
+from spie_robo.feedback.nearness import nearer
 from spie_robo.feedback.records import FeedbackInput, Mask
 from spie_robo.types import RGB, EditResult, Frame, ImageEditor
 from spie_robo.vision.features import MINIMUM_SIZE

@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from spie_robo.evaluation.nearness import nearer_in_words
+from spie_robo.feedback.nearness import nearer_in_words
 from spie_robo.types import RGB, Frame
 
 RAW = "raw"

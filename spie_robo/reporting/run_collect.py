@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spie_robo.data.formats import limits
 from spie_robo.data.formats.pictures import decode_picture
 from spie_robo.errors import ConfigError, SpieRoboError, StoreCorruptError, StoreError
-from spie_robo.evaluation.nearness import nearer
+from spie_robo.feedback.nearness import nearer
 from spie_robo.reporting.content import Provenance, Tile
 from spie_robo.reporting.images import data_uri
 from spie_robo.reporting.run_content import Chart, EpochPicture, Line, RunContent

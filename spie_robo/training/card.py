@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spie_robo.editor.presets import HUB_PRESETS
-from spie_robo.evaluation.nearness import nearer, nearer_in_words
+from spie_robo.feedback.nearness import nearer, nearer_in_words
 from spie_robo.training.checkpoint import Row
 from spie_robo.training.config import TrainConfig
 from spie_robo.training.preview import ACCEPTED, FLOOR, SEMANTIC

@@ -12,8 +12,8 @@ from spie_robo.editor.pipeline import SpiePipeline
 from spie_robo.editor.references import cover, to_image, to_tensor
 from spie_robo.editor.resolution import hold_detail
 from spie_robo.editor.settings import EditorSettings
-from spie_robo.evaluation.nearness import nearer, nearer_in_words
 from spie_robo.feedback.feedback import FeedbackModel
+from spie_robo.feedback.nearness import nearer, nearer_in_words
 from spie_robo.feedback.records import FeedbackInput
 from spie_robo.training.inputs import TrainingData, frame_cameras
 from spie_robo.training.rollout import seeded

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from spie_robo.evaluation.nearness import nearer, nearer_in_words
+from spie_robo.feedback.nearness import nearer, nearer_in_words
 
 
 @pytest.mark.parametrize(
