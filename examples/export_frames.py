@@ -1,6 +1,6 @@
 """Export robosuite frames with their geometry, without spie_robo: for an environment of its own.
 
-pip install robosuite==1.5.2 mujoco==3.8.1 zarr; python export_frames.py lift.zarr
+pip install robosuite==1.5.2 mujoco==3.8.1 zarr; python examples/export_frames.py lift.zarr
 Then, where spie_robo is installed: spie-robo convert lift.zarr lab.zarr --editor embedded
 """
 

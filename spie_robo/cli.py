@@ -24,8 +24,8 @@ from typing import Annotated, Any, Union, cast
 import tyro
 
 from spie_robo import __version__
-from spie_robo.commands import COMMANDS
 from spie_robo.commands.cores import choose_threads
+from spie_robo.commands.registry import COMMANDS
 from spie_robo.errors import ConfigError, SpieRoboError
 from spie_robo.settings import yaml_files as config_files
 

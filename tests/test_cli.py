@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spie_robo import cli, commands
+from spie_robo import cli
+from spie_robo.commands import registry
+from spie_robo.commands.base import Command
 from spie_robo.commands.convert import ConvertCommand
 from spie_robo.commands.record import RecordCommand
 from spie_robo.data import EpisodeWriter
@@ -50,11 +52,11 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def run(*words: str) -> Any:
         seen: list[Any] = []
-        command = commands.COMMANDS[words[0]]
-        catcher = commands.Command(
+        command = registry.COMMANDS[words[0]]
+        catcher = Command(
             command.settings, lambda options: seen.append(options) or 0, "", command.kept
         )
-        monkeypatch.setitem(commands.COMMANDS, words[0], catcher)
+        monkeypatch.setitem(registry.COMMANDS, words[0], catcher)
         assert cli.main(words) == 0
         return seen[0]
 
@@ -94,7 +96,7 @@ def test_overview_lists_every_command_and_the_common_flags(
     for words in (["--help"], []):
         assert cli.main(words) == 0
         text = capsys.readouterr().out
-        assert all(name in text for name in (*commands.COMMANDS, "--config", "--debug"))
+        assert all(name in text for name in (*registry.COMMANDS, "--config", "--debug"))
 
 
 def test_contract_command_lines_parse(parsed: Callable[..., Any]) -> None:
@@ -180,9 +182,9 @@ def test_wrong_flags_exit_with_2_and_name_the_flag(
 
 
 def replace_run(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[Any], int]) -> None:
-    old = commands.COMMANDS[name]
-    new = commands.Command(old.settings, run, old.summary, old.kept)
-    monkeypatch.setitem(commands.COMMANDS, name, new)
+    old = registry.COMMANDS[name]
+    new = Command(old.settings, run, old.summary, old.kept)
+    monkeypatch.setitem(registry.COMMANDS, name, new)
 
 
 def test_debug_shows_the_traceback(

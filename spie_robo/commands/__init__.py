@@ -1,41 +1,5 @@
-"""The commands of ``spie-robo``: each file holds one verb, its settings record and its work.
+"""The commands of ``spie-robo``: one file a verb, each a settings record and what it does.
 
 A command hands its record to the package that does the work, prints one line about the result and
 the next command to run. Nothing heavy is imported before it is called.
 """
-
-from __future__ import annotations
-
-from spie_robo.commands import (
-    convert,
-    demo,
-    doctor,
-    evaluate,
-    evaluate_proxy,
-    info,
-    policy_evaluate,
-    policy_train,
-    pretrain,
-    record,
-    report,
-    train,
-    verify,
-)
-from spie_robo.commands.base import Command
-
-COMMANDS: dict[str, Command] = {
-    "demo": demo.COMMAND,
-    "record": record.COMMAND,
-    "convert": convert.COMMAND,
-    "train": train.COMMAND,
-    "evaluate": evaluate.COMMAND,
-    "evaluate-proxy": evaluate_proxy.COMMAND,
-    "policy train": policy_train.COMMAND,
-    "policy evaluate": policy_evaluate.COMMAND,
-    "info": info.COMMAND,
-    "verify": verify.COMMAND,
-    "report": report.COMMAND,
-    "doctor": doctor.COMMAND,
-    "pretrain": pretrain.COMMAND,
-}
-"""Every command by the words that call it, in the order of the help."""

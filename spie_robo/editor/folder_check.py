@@ -258,12 +258,15 @@ def _require_modest_latents(path: Path) -> None:
 
 
 def _require_weights(folder: Path) -> None:
-    """Refuse a pipeline without weights before the parts that are there are loaded."""
+    """Refuse a pipeline without weights before the parts that are there are loaded.
+
+    Weights of another kind, such as ``.bin``, are refused with their own way out when it loads.
+    """
     for part in ("unet", "vae", "text_encoder"):
-        if not any((folder / part).glob("*.safetensors")):
+        kinds = ("*.safetensors", "*.bin", "*.ckpt", "*.pt")
+        if not any(any((folder / part).glob(kind)) for kind in kinds):
             raise EditorError(
-                f"{folder / part}: expected safetensors weights, found none. Other kinds, such as "
-                f".bin, are not read. {_AGAIN}"
+                f"{folder / part}: expected safetensors weights, found none. {_AGAIN}"
             )
 
 

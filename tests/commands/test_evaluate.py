@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from spie_robo import cli, commands
+from spie_robo import cli
+from spie_robo.commands import evaluate as evaluate_command
+from spie_robo.commands import registry
+from spie_robo.commands.base import Command
 from spie_robo.data import CameraMetadata, EpisodeWriter, StoreMetadata
 from spie_robo.errors import ConfigError
 from spie_robo.evaluation.config import EvaluateConfig
@@ -178,9 +181,9 @@ def test_settings_from_yaml(
 ) -> None:
     seen: list[EvaluateConfig] = []
     caught: Callable[..., int] = lambda options: seen.append(options) or 0  # noqa: E731
-    known = commands.COMMANDS["evaluate"]
+    known = registry.COMMANDS["evaluate"]
     monkeypatch.setitem(
-        commands.COMMANDS, "evaluate", commands.Command(known.settings, caught, "", known.kept)
+        registry.COMMANDS, "evaluate", Command(known.settings, caught, "", known.kept)
     )
     file = tmp_path / "e.yaml"
     file.write_text("count: 4\nfeedback:\n  depth_judge: some/model\n  rec_lambda: 0\n")
@@ -194,7 +197,7 @@ def test_the_next_command_keeps_the_base_of_an_adapter_only(tmp_path: Path) -> N
     adapter.mkdir()
     (adapter / "adapter_config.json").touch()
     options = EvaluateConfig(Path("s.zarr"), Path("photos"), ("embedded", str(adapter)), base="b")
-    next_command = commands.evaluate._next_command
+    next_command = evaluate_command._next_command
     assert next_command(options, str(adapter)).endswith(
         f"--editor {adapter} --base b --references photos"
     )

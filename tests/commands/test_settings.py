@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from spie_robo.cli import _parse
-from spie_robo.commands import COMMANDS
 from spie_robo.commands.convert import ConvertCommand
 from spie_robo.commands.demo import DemoCommand
 from spie_robo.commands.record import RecordCommand
+from spie_robo.commands.registry import COMMANDS
 from spie_robo.commands.report import ReportCommand
 from spie_robo.commands.train import TrainCommand
 from spie_robo.editing.request import EditRequest

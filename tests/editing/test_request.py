@@ -16,8 +16,10 @@ def test_photos_are_read_once_however_often_they_are_used(tmp_path: Path, monkey
         Image.fromarray(np.kron(coarse, np.ones((20, 20, 1), np.uint8))).save(
             tmp_path / f"{seed}.png"
         )
-    read, counted = photo_check.read_photo, []
-    monkeypatch.setattr(photo_check, "read_photo", lambda file: counted.append(file) or read(file))
+    read, counted = photo_check.decode_photo, []
+    monkeypatch.setattr(
+        photo_check, "decode_photo", lambda file: counted.append(file) or read(file)
+    )
     guarded = EditRequest(references=tmp_path, guard=False).load()
     assert guarded is not None
     frame = Frame(np.zeros((64, 64, 3), np.uint8), "front")

@@ -231,7 +231,7 @@ def test_the_page_is_one_file_and_escapes(table) -> None:
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/") == 5 * (3 + 1)
     assert "<b>title" not in page and "<i>.png" not in page
-    assert "photo@0" in page and "of the gap" in page and "held-out photos" in page
+    assert "photo@0" in page and "nearer" in page and "held-out photos" in page
 
 
 def test_results_are_never_written_over_the_input_or_each_other(tmp_path: Path) -> None:

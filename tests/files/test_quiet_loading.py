@@ -22,6 +22,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
         env={**environment, "OMP_NUM_THREADS": "1"},
+        cwd="/",  # in the repository, spie_robo lacks the rooms that lie at its top level
         capture_output=True,
         text=True,
         check=False,

@@ -410,13 +410,14 @@ def test_help_of_the_group_and_of_its_commands(
 
 
 def test_training_file_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spie_robo import commands
+    from spie_robo.commands import registry
+    from spie_robo.commands.base import Command
 
     file, seen = tmp_path / "c.yaml", []
     file.write_text("stores: [a.zarr, b.zarr]\nweights: [1.0, 3]\nsteps: 7\n")
-    old = commands.COMMANDS["policy train"]
-    new = commands.Command(old.settings, lambda o: seen.append(o) or 0, "", old.kept)
-    monkeypatch.setitem(commands.COMMANDS, "policy train", new)
+    old = registry.COMMANDS["policy train"]
+    new = Command(old.settings, lambda o: seen.append(o) or 0, "", old.kept)
+    monkeypatch.setitem(registry.COMMANDS, "policy train", new)
     assert cli.main(["policy", "train", "--config", str(file), "--out", "o", "--steps", "9"]) == 0
     expected = PolicyTrainConfig(
         (Path("a.zarr"), Path("b.zarr")), Path("o"), weights=(1.0, 3.0), steps=9

@@ -147,7 +147,7 @@ def test_what_a_run_tells(config, photo_folder, frame_folder, tmp_path, monkeypa
         assert told in card
     assert card.count("\n| 0 |") == card.count("\n| 1 |") == card.count("\n| 2 |") == 1
     assert f"{history[2]['preview_semantic']:.4f}" in card
-    assert f"The photos score {history[0]['photos_apart']:.4f} against each other" in card
+    assert f"photos are {history[0]['photos_apart']:.4f} apart" in card
 
 
 @pytest.mark.slow
@@ -207,9 +207,13 @@ def test_a_damaged_adapter_is_named(config, base_folder, photo_folder, frame_fol
     out = tmp_path / "lab"
     post_train(photo_folder, frame_folder, out, config(epochs=1), resume=False)
     about = json.loads((out / ADAPTER_CONFIG).read_text())
-    for wrong in ({"r": 3}, {"r": "8"}, {"target_modules": ["nowhere"]}):
+    for wrong, named in (
+        ({"r": 3}, r"Adapter .*lab"),
+        ({"r": "8"}, r"lab/adapter_config\.json: r: expected a number from 1 to 1024, got '8'"),
+        ({"target_modules": ["nowhere"]}, r"Adapter .*lab"),
+    ):
         (out / ADAPTER_CONFIG).write_text(json.dumps(about | wrong))
-        with pytest.raises(EditorError, match=r"Adapter .*lab"):
+        with pytest.raises(EditorError, match=named):
             Editor.from_pretrained(out, base=str(base_folder))
     (out / ADAPTER_CONFIG).write_text(json.dumps(about))
     settings = json.loads((out / "settings.json").read_text())

@@ -243,7 +243,7 @@ def test_references_are_told_apart_by_their_bytes(source, tmp_path):
     (photos / "a.png").write_bytes(b"two")
     with pytest.raises(StoreError, match="references"):
         run(source, out, references=photos)
-    with pytest.raises(ReferencePhotoError, match="readable folder"):
+    with pytest.raises(ReferencePhotoError, match="no folder or file"):
         run(source, tmp_path / "other.zarr", references=tmp_path / "nothing")
 
 
