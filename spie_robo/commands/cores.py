@@ -31,7 +31,7 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if "torch" in sys.modules:
         return
-    # GNU's OpenMP, which torch's wheels bring, spins so often and then sleeps; others sleep at once.
+    # GNU's OpenMP (torch's wheels have it) spins so often, then sleeps; others sleep at once.
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment.setdefault("GOMP_SPINCOUNT", _SPINS)
